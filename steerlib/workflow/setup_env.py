@@ -1,0 +1,122 @@
+"""Create the virtual environment from `requirements.lock`. Standard library only: it runs before any install.
+
+Knows how to install the three sections of the lock (see `lock.py`) and how to tell that nothing has changed;
+knows nothing about what the packages are for.
+
+    python steerlib/workflow/setup_env.py .venv
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCK = ROOT / "requirements.lock"
+STAMP = "steerlib-env.sha256"
+MINIMUM_FREE_GB = 4.0
+
+
+class SetupError(SystemExit):
+    """A failed set-up, with what to do about it."""
+
+
+def fingerprint() -> str:
+    """Hash of everything that decides what the environment holds."""
+    digest = hashlib.sha256()
+    for part in (LOCK.read_bytes(), (ROOT / "pyproject.toml").read_bytes()):
+        digest.update(part)
+    digest.update(f"{sys.version_info[:2]} {platform.system()} {platform.machine()} {ROOT}".encode())
+    return digest.hexdigest()
+
+
+def check_host() -> None:
+    """Refuse a Python or a disk that cannot work, before anything is downloaded."""
+    if not (3, 11) <= sys.version_info[:2] <= (3, 13):
+        raise SetupError(
+            f"steerlib: got Python {platform.python_version()}, expected 3.11, 3.12 or 3.13. "
+            "Fix: make book PYTHON=python3.12"
+        )
+    free = shutil.disk_usage(ROOT).free / 1e9
+    if free < MINIMUM_FREE_GB:
+        raise SetupError(
+            f"steerlib: {free:.1f} GB free on the disk of {ROOT}, expected at least {MINIMUM_FREE_GB:.0f} GB. "
+            "Fix: free some space, or clone to another disk."
+        )
+
+
+def section(name: str) -> str:
+    """The lines of one section of the lock."""
+    parts = re.split(r"^# === (\w+) ===.*$", LOCK.read_text(), flags=re.M)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))[name].strip() + "\n"
+
+
+def pip(python: Path, *arguments: str) -> None:
+    """Run pip in the environment; stop with its output on failure."""
+    environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    done = subprocess.run([str(python), "-m", "pip", "install", "--no-deps", "-qq", *arguments], env=environment)
+    if done.returncode:
+        raise SetupError(
+            "steerlib: pip could not install the locked packages (its message is above). If it could not reach "
+            "the package index, connect to the internet or point pip at a mirror (PIP_INDEX_URL) and run "
+            "`make env` again; what is installed already is kept."
+        )
+
+
+def torch_is_cuda(python: Path) -> bool:
+    """Whether the installed torch wheel asks for CUDA packages."""
+    code = (
+        "from importlib.metadata import requires; "
+        "print(any(r.startswith(('nvidia-', 'cuda-')) and 'extra ==' not in r for r in requires('torch') or []))"
+    )
+    return subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "True"
+
+
+def install(folder: Path) -> None:
+    """Create the environment in `folder` and install the lock into it."""
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    if not python.exists():
+        print(f"[env] creating {folder}", flush=True)
+        try:
+            venv.EnvBuilder(with_pip=True, symlinks=os.name != "nt", clear=folder.exists()).create(folder)
+        except subprocess.CalledProcessError as error:
+            raise SetupError(
+                "steerlib: this Python cannot create a virtual environment with pip. "
+                "Fix: on Debian or Ubuntu, `apt install python3-venv`."
+            ) from error
+    print("[env] installing torch (200 MB; the CUDA wheel and its libraries are about 3 GB)", flush=True)
+    pip(python, *section("torch").split())
+    parts = ["packages"] + (["cuda"] if torch_is_cuda(python) else [])
+    for part in parts:
+        print(f"[env] installing locked packages: {part}" + (" (about 300 MB)" if part == "packages" else ""), flush=True)
+        with tempfile.TemporaryDirectory() as scratch:
+            requirements = Path(scratch, f"{part}.txt")
+            requirements.write_text(section(part))
+            pip(python, "--require-hashes", "-r", str(requirements))
+    pip(python, "--no-build-isolation", "-e", str(ROOT))
+
+
+def main() -> None:
+    """Install if anything has changed since the last time."""
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".venv").resolve()
+    stamp, wanted = folder / STAMP, fingerprint()
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    check_host()
+    start = time.monotonic()
+    install(folder)
+    stamp.write_text(wanted)
+    print(f"[env] ready in {time.monotonic() - start:.0f} s: {folder}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
