@@ -118,7 +118,10 @@ def render_lock(entries: list[Entry]) -> str:
 def render_environment(entries: list[Entry]) -> str:
     """The text of environment.yml: the same versions for conda and Binder users."""
     pins = [e for e in entries if not e.name.startswith(_CUDA)]
-    quoted = [f"      - {e.name}=={e.version}" + (f' ; {e.marker.replace(chr(34), chr(39))}' if e.marker else "") for e in pins]
+    quoted = [
+        f"      - {e.name}=={e.version}" + (f" ; {e.marker.replace(chr(34), chr(39))}" if e.marker else "")
+        for e in pins
+    ]
     lines = [
         "# Written by `make lock`; the versions are those of requirements.lock. Do not edit.",
         "# conda env create -f environment.yml && conda activate steerlib && pip install --no-deps -e .",

@@ -78,7 +78,9 @@ def torch_is_cuda(python: Path) -> bool:
         "from importlib.metadata import requires; "
         "print(any(r.startswith(('nvidia-', 'cuda-')) and 'extra ==' not in r for r in requires('torch') or []))"
     )
-    return subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "True"
+    return (
+        subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "True"
+    )
 
 
 def install(folder: Path) -> None:
@@ -97,7 +99,9 @@ def install(folder: Path) -> None:
     pip(python, *section("torch").split())
     parts = ["packages"] + (["cuda"] if torch_is_cuda(python) else [])
     for part in parts:
-        print(f"[env] installing locked packages: {part}" + (" (about 300 MB)" if part == "packages" else ""), flush=True)
+        print(
+            f"[env] installing locked packages: {part}" + (" (about 300 MB)" if part == "packages" else ""), flush=True
+        )
         with tempfile.TemporaryDirectory() as scratch:
             requirements = Path(scratch, f"{part}.txt")
             requirements.write_text(section(part))
