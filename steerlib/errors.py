@@ -1,0 +1,27 @@
+"""The errors a user of steerlib can meet. Each says what was got, what was expected, and how to fix it."""
+
+from __future__ import annotations
+
+
+class SteerlibError(Exception):
+    """Base of the errors of this package."""
+
+
+class PlantError(SteerlibError, ValueError):
+    """A plant cannot be found, read or wired."""
+
+
+class SiteError(SteerlibError, ValueError):
+    """A site (layer, point) or token scope that this plant does not have."""
+
+
+class LawError(SteerlibError, ValueError):
+    """A law cannot be fitted, loaded, or used at this place."""
+
+
+class ContrastError(LawError):
+    """A contrast set that no law can be fitted on: empty, one-sided, or not finite."""
+
+
+class MetricError(SteerlibError, ValueError):
+    """A metric has no meaning for the data given."""

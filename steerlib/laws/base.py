@@ -1,0 +1,233 @@
+"""The contract every control law obeys, and how laws are saved and refused.
+
+A law maps a state z to z + strength * u(z). A subclass writes `input` (u) and `fit`; the rest is here.
+Knows nothing about models: the plant is asked only for its name, its weights' hash and its sizes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Self
+
+import torch
+from jaxtyping import Float
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from steerlib.actuator import Point, Site
+from steerlib.errors import ContrastError, LawError
+
+if TYPE_CHECKING:
+    from steerlib.plant import Plant
+
+FORMAT = "steerlib-law/1"
+
+
+@dataclass(frozen=True)
+class LawHeader:
+    """Where a law was fitted: everything needed to use it rightly.
+
+    Attributes:
+        layer: block index, from 0.
+        point: see `steerlib.actuator.Site`.
+        scope: name of the token scope the law is meant for.
+        plant: name of the plant.
+        weight_hash: SHA-256 of the plant's weights.
+        width: size of the residual stream.
+        data_hash: SHA-256 of the states the law was fitted on.
+        seed: seed of the contrast set.
+    """
+
+    layer: int
+    point: Point
+    scope: str
+    plant: str
+    weight_hash: str
+    width: int
+    data_hash: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """States of two classes, measured at one site: what laws are fitted on.
+
+    Iterating gives (positive, negative).
+
+    Attributes:
+        positive: states that show the wanted behaviour.
+        negative: states that show the other.
+        header: where they were measured; None for states that come from nowhere in particular (toys, tests).
+    """
+
+    positive: Float[Tensor, "positives width"]
+    negative: Float[Tensor, "negatives width"]
+    header: LawHeader | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse sets that no law can be fitted on.
+
+        Raises:
+            ContrastError: if a class is empty, the widths differ, or a state is not finite.
+        """
+        for name, states in (("positive", self.positive), ("negative", self.negative)):
+            if states.dim() != 2:
+                raise ContrastError(f"{name} states: got shape {tuple(states.shape)}, expected (examples, width).")
+            if len(states) == 0:
+                raise ContrastError(f"{name} states: got none. Fix: a contrast needs examples of both classes.")
+            bad = (~torch.isfinite(states)).any(1).nonzero()
+            if len(bad):
+                raise ContrastError(
+                    f"{name} states: row {int(bad[0])} (of {len(bad)}) is not finite. "
+                    "Fix: look at that prompt; in half precision, record in float32."
+                )
+        if self.positive.shape[1] != self.negative.shape[1]:
+            raise ContrastError(
+                f"got widths {self.positive.shape[1]} and {self.negative.shape[1]}, expected the same plant for both."
+            )
+
+    def __iter__(self):  # noqa: ANN204 - two tensors
+        """Positive states, then negative ones."""
+        return iter((self.positive, self.negative))
+
+    @property
+    def width(self) -> int:
+        """Size of the states."""
+        return self.positive.shape[1]
+
+
+class Law(nn.Module):
+    """A control law: state to state, z + strength * u(z).
+
+    All it needs while running is in buffers, `strength` included, so that changing a value recompiles nothing.
+    At strength zero the state is returned bit for bit.
+
+    Attributes:
+        header: where the law was fitted, or None.
+        version: raised when the law's meaning changes, so that old files are refused.
+    """
+
+    version: ClassVar[int] = 1
+    strength: Tensor
+
+    def __init__(self, *, strength: float = 1.0) -> None:
+        """Set the multiplier of the input."""
+        super().__init__()
+        self.register_buffer("strength", torch.tensor(float(strength)))
+        self.header: LawHeader | None = None
+
+    def input(self, state: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
+        """The control input u for each state."""
+        raise NotImplementedError(f"{type(self).__name__} must define input(state).")
+
+    def fit(self, contrast: Contrast) -> Self:
+        """Set the law's buffers from a contrast and remember where it was measured; return the law."""
+        raise NotImplementedError(f"{type(self).__name__} must define fit(contrast).")
+
+    def forward(self, state: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
+        """The steered state."""
+        push = (self.strength * self.input(state)).to(state.dtype)
+        # A plain sum would turn -0.0 into 0.0, and an infinite u into NaN, at strength zero.
+        return torch.where(self.strength == 0, state, state + push)
+
+    def at(self, strength: float) -> Self:
+        """Set the strength in place, compiled code included; return the law.
+
+        Raises:
+            LawError: if the strength is not a finite number.
+        """
+        if not isinstance(strength, (int, float)) or not torch.isfinite(torch.tensor(float(strength))):
+            raise LawError(f"strength: got {strength!r}, expected a finite number.")
+        self.strength.fill_(float(strength))
+        return self
+
+    def check_use(self, plant: Plant, *, layer: int | None, point: Point = "resid_post") -> Site:
+        """The site to act at, once it is known that the law belongs there.
+
+        Raises:
+            LawError: if the law was fitted at another layer or point, or on another plant; both are named.
+        """
+        if self.header is None:
+            if layer is None:
+                raise LawError(f"{type(self).__name__}: not fitted on a plant, so the layer must be given.")
+            return Site(layer, point).resolve(plant.depth)
+        fitted, head = Site(self.header.layer, self.header.point), self.header
+        if head.weight_hash != plant.weight_hash:
+            raise LawError(
+                f"{type(self).__name__}: fitted on plant {head.plant!r} (weights {head.weight_hash[:12]}, width "
+                f"{head.width}), used on {plant.name!r} (weights {plant.weight_hash[:12]}, width {plant.width}). "
+                "Fix: fit it again on this plant."
+            )
+        wanted = fitted if layer is None else Site(layer, point).resolve(plant.depth)
+        if wanted != fitted:
+            raise LawError(
+                f"{type(self).__name__}: fitted at {fitted}, used at {wanted}. Fix: leave layer out, or fit it there."
+            )
+        return fitted
+
+    # Files
+
+    def save(self, path: str | Path) -> Path:
+        """Write the law to a safetensors file, its header in the file's metadata."""
+        target = Path(path)
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.named_buffers()}
+        meta = {"format": FORMAT, "law": type(self).__name__, "version": str(self.version), "layers": "from 0"}
+        meta["header"] = json.dumps(dataclasses.asdict(self.header)) if self.header is not None else "null"
+        save_file(tensors, target, metadata=meta)
+        return target
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a law that `save` wrote.
+
+        Raises:
+            LawError: if the file is missing, is not a law, or holds another law or version; both are named.
+        """
+        source = Path(path)
+        if not source.is_file():
+            raise LawError(f"{source}: no such file.")
+        try:
+            with safe_open(source, framework="pt") as handle:
+                meta = handle.metadata() or {}
+                tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 - not a dict
+        except Exception as error:  # safetensors raises its own type, which is not public
+            raise LawError(f"{source}: cannot be read as safetensors ({error}). Fix: save the law again.") from error
+        if meta.get("format") != FORMAT:
+            raise LawError(f"{source}: got format {meta.get('format')!r}, expected {FORMAT!r}: not a steerlib law.")
+        if (meta["law"], int(meta["version"])) != (cls.__name__, cls.version):
+            raise LawError(
+                f"{source}: holds {meta['law']} version {meta['version']}, "
+                f"expected {cls.__name__} version {cls.version}. Fix: load it with its own class, or fit it again."
+            )
+        return cls._restore(tensors, json.loads(meta["header"]))
+
+    @classmethod
+    def _restore(cls, tensors: dict[str, Tensor], header: dict[str, object] | None) -> Self:
+        law = cls()
+        for name, tensor in tensors.items():
+            owner, _, leaf = name.rpartition(".")
+            law.get_submodule(owner).register_buffer(leaf, tensor)
+        law.header = LawHeader(**header) if header is not None else None  # type: ignore[arg-type]
+        return law
+
+    def __repr__(self) -> str:
+        """Name, strength and place."""
+        place = f", {Site(self.header.layer, self.header.point)} of {self.header.plant}" if self.header else ""
+        return f"{type(self).__name__}(strength={float(self.strength):g}{place})"
+
+
+def norm_or_raise(vector: Float[Tensor, " width"], what: str, causes: Sequence[str]) -> Float[Tensor, ""]:
+    """The norm of a direction that must not be zero.
+
+    Raises:
+        LawError: if it is zero or not finite, with the likely causes.
+    """
+    norm = vector.norm()
+    if not torch.isfinite(norm) or norm == 0:
+        raise LawError(f"{what}: got norm {float(norm)}, expected a positive one. Likely cause: {'; '.join(causes)}.")
+    return norm

@@ -1,0 +1,471 @@
+"""The plant: a frozen causal language model, seen as the system to be controlled.
+
+Knows tokens, padding, forward passes and generation; knows nothing about how a control law computes its input,
+or about tasks.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers import LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
+
+from steerlib.actuator import Actuator, Pass, Point, Scope, Site, Wiring
+from steerlib.anatomy import find_anatomy
+from steerlib.errors import PlantError
+from steerlib.laws.base import Law
+from steerlib.loading import PlantSource, load_pair, resolve_plant, weight_hash
+from steerlib.sampling import GumbelSampler
+
+Side = Literal["left", "right"]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A padded batch.
+
+    Attributes:
+        input_ids: token ids.
+        attention_mask: 1 for a token, 0 for padding.
+    """
+
+    input_ids: Int[Tensor, "batch time"]
+    attention_mask: Int[Tensor, "batch time"]
+
+    @property
+    def lengths(self) -> Int[Tensor, " batch"]:
+        """Real tokens in each row."""
+        return self.attention_mask.sum(1)
+
+
+@dataclass(frozen=True)
+class Generation:
+    """Sampled answers, in the order of the prompts.
+
+    Attributes:
+        prompts: the prompts, repeated where several samples were asked for.
+        texts: the answers alone, without special tokens.
+        tokens: token ids of each answer up to and including the end token.
+        seed: the seed that reproduces them.
+    """
+
+    prompts: tuple[str, ...]
+    texts: tuple[str, ...]
+    tokens: tuple[tuple[int, ...], ...]
+    seed: int
+
+    def __len__(self) -> int:
+        """Number of answers."""
+        return len(self.texts)
+
+
+class Plant:
+    """A causal language model with its tokenizer and the wiring that lets laws act on it.
+
+    Use `Plant.load` for a shipped plant, a folder or a hub id, and `Plant.from_model` for a model in memory.
+    The model is put in evaluation mode and never trained.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: PlantSource) -> None:
+        """Wire the model; see `load` and `from_model`."""
+        self.model = _uncompiled(model).eval()
+        self.tokenizer = tokenizer
+        self.source = source
+        self.anatomy = find_anatomy(self.model)
+        self.notes: list[str] = []
+        self.pad_id = self._pad_id()
+        self.wiring = Wiring(self.model, self.anatomy)
+        self._compiled: dict[str, Callable[..., Any]] = {}
+
+    @classmethod
+    def load(
+        cls, name_or_path: str, *, device: str | torch.device | None = None, dtype: torch.dtype | None = None
+    ) -> Plant:
+        """Load a shipped plant, a local folder or a hub id.
+
+        Args:
+            name_or_path: see `steerlib.loading.resolve_plant`.
+            device: where to put it; by default a GPU if there is one.
+            dtype: parameter type; by default the one the weights are stored in.
+
+        Raises:
+            PlantError: if it cannot be found, or is not a causal language model in safetensors with a tokenizer.
+        """
+        source = resolve_plant(name_or_path)
+        chosen = torch.device(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
+        model, tokenizer = load_pair(source, device=chosen, dtype=dtype)
+        return cls(model, tokenizer, source)
+
+    @classmethod
+    def from_model(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, name: str = "unnamed") -> Plant:
+        """Wrap a model that is in memory already; its hooks and weights are otherwise left alone."""
+        return cls(model, tokenizer, PlantSource(name, "", True, {}))
+
+    def close(self) -> None:
+        """Take the plant's hooks off the model."""
+        self.wiring.remove()
+
+    # What the plant is
+
+    @property
+    def name(self) -> str:
+        """Name in records and headers."""
+        return self.source.name
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The residual blocks, in order of depth."""
+        return self.anatomy.blocks
+
+    @property
+    def depth(self) -> int:
+        """Number of blocks."""
+        return self.anatomy.depth
+
+    @property
+    def width(self) -> int:
+        """Size of the residual stream."""
+        return self.anatomy.width
+
+    @property
+    def device(self) -> torch.device:
+        """Where the input embeddings live, which is where token ids must go."""
+        return self.model.get_input_embeddings().weight.device  # type: ignore[union-attr]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the parameters."""
+        return self.model.dtype
+
+    @cached_property
+    def weight_hash(self) -> str:
+        """SHA-256 of the weights, computed once; see `steerlib.loading.weight_hash`."""
+        return weight_hash(self.model)
+
+    def __repr__(self) -> str:
+        """One line: name, family, sizes, place."""
+        kind = type(self.model).__name__
+        return f"Plant({self.name!r}, {kind}, depth={self.depth}, width={self.width}, {self.dtype}, {self.device})"
+
+    def _pad_id(self) -> int:
+        """The padding token, or the end-of-text token where there is none (masked, so it is never read)."""
+        tokenizer = self.tokenizer
+        if tokenizer.pad_token_id is not None:
+            return int(tokenizer.pad_token_id)
+        fallback = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else 0
+        self.notes.append(f"no padding token: padding with token {fallback}, masked")
+        return int(fallback)
+
+    # Text to tokens
+
+    def encode(self, texts: Sequence[str], *, side: Side = "left") -> Tokens:
+        """Tokenize and pad.
+
+        Args:
+            texts: non-empty strings.
+            side: padding side; generation needs "left".
+
+        Raises:
+            TypeError: if `texts` is one string, or holds something else than strings.
+            PlantError: if there is no text, or one that gives no token.
+        """
+        return self._pad(self._ids(texts), side)
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+            raise TypeError(f"texts: got {type(texts).__name__}, expected a list of strings. Fix: [text].")
+        if len(texts) == 0:
+            raise PlantError("texts: got an empty list, expected at least one string.")
+        rows = self.tokenizer(list(texts), padding=False, return_attention_mask=False)["input_ids"]
+        empty = [i for i, row in enumerate(rows) if not row]
+        if empty:
+            raise PlantError(f"texts: number {empty[0]} gives no token ({texts[empty[0]]!r}). Fix: leave it out.")
+        longest, limit = max(map(len, rows)), self.context_length
+        if limit is not None and longest > limit:
+            raise PlantError(f"texts: got {longest} tokens, but {self.name} reads at most {limit}. Fix: shorten them.")
+        return rows
+
+    @property
+    def context_length(self) -> int | None:
+        """Longest text the model was made for, in tokens, or None where its configuration does not say."""
+        return getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+
+    def _pad(self, rows: list[list[int]], side: Side = "left") -> Tokens:
+        longest = max(map(len, rows))
+        fill = [[self.pad_id] * (longest - len(row)) for row in rows]
+        ones = [[1] * len(row) for row in rows]
+        zeros = [[0] * len(pad) for pad in fill]
+        order = (fill, rows, zeros, ones) if side == "left" else (rows, fill, ones, zeros)
+        first, second, mask_first, mask_second = order
+        ids = torch.tensor([a + b for a, b in zip(first, second, strict=True)], device=self.device)
+        mask = torch.tensor([a + b for a, b in zip(mask_first, mask_second, strict=True)], device=self.device)
+        return Tokens(ids, mask)
+
+    # Steering
+
+    def under(
+        self,
+        law: Law | Callable[[Tensor], Tensor],
+        *,
+        layer: int | None = None,
+        point: Point = "resid_post",
+        scope: Scope | str | None = None,
+    ) -> Actuator:
+        """A `with` block in which a law acts on the plant.
+
+        Args:
+            law: a `Law`, or any function from states (..., width) to states.
+            layer: where to act; by default where the law was fitted.
+            point: see `Site`.
+            scope: which tokens; by default the law's own scope, else "generated".
+
+        Raises:
+            LawError: if the law was fitted at another site, or on another plant.
+            SiteError: if the site does not exist.
+        """
+        if isinstance(law, Law):
+            site = law.check_use(self, layer=layer, point=point)
+            law.to(self.blocks[site.layer].parameters().__next__().device)
+            default = law.header.scope if law.header is not None else "generated"
+        elif layer is None:
+            raise PlantError("layer: a bare function does not say where it acts. Fix: plant.under(function, layer=...).")
+        else:
+            site, default = Site(layer, point), "generated"
+        return Actuator(self.wiring, [(site, law, Scope.of(scope if scope is not None else default))])
+
+    @contextmanager
+    def passing(self, *, prompt_lengths: Tensor | None, teacher_forced: bool = False) -> Iterator[None]:
+        """Tell the wiring what the passes inside the block see: where prompts end, and whether they replay an answer."""
+        now: Pass = self.wiring.now
+        before = (now.prompt_lengths, now.teacher_forced)
+        now.prompt_lengths, now.teacher_forced = prompt_lengths, teacher_forced
+        try:
+            yield
+        finally:
+            now.prompt_lengths, now.teacher_forced = before
+
+    # Running
+
+    def forward(
+        self, tokens: Tokens | Sequence[str], *, prompt_lengths: Int[Tensor, " batch"] | None = None
+    ) -> Float[Tensor, "batch time vocabulary"]:
+        """Logits of one pass over whole texts, without gradient.
+
+        Args:
+            tokens: a padded batch (either side), or texts.
+            prompt_lengths: real tokens of each row that are prompt; scope "generated" then starts at the last of them.
+        """
+        batch = tokens if isinstance(tokens, Tokens) else self.encode(tokens)
+        with torch.inference_mode(), self.passing(prompt_lengths=prompt_lengths):
+            return self._logits(batch)
+
+    def _logits(self, batch: Tokens) -> Tensor:
+        # Positions are counted over real tokens, so that padding on either side changes nothing.
+        positions = (batch.attention_mask.cumsum(1) - 1).clamp(min=0)
+        arguments: dict[str, Any] = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+        if self._takes_positions:
+            arguments["position_ids"] = positions
+        return self.model(**arguments, use_cache=None).logits
+
+    @cached_property
+    def _takes_positions(self) -> bool:
+        import inspect
+
+        return "position_ids" in inspect.signature(self.model.forward).parameters
+
+    def logprobs(
+        self, prompts: Sequence[str], continuations: Sequence[str], *, batch_size: int = 64
+    ) -> Float[Tensor, " pairs"]:
+        """Log probability of each continuation after its prompt, summed over its tokens (nats, float64, on the CPU).
+
+        The pass replays the generation, so a law acts on the tokens it would have acted on while generating:
+        with scopes "last" and "generated", from the last prompt token on.
+
+        Args:
+            prompts: one for each continuation.
+            continuations: non-empty; usually begin with a space.
+            batch_size: rows at a time; rows are sorted by length first, so little is padding.
+
+        Raises:
+            PlantError: if the lists differ in length, or a prompt does not end at a token boundary.
+        """
+        if len(prompts) != len(continuations):
+            raise PlantError(f"got {len(prompts)} prompts and {len(continuations)} continuations, expected as many.")
+        heads = self._ids(prompts)
+        rows = self._ids([p + c for p, c in zip(prompts, continuations, strict=True)])
+        for i, (head, row) in enumerate(zip(heads, rows, strict=True)):
+            if row[: len(head)] != head or len(row) == len(head):
+                raise PlantError(
+                    f"pair {i}: prompt {prompts[i][-20:]!r} and continuation {continuations[i][:20]!r} share a token. "
+                    "Fix: begin the continuation with the space, not the prompt."
+                )
+        out = torch.empty(len(rows), dtype=torch.float64)
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            batch = self._pad([rows[i] for i in chosen])
+            lengths = torch.tensor([len(heads[i]) for i in chosen], device=self.device)
+            out[chosen] = self._continuation_logprobs(batch, lengths).double().cpu()
+        return out
+
+    def _continuation_logprobs(self, batch: Tokens, prompt_lengths: Tensor) -> Float[Tensor, " batch"]:
+        with torch.inference_mode(), self.passing(prompt_lengths=prompt_lengths, teacher_forced=True):
+            logits = self._logits(batch)[:, :-1].float()
+        chosen = logits.log_softmax(-1).gather(-1, batch.input_ids[:, 1:, None])[..., 0]
+        ordinal = batch.attention_mask.cumsum(1)[:, 1:]
+        answer = batch.attention_mask[:, 1:].bool() & (ordinal > prompt_lengths[:, None])
+        return torch.where(answer, chosen, 0.0).sum(1)
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int,
+        seed: int,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        samples: int = 1,
+        batch_size: int = 64,
+        cache: Literal["dynamic", "static", "none"] = "dynamic",
+        compile: str | None = None,
+    ) -> Generation:
+        """Sample an answer to each prompt.
+
+        Args:
+            prompts: texts.
+            max_new_tokens: longest answer, in tokens.
+            seed: the same seed gives a prompt the same noise in any batch, steered or not (`steerlib.sampling`).
+            temperature: 0 for greedy.
+            top_k: keep only the k most likely tokens.
+            top_p: keep the smallest set of tokens whose probability reaches p.
+            samples: answers for each prompt.
+            batch_size: rows at a time.
+            cache: kind of key-value cache.
+            compile: a `torch.compile` backend such as "inductor", for the one-token passes of a static cache;
+                None runs eagerly.
+
+        Raises:
+            PlantError: if an argument is out of its range.
+        """
+        _check_generation(max_new_tokens, temperature, top_k, top_p, samples, batch_size, cache, compile)
+        rows = [row for row in self._ids(prompts) for _ in range(samples)]
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        answers: dict[int, tuple[int, ...]] = {}
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            batch = self._pad([rows[i] for i in chosen])
+            sampler = None
+            if temperature > 0:
+                index = torch.tensor(chosen, device=self.device)
+                sampler = GumbelSampler(
+                    seed=seed, rows=index, temperature=temperature, top_k=top_k, top_p=top_p,
+                    prompt_columns=batch.input_ids.shape[1],
+                )  # fmt: skip
+            new = self._generate_batch(batch, max_new_tokens, sampler, cache, compile)
+            answers.update(zip(chosen, self._cut(new), strict=True))
+        tokens = tuple(answers[i] for i in range(len(rows)))
+        texts = self._answer_texts(rows, tokens)
+        return Generation(tuple(p for p in prompts for _ in range(samples)), texts, tokens, seed)
+
+    def _answer_texts(self, prompts: list[list[int]], answers: tuple[tuple[int, ...], ...]) -> tuple[str, ...]:
+        """Decode answers in their context: alone, some tokenizers drop the space an answer begins with."""
+        whole = self.tokenizer.batch_decode(
+            [[*head, *tail] for head, tail in zip(prompts, answers, strict=True)], skip_special_tokens=True
+        )
+        heads = self.tokenizer.batch_decode(prompts, skip_special_tokens=True)
+        return tuple(text[len(head) :] for head, text in zip(heads, whole, strict=True))
+
+    def _generate_batch(
+        self, batch: Tokens, max_new_tokens: int, sampler: GumbelSampler | None, cache: str, compile: str | None
+    ) -> Int[Tensor, "batch new"]:
+        # Only a pass without a cache sees prompt and answer at once, and then needs to know where prompts end.
+        lengths = batch.lengths if cache == "none" else None
+        with torch.inference_mode(), self.passing(prompt_lengths=lengths), self._decoding_with(compile), _quiet():
+            out = self.model.generate(
+                input_ids=batch.input_ids,
+                attention_mask=batch.attention_mask,
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                num_beams=1,
+                temperature=None,
+                top_k=None,
+                top_p=None,
+                logits_processor=LogitsProcessorList([sampler] if sampler is not None else []),
+                pad_token_id=self.pad_id,
+                use_cache=cache != "none",
+                cache_implementation="static" if cache == "static" else None,
+                disable_compile=True,  # ours is below, where the hooks are known to be in place
+            )
+        return out[:, batch.input_ids.shape[1] :]  # type: ignore[index]
+
+    @contextmanager
+    def _decoding_with(self, backend: str | None) -> Iterator[None]:
+        """Run one-token passes through compiled code; prompts, whose length varies, run eagerly."""
+        if backend is None:
+            yield
+            return
+        eager = self.model.forward
+        if backend not in self._compiled:
+            self._compiled[backend] = torch.compile(eager, backend=backend, dynamic=False)
+        compiled = self._compiled[backend]
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            one = kwargs["input_ids"].shape[1] == 1 if kwargs.get("input_ids") is not None else False
+            return (compiled if one else eager)(*args, **kwargs)
+
+        self.model.forward = forward  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            del self.model.forward  # the class's own method shows again
+
+    def _cut(self, new: Int[Tensor, "batch new"]) -> list[tuple[int, ...]]:
+        """Token ids of each answer up to its end token."""
+        ends = self.model.generation_config.eos_token_id
+        stop = set(ends if isinstance(ends, list) else [ends]) - {None}
+        cut: list[tuple[int, ...]] = []
+        for row in new.tolist():
+            end = next((i + 1 for i, token in enumerate(row) if token in stop), len(row))
+            cut.append(tuple(row[:end]))
+        return cut
+
+
+def _uncompiled(model: Any) -> PreTrainedModel:
+    """The model itself, where `torch.compile(model)` has wrapped it."""
+    return getattr(model, "_orig_mod", model)
+
+
+def _check_generation(
+    max_new_tokens: int, temperature: float, top_k: int | None, top_p: float | None,
+    samples: int, batch_size: int, cache: str, compile: str | None,
+) -> None:  # fmt: skip
+    wrong = [
+        (max_new_tokens < 1, f"max_new_tokens: got {max_new_tokens}, expected at least 1."),
+        (temperature < 0, f"temperature: got {temperature}, expected 0 (greedy) or more."),
+        (top_k is not None and top_k < 1, f"top_k: got {top_k}, expected at least 1, or None."),
+        (top_p is not None and not 0 < top_p <= 1, f"top_p: got {top_p}, expected a number in (0, 1], or None."),
+        (samples < 1, f"samples: got {samples}, expected at least 1."),
+        (batch_size < 1, f"batch_size: got {batch_size}, expected at least 1."),
+        (cache not in ("dynamic", "static", "none"), f"cache: got {cache!r}, expected dynamic, static or none."),
+        (compile is not None and cache != "static", f"compile={compile!r} needs cache='static', got {cache!r}."),
+    ]
+    for bad, message in wrong:
+        if bad:
+            raise PlantError(message)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide transformers' warnings about sampling flags that this module sets on purpose."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="transformers.generation")
+        yield
