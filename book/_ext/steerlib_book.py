@@ -8,7 +8,7 @@ Sphinx that it corrects. Knows nothing about steerlib, about what the chapters s
 - The site's `index.html` forwards to the front page as a valid, readable document.
 - An image without a text alternative is a warning, and so an error of the strict build.
 - Vertical bars in docstrings (`|u|`) are norms, not substitutions of reStructuredText.
-- A class of steerlib that is named in a signature without its module becomes a link.
+- A class of steerlib that a signature names without its module becomes a link; a private one stays text.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import html
 import re
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from docutils import nodes
 from sphinx.transforms.post_transforms import SphinxPostTransform
@@ -25,12 +25,16 @@ from sphinx.util import logging
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from sphinx.addnodes import pending_xref
     from sphinx.application import Sphinx
+    from sphinx.domains.python import PythonDomain
+    from sphinx.environment import BuildEnvironment
 
 logger = logging.getLogger(__name__)
 
 EDIT_BUTTON = "source-edit-button"
-# Both branches of a literal or a role are kept as they are; only bars outside them are escaped.
+_CLASSES = {"class", "exception"}
+# Literals are kept as they are; only bars outside them are escaped.
 _LITERAL = re.compile(r"(``.+?``|`[^`]+`)")
 _FORWARD = """<!DOCTYPE html>
 <html lang="en-GB">
@@ -61,7 +65,7 @@ def _buttons(entries: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def edit_the_text_source(
-    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
+    _app: Sphinx, _pagename: str, _template: str, context: dict[str, Any], _doctree: nodes.document | None
 ) -> None:
     """Point the edit link of a notebook page at the file that is edited (handler of `html-page-context`)."""
     for button in _buttons(context.get("header_buttons", [])):
@@ -84,7 +88,7 @@ def leave_out_thebe(app: Sphinx) -> None:
 
 
 def leave_out_thebe_style(
-    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
+    _app: Sphinx, _pagename: str, _template: str, context: dict[str, Any], _doctree: nodes.document | None
 ) -> None:
     """Drop the style sheet that belongs to the disconnected extension (handler of `html-page-context`)."""
     files = context.get("css_files", [])
@@ -104,7 +108,7 @@ def write_forwarding_page(app: Sphinx, exception: Exception | None) -> None:
 
 
 def alternative_problem(alt: str | None, uri: str) -> str | None:
-    """What is wrong with the text alternative of an image, or None. Empty text is allowed: a decorative image says so."""
+    """What is wrong with the text alternative of an image, or None. Empty text is right for a decorative image."""
     if alt is None:
         return "no alternative text"
     name = PurePosixPath(uri).name
@@ -121,7 +125,7 @@ class CheckImageText(SphinxPostTransform):
 
     default_priority = 900
 
-    def run(self, **kwargs: Any) -> None:
+    def run(self, **_options: Any) -> None:
         """Check the images of one page."""
         for image in self.document.findall(nodes.image):
             problem = alternative_problem(image.get("alt"), image.get("uri", ""))
@@ -142,7 +146,7 @@ def escape_bars(line: str) -> str:
 
 
 def norms_not_substitutions(
-    app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
+    _app: Sphinx, _what: str, _name: str, _obj: object, _options: object, lines: list[str]
 ) -> None:
     """Keep `|u|` in a docstring (handler of `autodoc-process-docstring`); indented code blocks are left alone."""
     in_block = False
@@ -155,18 +159,27 @@ def norms_not_substitutions(
             in_block = True
 
 
-def link_short_name(
-    app: Sphinx, env: Any, node: nodes.Element, contnode: nodes.Element
-) -> nodes.Element | None:
-    """Resolve `Plant` to `steerlib.plant.Plant` where one documented class has that name (`missing-reference`)."""
-    target = node.get("reftarget", "")
-    if node.get("refdomain") != "py" or "." in target or not target:
+def resolve_annotation(
+    app: Sphinx, env: BuildEnvironment, node: nodes.Element, contnode: nodes.Node
+) -> nodes.Node | None:
+    """Link `Plant` to `steerlib.plant.Plant`; leave private types as plain text (handler of `missing-reference`).
+
+    Only names in signatures are treated so. A role in prose, whose content is a literal, must name something that
+    exists, or the strict build fails.
+    """
+    if node.get("refdomain") != "py":
         return None
-    domain = env.get_domain("py")
-    found = [full for full, entry in domain.objects.items() if entry.objtype in {"class", "exception"} and full.endswith(f".{target}")]
-    if len(found) != 1:
-        return None
-    return domain.resolve_xref(env, node["refdoc"], app.builder, "class", found[0], node, contnode)
+    target = str(node.get("reftarget", ""))
+    domain = cast("PythonDomain", env.get_domain("py"))
+    found = [
+        name for name, entry in domain.objects.items() if entry.objtype in _CLASSES and name.endswith(f".{target}")
+    ]
+    if len(found) == 1:
+        content = cast("nodes.Element", contnode)
+        return domain.resolve_xref(
+            env, node["refdoc"], app.builder, "class", found[0], cast("pending_xref", node), content
+        )
+    return None if isinstance(contnode, nodes.literal) else contnode
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -177,6 +190,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("html-page-context", leave_out_thebe_style, priority=502)
     app.connect("build-finished", write_forwarding_page)
     app.connect("autodoc-process-docstring", norms_not_substitutions)
-    app.connect("missing-reference", link_short_name)
+    app.connect("missing-reference", resolve_annotation)
     app.add_post_transform(CheckImageText)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
