@@ -1,0 +1,351 @@
+"""The contracts of steering, on tiny random models of every family.
+
+One number decides each test: the logits of a fixed answer, computed one row at a time, without padding, cache or
+compilation. Everything else (padding side, batch, cache, compiled code) must agree with it.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+from torch import Tensor
+
+from steerlib.actuator import Scope, Site
+from steerlib.errors import SiteError
+from steerlib.laws.additive import Additive
+from steerlib.plant import Plant, Tokens
+from steerlib.recorder import record
+from tests.families import DEPTH, FAMILIES, WIDTH, model, plant, tokenizer, words
+
+PROMPTS = [words(5, 9, 30, 41, 8, 77), words(60, 3), words(12, 13, 14, 15)]
+ANSWER = [21, 34, 55, 89]
+TOLERANCE = {"atol": 2e-4, "rtol": 2e-4}
+
+
+def push(seed: int = 0, *, size: float = 3.0) -> Additive:
+    """A law that adds a fixed random vector."""
+    generator = torch.Generator().manual_seed(seed)
+    return Additive(torch.randn(WIDTH, generator=generator) * size)
+
+
+class Force:
+    """A logits processor that makes `generate` write a given answer, so that logits can be compared."""
+
+    def __init__(self, answer: list[int], prompt_columns: int) -> None:
+        self.answer, self.columns = answer, prompt_columns
+
+    def __call__(self, ids: Tensor, scores: Tensor) -> Tensor:
+        forced = torch.full_like(scores, -torch.inf)
+        forced[:, self.answer[ids.shape[1] - self.columns]] = 0.0
+        return forced
+
+
+def one_by_one(p: Plant, scope: Scope | str, **under: object) -> Tensor:
+    """Logits of each answer token for each prompt: single rows, no padding, no cache."""
+    rows = []
+    for prompt in PROMPTS:
+        head = p.encode([prompt]).input_ids
+        whole = torch.cat([head, torch.tensor([ANSWER])], 1)
+        with (
+            p.under(push(), layer=1, scope=scope, **under),
+            p.passing(prompt_lengths=torch.tensor([head.shape[1]]), teacher_forced=True),
+            torch.inference_mode(),
+        ):
+            logits = p._logits(Tokens(whole, torch.ones_like(whole)))
+        rows.append(logits[0, head.shape[1] - 1 : -1])
+    return torch.stack(rows)
+
+
+def by_generation(p: Plant, scope: Scope | str | None, **options: object) -> Tensor:
+    """The same logits from the bare model's own `generate`, left-padded batch; scope None attaches nothing."""
+    batch = p.encode(PROMPTS)
+    with p.under(push(), layer=1, scope=scope) if scope else nullcontext(), torch.inference_mode():
+        out = p.model.generate(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+            max_new_tokens=len(ANSWER),
+            do_sample=False,
+            output_logits=True,
+            return_dict_in_generate=True,
+            logits_processor=[Force(ANSWER, batch.input_ids.shape[1])],
+            pad_token_id=0,
+            disable_compile=True,
+            **options,
+        )
+    return torch.stack(out.logits, 1)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+class TestEveryFamily:
+    """What must hold whatever the architecture."""
+
+    def test_recorded_states_are_the_models_own(self, family: str) -> None:
+        p = plant(family)
+        batch = p.encode(PROMPTS[:1])
+        recorded = record(p, PROMPTS[:1], sites=[*range(DEPTH), Site(0, "resid_pre"), Site(-1, "final_norm")], position="all")
+        with torch.inference_mode():
+            states = p.model(batch.input_ids, output_hidden_states=True).hidden_states
+        for layer in range(DEPTH - 1):
+            torch.testing.assert_close(recorded.at(layer), states[layer + 1][0], atol=1e-6, rtol=1e-6)
+        # The model's last entry is post-norm: the last block is tested through the norm.
+        torch.testing.assert_close(recorded.at(Site(DEPTH - 1, "final_norm")), states[-1][0], atol=1e-6, rtol=1e-6)
+        norm = p.anatomy.final_norm
+        assert norm is not None
+        with torch.inference_mode():
+            torch.testing.assert_close(norm(recorded.at(DEPTH - 1)), states[-1][0], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(recorded.at(Site(0, "resid_pre")), states[0][0], atol=1e-6, rtol=1e-6)
+
+    def test_zero_strength_is_no_steering_bit_for_bit(self, family: str) -> None:
+        p = plant(family)
+        free = p.forward(PROMPTS)
+        for point in ("resid_pre", "resid_post"):
+            with p.under(push().at(0.0), layer=1, point=point, scope="all"):
+                assert torch.equal(p.forward(PROMPTS), free)
+            with p.under(push(), layer=1, point=point, scope="all"):
+                assert not torch.allclose(p.forward(PROMPTS), free, atol=1e-2)
+
+    @pytest.mark.parametrize("scope", ["generated", "last", "all", "prefill"])
+    def test_batch_padding_and_cache_change_nothing(self, family: str, scope: str) -> None:
+        p = plant(family)
+        wanted = one_by_one(p, scope)
+        free = one_by_one(p, Scope("prefill", positions=()))
+        assert (wanted - free).abs().max() > 0.1, "the push must matter, or the comparison is empty"
+        torch.testing.assert_close(by_generation(p, scope), wanted, **TOLERANCE)
+        torch.testing.assert_close(by_generation(p, scope, cache_implementation="static"), wanted, **TOLERANCE)
+        for side in ("left", "right"):
+            heads = p.encode(PROMPTS, side=side)
+            texts = [prompt + " " + words(*ANSWER) for prompt in PROMPTS]
+            batch = p.encode(texts, side=side)
+            with p.under(push(), layer=1, scope=scope), p.passing(prompt_lengths=heads.lengths, teacher_forced=True):
+                logits = p._logits(batch)
+            real = batch.attention_mask.bool()
+            for row, head in enumerate(heads.lengths.tolist()):
+                torch.testing.assert_close(logits[row][real[row]][head - 1 : -1], wanted[row], **TOLERANCE)
+
+    def test_padding_is_never_changed(self, family: str) -> None:
+        p = plant(family)
+        for side in ("left", "right"):
+            batch = p.encode(PROMPTS, side=side)
+            pads = ~batch.attention_mask.bool()
+            seen: list[Tensor] = []
+            for law in (push().at(0.0), push()):
+                with p.under(law, layer=1, scope="all"), p.under(lambda s: seen.append(s) or s, layer=1, scope="all"):
+                    p.forward(batch)
+            assert torch.equal(seen[0][pads], seen[1][pads])
+            assert not torch.allclose(seen[0][~pads], seen[1][~pads], atol=1e-2)
+
+    def test_compiled_generation_agrees_and_notices_every_change(self, family: str) -> None:
+        p = plant(family)
+        wanted, free = one_by_one(p, "generated"), one_by_one(p, Scope("prefill", positions=()))
+        eager = p.model.forward
+        p.model.forward = torch.compile(eager, backend="eager", dynamic=False)
+        try:
+            batch = p.encode(PROMPTS)
+            with torch.inference_mode():  # compiled and run before anything is attached
+                p.model.generate(**vars(batch), max_new_tokens=2, do_sample=False, cache_implementation="static")
+            steered = by_generation(p, "generated", cache_implementation="static")
+            torch.testing.assert_close(steered, wanted, **TOLERANCE)
+            off = by_generation(p, None, cache_implementation="static")
+            torch.testing.assert_close(off, free, **TOLERANCE)
+        finally:
+            del p.model.forward
+
+
+class TestSilentFailure:
+    """The failure that the permanent hooks are there for, reproduced first."""
+
+    def test_a_late_hook_is_ignored_by_compiled_code(self) -> None:
+        raw = model("llama")
+        step = torch.compile(lambda ids: raw(ids).logits, backend="eager")
+        ids = torch.tensor([[5, 9, 30]])
+        with torch.no_grad():
+            before = step(ids)
+            handle = raw.model.layers[1].register_forward_hook(lambda _m, _a, out: out + 100.0)
+            assert torch.equal(step(ids), before), "torch now guards hooks: the wiring can be simplified"
+            handle.remove()
+
+    def test_a_plant_made_after_compilation_is_not(self) -> None:
+        raw = model("llama")
+        step = torch.compile(lambda ids: raw(ids).logits, backend="eager")
+        ids = torch.tensor([[5, 9, 30]])
+        with torch.no_grad():
+            before = step(ids)
+            p = Plant.from_model(raw, tokenizer())
+            with p.under(push(), layer=1):
+                steered = step(ids)
+                expected = p.forward(Tokens(ids, torch.ones_like(ids)))
+            assert not torch.allclose(steered, before, atol=1e-2)
+            torch.testing.assert_close(steered, expected, **TOLERANCE)
+            torch.testing.assert_close(step(ids), before, **TOLERANCE)
+
+    def test_changing_a_strength_recompiles_nothing(self) -> None:
+        p = plant("llama")
+        counter = torch._dynamo.testing.CompileCounter()
+        law = push()
+        step = torch.compile(lambda ids: p.model(ids).logits, backend=counter)
+        ids = torch.tensor([[5, 9, 30]])
+        outputs = []
+        with torch.no_grad(), p.under(law, layer=1, scope="all"):
+            for strength in (1.0, 0.5, 0.0, -2.0):
+                law.at(strength)
+                outputs.append(step(ids))
+        assert counter.frame_count == 1
+        assert not torch.allclose(outputs[0], outputs[1], atol=1e-3)
+
+
+class TestLeavesTheModelAlone:
+    """Entering and leaving, in every order."""
+
+    def test_nested_blocks_compose_and_unwind(self) -> None:
+        p = plant("llama")
+        free = p.forward(PROMPTS)
+        a, b = push(1), push(2)
+        sum_of_both = _steered(p, Additive(a.vector + b.vector))
+        with p.under(a, layer=1, scope="all"):
+            only_a = p.forward(PROMPTS)
+            with p.under(b, layer=1, scope="all"):
+                torch.testing.assert_close(p.forward(PROMPTS), sum_of_both, **TOLERANCE)
+            assert torch.equal(p.forward(PROMPTS), only_a)
+        assert torch.equal(p.forward(PROMPTS), free)
+
+    def test_blocks_may_be_left_out_of_order(self) -> None:
+        p = plant("llama")
+        free, only_second = p.forward(PROMPTS), _steered(p, push(2))
+        first, second = p.under(push(1), layer=1, scope="all"), p.under(push(2), layer=1, scope="all")
+        first.__enter__()
+        second.__enter__()
+        first.__exit__()
+        assert torch.equal(p.forward(PROMPTS), only_second)
+        second.__exit__()
+        assert torch.equal(p.forward(PROMPTS), free)
+
+    def test_an_exception_detaches(self) -> None:
+        p = plant("falcon")
+        free = p.forward(PROMPTS)
+        with pytest.raises(RuntimeError, match="inside"), p.under(push(), layer=0, scope="all"):
+            raise RuntimeError("inside")
+        assert torch.equal(p.forward(PROMPTS), free)
+
+    def test_a_law_that_raises_detaches(self) -> None:
+        p = plant("falcon")
+        free = p.forward(PROMPTS)
+
+        def broken(state: Tensor) -> Tensor:
+            raise ValueError("broken law")
+
+        with pytest.raises(ValueError, match="broken law"), p.under(broken, layer=0):
+            p.forward(PROMPTS)
+        assert torch.equal(p.forward(PROMPTS), free)
+
+    def test_two_plants_at_once(self) -> None:
+        one, two = plant("llama", seed=1), plant("llama", seed=2)
+        free = one.forward(PROMPTS), two.forward(PROMPTS)
+        with one.under(push(), layer=1, scope="all"):
+            assert torch.equal(two.forward(PROMPTS), free[1])
+            with two.under(push(), layer=0, scope="all"):
+                assert not torch.allclose(one.forward(PROMPTS), free[0])
+            assert torch.equal(two.forward(PROMPTS), free[1])
+        assert torch.equal(one.forward(PROMPTS), free[0])
+
+    def test_two_plants_around_one_model(self) -> None:
+        raw = model("gpt2")
+        one, two = Plant.from_model(raw, tokenizer()), Plant.from_model(raw, tokenizer())
+        free = one.forward(PROMPTS)
+        with one.under(push(), layer=1, scope="all"):
+            steered = one.forward(PROMPTS)
+            assert torch.equal(two.forward(PROMPTS), steered)
+        assert torch.equal(two.forward(PROMPTS), free)
+
+    def test_close_takes_every_hook_off(self) -> None:
+        raw = model("llama")
+        before = _hooks(raw)
+        p = Plant.from_model(raw, tokenizer())
+        assert _hooks(raw) > before
+        p.close()
+        assert _hooks(raw) == before
+        with pytest.raises(SiteError, match="closed"), p.under(push(), layer=1):
+            pass
+
+    def test_an_actuator_cannot_be_entered_twice(self) -> None:
+        p = plant("llama")
+        act = p.under(push(), layer=1)
+        with act, pytest.raises(SiteError, match="attached already"), act:
+            pass
+
+
+class TestScopes:
+    """Which tokens are steered, position by position."""
+
+    @pytest.mark.parametrize(
+        ("scope", "steered"),
+        [
+            (Scope("all"), [0, 1, 2, 3, 4, 5]),
+            (Scope("last"), [5]),
+            (Scope("generated"), [3, 4, 5]),
+            (Scope("prefill"), [0, 1, 2, 3]),
+            (Scope("prefill", positions=(0, 2)), [0, 2]),
+            (Scope("prefill", positions=(-1,)), [3]),
+        ],
+    )
+    @pytest.mark.parametrize("side", ["left", "right"])
+    def test_positions_of_a_whole_text(self, scope: Scope, steered: list[int], side: str) -> None:
+        p = plant("llama")
+        batch = p.encode([words(4, 5, 6, 7, 8, 9), words(*range(3, 12))], side=side)
+        seen: list[Tensor] = []
+        with (
+            p.under(lambda s: s + 1.0, layer=1, scope=scope),
+            p.under(lambda s: seen.append(s) or s, layer=1, scope="all"),
+        ):
+            p.forward(batch, prompt_lengths=torch.tensor([4, 4]))
+        with p.under(lambda s: seen.append(s) or s, layer=1, scope="all"):
+            p.forward(batch)
+        changed = (seen[0] != seen[1]).any(-1)[0][batch.attention_mask[0].bool()]
+        assert changed.nonzero()[:, 0].tolist() == steered
+
+    def test_one_token_prompts_are_prompts(self) -> None:
+        p = plant("llama")
+        free = p.generate([words(7)], max_new_tokens=3, seed=0, temperature=0)
+        with p.under(push(size=30.0), layer=1, scope="prefill"):
+            steered = p.generate([words(7)], max_new_tokens=3, seed=0, temperature=0)
+        assert steered.tokens != free.tokens
+
+    def test_generated_without_a_cache_needs_the_plant(self) -> None:
+        p = plant("llama")
+        batch = p.encode(PROMPTS)
+        with p.under(push(), layer=1), pytest.raises(SiteError, match=r"plant\.generate"):
+            p.model.generate(**vars(batch), max_new_tokens=2, use_cache=False)
+        with p.under(push(), layer=1):
+            cached = p.generate(PROMPTS, max_new_tokens=4, seed=0, temperature=0)
+            uncached = p.generate(PROMPTS, max_new_tokens=4, seed=0, temperature=0, cache="none")
+        assert cached.tokens == uncached.tokens
+
+    @pytest.mark.parametrize(
+        ("site", "message"),
+        [
+            (Site(DEPTH), f"from 0 to {DEPTH - 1}"),
+            (Site(-DEPTH - 1), f"from 0 to {DEPTH - 1}"),
+            (Site(0, "final_norm"), "follows the last block"),
+            (Site(0, "attention"), "expected one of"),  # type: ignore[arg-type]
+            (Site(1.5), "expected an integer"),  # type: ignore[arg-type]
+        ],
+    )
+    def test_sites_that_do_not_exist(self, site: Site, message: str) -> None:
+        with pytest.raises(SiteError, match=message):
+            site.resolve(DEPTH)
+
+    def test_scopes_that_do_not_exist(self) -> None:
+        with pytest.raises(SiteError, match="prefill, last, generated, all"):
+            Scope("everywhere")  # type: ignore[arg-type]
+        with pytest.raises(SiteError, match="takes no positions"):
+            Scope("last", positions=(0,))
+
+
+def _steered(p: Plant, law: Additive) -> Tensor:
+    with p.under(law, layer=1, scope="all"):
+        return p.forward(PROMPTS)
+
+
+def _hooks(raw: torch.nn.Module) -> int:
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in raw.modules())
