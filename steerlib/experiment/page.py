@@ -2,7 +2,8 @@
 
 Knows how a notebook shows things so that they survive in the built book (alt text, glue); knows nothing of
 models or of how the book is built. Prose cites a recorded value with MyST's glue role:
-{glue:text}`truth.txi` gives "0.57 [0.55, 0.59]", and the same name with `.value` added gives "0.57".
+{glue:text}`truth.txi` gives "0.57 [0.55, 0.59]", and the same name with `.value` added gives "0.57". From another
+page the role wants the file and a format: {glue:text}`../notebooks/11_difference_of_means.ipynb::truth.txi:s`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,62 @@
+"""The DAG of the book: every notebook executed, then the pages.
+
+`make book` calls this through steerlib/workflow/book.py. What decides a rerun is the content key in `params`;
+the inputs say what that key is made of. On a cluster, the same rules with an executor:
+
+    snakemake --executor slurm --jobs 8 --rerun-triggers params --config profile=tiny
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from steerlib.workflow.keys import book_inputs, notebook_inputs, notebook_key
+from steerlib.workflow.project import Run
+from steerlib.workflow.stage import current_key
+
+PLANT = str(config.get("plant") or "")
+RUN = Run.open(Path.cwd(), profile=str(config.get("profile", "tiny")), plant=PLANT or None)
+FOLDER = f"build/{RUN.name}"
+# Fixed by the number of jobs, not by how many notebooks are stale: the thread count can move a last digit.
+THREADS = max(1, (os.cpu_count() or 1) // max(1, int(config.get("jobs", os.cpu_count() or 1))))
+OPTIONS = ["--profile", RUN.profile.name, *(["--plant", PLANT] if PLANT else [])]
+
+
+def local(paths):
+    return [os.path.relpath(path, RUN.root) for path in paths]
+
+
+rule all:
+    input:
+        f"{FOLDER}/html.key",
+
+
+rule execute:
+    input:
+        lambda wildcards: local(notebook_inputs(RUN, wildcards.notebook)),
+    output:
+        f"{FOLDER}/executed/{{notebook}}.ipynb",
+    wildcard_constraints:
+        notebook=r"\d\d_[a-z0-9_]+",
+    params:
+        key=lambda wildcards: notebook_key(RUN, wildcards.notebook),
+        python=sys.executable,
+        options=OPTIONS,
+        threads=THREADS,
+    shell:
+        "{params.python:q} -m steerlib.workflow.execute {wildcards.notebook:q} {params.options:q} "
+        "--threads {params.threads} 2>&1"
+
+
+rule pages:
+    input:
+        local(book_inputs(RUN)),
+        expand(f"{FOLDER}/executed/{{notebook}}.ipynb", notebook=RUN.notebooks),
+    output:
+        f"{FOLDER}/html.key",
+    params:
+        key=current_key(RUN),
+        python=sys.executable,
+        options=OPTIONS,
+    shell:
+        "{params.python:q} -m steerlib.workflow.stage {params.options:q} 2>&1"

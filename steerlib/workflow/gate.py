@@ -1,0 +1,137 @@
+"""The gate between execution and publication: what must be true of every notebook of the book.
+
+Knows what a publishable notebook looks like; knows nothing of how it was made or of Sphinx. It trusts no exit
+code: it reads the files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+from steerlib.experiment.claims import load_claims
+from steerlib.experiment.files import sha256
+from steerlib.experiment.records import RecordError, read_record
+from steerlib.workflow.errors import GateError, run_command
+from steerlib.workflow.execute import image_alts
+from steerlib.workflow.keys import notebook_key
+from steerlib.workflow.pairing import check_pairs
+from steerlib.workflow.project import Run
+
+SIZE_LIMIT = 2_000_000  # bytes of an executed notebook
+HTML_IMAGE = re.compile(r"<img\b[^>]*>", flags=re.I)
+HTML_ALT = re.compile(r"\balt\s*=\s*([\"'])\s*\S.*?\1", flags=re.I | re.S)
+
+
+def is_current(run: Run, notebook: str) -> bool:
+    """Whether the executed notebook is there and was made from what is in the tree now."""
+    try:
+        node = nbformat.read(run.executed(notebook), as_version=4)
+    except (OSError, ValueError):  # absent, or not a notebook
+        return False
+    return stamp_of(node).get("key") == notebook_key(run, notebook)
+
+
+def stamp_of(node: NotebookNode) -> dict[str, object]:
+    """What `execute` wrote into the notebook ({} if nothing)."""
+    stamp = node.metadata.get("steerlib", {})
+    return dict(stamp) if isinstance(stamp, dict) else {}
+
+
+def cell_problems(index: int, cell: NotebookNode) -> list[str]:
+    """What is wrong with one cell of an executed notebook."""
+    if cell.cell_type != "code":
+        return []
+    where = f"cell {index + 1}"
+    found = []
+    if cell.source.strip() and cell.get("execution_count") is None:
+        found.append(f"{where} did not run")
+    if any(output.output_type == "error" for output in cell.outputs):
+        found.append(f"{where} holds an error")
+    alts = image_alts(cell)
+    if len(alts) > 1:
+        found.append(f"{where} shows {len(alts)} images; show one in a cell, so that each has its own alt text")
+    if not all(alts):
+        found.append(f"{where} shows an image without alt text; use page.figure(name, figure, alt=...)")
+    for output in cell.outputs:
+        html = output.get("data", {}).get("text/html", "")
+        for tag in HTML_IMAGE.findall("".join(html)):
+            if not HTML_ALT.search(tag):
+                found.append(f"{where} shows an HTML image without alt text: {tag[:60]}")
+    return found
+
+
+def notebook_problems(run: Run, notebook: str) -> list[str]:
+    """What keeps one notebook out of the book ([] if nothing does)."""
+    path = run.executed(notebook)
+    if not path.is_file():
+        return [f"no executed copy at {path.relative_to(run.root)}"]
+    try:
+        node = nbformat.read(path, as_version=4)
+    except ValueError as error:
+        return [f"{path.relative_to(run.root)} is not a notebook ({error}); delete it and run `make book`"]
+    found = []
+    if "exception" in node.metadata.get("papermill", {}) and node.metadata["papermill"]["exception"]:
+        found.append("papermill says that a cell raised")
+    stamp = stamp_of(node)
+    if stamp.get("key") != notebook_key(run, notebook):
+        found.append("was executed from other sources, data, parameters or lock than those in the tree")
+    if path.stat().st_size > SIZE_LIMIT:
+        found.append(f"is {path.stat().st_size / 1e6:.1f} MB, expected at most {SIZE_LIMIT / 1e6:.0f} MB")
+    for index, cell in enumerate(node.cells):
+        found += cell_problems(index, cell)
+    return found + record_problems(run, notebook, stamp)
+
+
+def record_problems(run: Run, notebook: str, stamp: dict[str, object]) -> list[str]:
+    """What is wrong with the records of one notebook."""
+    path = run.records(notebook)
+    try:
+        record = read_record(path)
+    except RecordError as error:
+        return [f"{error}; a chapter makes a Page at its start and calls page.footer() at its end"]
+    found = []
+    if sha256(path) != stamp.get("records"):
+        found.append(f"{path.relative_to(run.root)} is not from the same run as the executed notebook")
+    if record.page != notebook:
+        found.append(f"its Page is called {record.page!r}, expected {notebook!r}")
+    if not record.finished:
+        found.append("its records are unfinished: the last cell calls page.footer()")
+    claims = load_claims(run.root / "data" / "claims").values()
+    unchecked = [c.id for c in claims if c.page == notebook and c.id not in record.checks]
+    if unchecked and record.finished:
+        found.append(f"does not check claims that data/claims says it does: {', '.join(sorted(unchecked))}")
+    return found
+
+
+def check(run: Run) -> None:
+    """Let the book be built, or say everything that must be mended first.
+
+    Raises:
+        GateError: lists every problem of every notebook.
+    """
+    check_pairs(run.root)
+    found = [f"  {name}: {problem}" for name in run.notebooks for problem in notebook_problems(run, name)]
+    if found:
+        raise GateError("\n".join(["these notebooks cannot be published:", *found]))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Check the executed notebooks of the project in the current folder."""
+    parser = argparse.ArgumentParser(description="Check the executed notebooks before they are published.")
+    parser.add_argument("--profile", default="tiny")
+    parser.add_argument("--plant", default="")
+    parser.add_argument("--root", type=Path, default=Path.cwd())
+    options = parser.parse_args(arguments)
+    run = Run.open(options.root, profile=options.profile, plant=options.plant or None)
+    check(run)
+    print(f"[gate] {len(run.notebooks)} notebooks may be published")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

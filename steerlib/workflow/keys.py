@@ -1,0 +1,159 @@
+"""What decides that a notebook must run again, as one hash.
+
+Knows which files and settings an executed notebook depends on; knows nothing of how it is executed:
+
+- its text source and its parameters;
+- the modules of steerlib it imports, and those that they import (read from the source, nothing is imported);
+- the data it can read: what its header declares (`steerlib: {data: [...]}` under `jupyter:`), otherwise all
+  of `data/` but other plants and profiles; and always the plant it runs on;
+- the lock file, and whether the device is a CPU or a GPU;
+- the module that executes notebooks.
+
+Content counts, not dates: touching a file changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import re
+from pathlib import Path
+
+import yaml
+
+from steerlib.experiment.files import sha256, write_atomic
+from steerlib.workflow.errors import SourceError
+from steerlib.workflow.imports import import_closure, imported_names
+from steerlib.workflow.project import CONFIG, LOCK, TOC, Run
+
+EXECUTOR = "steerlib.workflow.execute"
+IGNORED = {"__pycache__", ".ipynb_checkpoints", ".DS_Store"}
+
+
+def device_class() -> str:
+    """Whether notebooks run on "cuda" (a CUDA wheel of torch and a loaded driver) or "cpu"; torch is not imported."""
+    spec = importlib.util.find_spec("torch")
+    folder = Path(spec.origin).parent if spec and spec.origin else None
+    version = (folder / "version.py").read_text(encoding="utf-8") if folder else ""
+    wheel = re.search(r"^cuda\b[^=]*=\s*['\"]", version, flags=re.M)
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    return "cuda" if wheel and not hidden and Path("/proc/driver/nvidia/version").exists() else "cpu"
+
+
+def header(source: Path) -> dict[str, object]:
+    """The `jupyter:` front matter of a py:percent source ({} if it has none)."""
+    lines = source.read_text(encoding="utf-8").splitlines()
+    if not lines or lines[0].strip() != "# ---":
+        return {}
+    body = []
+    for line in lines[1:]:
+        if line.strip() == "# ---":
+            break
+        body.append(line[2:] if line.startswith("# ") else line.lstrip("#"))
+    parsed = yaml.safe_load("\n".join(body)) or {}
+    return dict(parsed.get("jupyter") or {})
+
+
+def files_under(path: Path) -> list[Path]:
+    """A file, or every file of a folder, in order."""
+    if path.is_file():
+        return [path]
+    return sorted(p for p in path.rglob("*") if p.is_file() and not IGNORED & set(p.parts))
+
+
+def data_files(run: Run, notebook: str) -> list[Path]:
+    """The data a notebook can read.
+
+    Raises:
+        SourceError: the header declares a path that does not exist.
+    """
+    settings = header(run.source(notebook)).get("steerlib") or {}
+    declared = settings.get("data") if isinstance(settings, dict) else None
+    data = run.root / "data"
+    if declared is None:
+        apart = {data / "plants", data / "profiles"}
+        found = [f for f in files_under(data) if not apart & set(f.parents)]
+    else:
+        found = files_under(data / "claims")  # `Page.check` reads these for any notebook
+        for name in declared:
+            if not (run.root / name).exists():
+                raise SourceError(f"notebooks/{notebook}.py declares data {name!r}, which does not exist")
+            found += files_under(run.root / name)
+    return sorted({*found, *plant_files(run)})
+
+
+def plant_files(run: Run) -> list[Path]:
+    """Files of the plant in use; none for a hub id, whose weights the page names by hash."""
+    for folder in (run.root / "data" / "plants" / run.plant, run.root / run.plant):
+        if folder.is_dir():
+            return files_under(folder)
+    return []
+
+
+def notebook_inputs(run: Run, notebook: str) -> list[Path]:
+    """Every file whose content decides whether a notebook must run again."""
+    source = run.source(notebook)
+    modules = import_closure(run.root, imported_names(source.read_text(encoding="utf-8"), module=""))
+    code = import_closure(run.root, {EXECUTOR})
+    return sorted({source, run.root / LOCK, *modules, *code, *data_files(run, notebook)})
+
+
+def _relative(run: Run, path: Path) -> str:
+    return os.path.relpath(path, run.root)
+
+
+def digest(run: Run, inputs: list[Path], settings: dict[str, object]) -> str:
+    """One hash of file names, their content, and settings."""
+    hashes = Hashes(run.root / "build" / "hashes.json")
+    table = {_relative(run, path): hashes.of(path) for path in inputs if path.exists()}
+    hashes.save()
+    return hashlib.sha256(json.dumps([table, settings], sort_keys=True).encode()).hexdigest()
+
+
+def notebook_key(run: Run, notebook: str) -> str:
+    """The hash that an executed notebook carries; another one means that it must run again."""
+    settings = {"parameters": run.parameters(notebook), "device": device_class()}
+    return digest(run, notebook_inputs(run, notebook), settings)
+
+
+def book_inputs(run: Run) -> list[Path]:
+    """The files, other than notebooks, that decide what the built book looks like."""
+    code = files_under(run.root / "steerlib")  # the pipeline itself, and the docstrings of the reference
+    fixed = [run.root / name for name in (TOC, CONFIG, LOCK)]
+    return sorted({*fixed, *files_under(run.root / "book"), *code})
+
+
+def book_key(run: Run, executed: dict[str, str]) -> str:
+    """The hash that a built book carries; `executed` gives the key of each notebook in it."""
+    return digest(run, book_inputs(run), {"executed": executed})
+
+
+class Hashes:
+    """Content hashes, remembered by size and date so that large files are read once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._known: dict[str, list[object]] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, json.JSONDecodeError):
+            self._known = {}
+        self._changed = False
+
+    def of(self, path: Path) -> str:
+        """SHA-256 of a file."""
+        stat = path.stat()
+        mark: list[object] = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
+        name = str(path)
+        known = self._known.get(name)
+        if known is None or known[:3] != mark:
+            known = self._known[name] = [*mark, sha256(path)]
+            self._changed = True
+        return str(known[3])
+
+    def save(self) -> None:
+        """Write what was learnt."""
+        if self._changed:
+            write_atomic(self._path, json.dumps(self._known))
+            self._changed = False
