@@ -170,7 +170,11 @@ def main(arguments: list[str] | None = None) -> int:
     make(run, plant=options.plant, jobs=max(1, options.jobs), fresh=options.fresh)
     page = (run.html / "index.html").relative_to(run.root)
     print(f"[book] ready in {time.monotonic() - start:.0f} s. Front page: {run.root / page}")
-    print(f"[book] to read it: make serve, or python3 -m http.server --directory build/{run.name}/html 8000")
+    chosen = "".join(
+        f' {name}="{value}"' for name, value in (("PROFILE", options.profile), ("PLANT", options.plant)) if value
+    )
+    served = "make serve" + (chosen if run.name != "tiny" else "")
+    print(f"[book] to read it: {served}, or python3 -m http.server --directory build/{run.name}/html 8000")
     return 0
 
 

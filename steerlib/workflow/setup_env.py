@@ -8,7 +8,9 @@ knows nothing about what the packages are for.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
 import platform
 import re
@@ -17,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 import venv
 from pathlib import Path
 
@@ -24,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "requirements.lock"
 STAMP = "steerlib-env.sha256"
 MINIMUM_FREE_GB = 4.0
+HEARTBEAT_S = 30
 
 
 class SetupError(SystemExit):
@@ -32,9 +36,9 @@ class SetupError(SystemExit):
 
 def fingerprint() -> str:
     """Hash of everything that decides what the environment holds."""
-    digest = hashlib.sha256()
-    for part in (LOCK.read_bytes(), (ROOT / "pyproject.toml").read_bytes()):
-        digest.update(part)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    packaging = [project["build-system"], project["project"], project["tool"]["hatch"]]  # not the linters' settings
+    digest = hashlib.sha256(LOCK.read_bytes() + json.dumps(packaging, sort_keys=True).encode())
     digest.update(f"{sys.version_info[:2]} {platform.system()} {platform.machine()} {ROOT}".encode())
     return digest.hexdigest()
 
@@ -63,8 +67,14 @@ def section(name: str) -> str:
 def pip(python: Path, *arguments: str) -> None:
     """Run pip in the environment; stop with its output on failure."""
     environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-    done = subprocess.run([str(python), "-m", "pip", "install", "--no-deps", "-qq", *arguments], env=environment)
-    if done.returncode:
+    process = subprocess.Popen([str(python), "-m", "pip", "install", "--no-deps", "-qq", *arguments], env=environment)
+    start = time.monotonic()
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = process.wait(timeout=HEARTBEAT_S)
+            break
+        print(f"[env] still at it, {time.monotonic() - start:.0f} s", flush=True)
+    if code:
         raise SetupError(
             "steerlib: pip could not install the locked packages (its message is above). If it could not reach "
             "the package index, connect to the internet or point pip at a mirror (PIP_INDEX_URL) and run "
@@ -83,18 +93,37 @@ def torch_is_cuda(python: Path) -> bool:
     )
 
 
+def runs_here(python: Path) -> bool:
+    """Whether the environment's interpreter works and is of the version that runs this script."""
+    code = "import sys, pip; print(sys.version_info[:2])"
+    try:
+        done = subprocess.run([str(python), "-c", code], capture_output=True, text=True)
+    except OSError:
+        return False
+    return done.returncode == 0 and done.stdout.strip() == str(sys.version_info[:2])
+
+
+def create(folder: Path) -> None:
+    """Make an empty environment in `folder`, in the place of one that does not fit."""
+    if folder.exists() and any(folder.iterdir()) and not (folder / "pyvenv.cfg").exists():
+        raise SetupError(
+            f"steerlib: {folder} is not a virtual environment. Fix: remove it, or name another: VENV=folder"
+        )
+    print(f"[env] creating {folder} with Python {platform.python_version()}", flush=True)
+    try:
+        venv.EnvBuilder(with_pip=True, symlinks=os.name != "nt", clear=folder.exists()).create(folder)
+    except subprocess.CalledProcessError as error:
+        raise SetupError(
+            "steerlib: this Python cannot create a virtual environment with pip. "
+            "Fix: on Debian or Ubuntu, `apt install python3-venv`."
+        ) from error
+
+
 def install(folder: Path) -> None:
-    """Create the environment in `folder` and install the lock into it."""
+    """Create the environment in `folder` if need be and install the lock into it."""
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    if not python.exists():
-        print(f"[env] creating {folder}", flush=True)
-        try:
-            venv.EnvBuilder(with_pip=True, symlinks=os.name != "nt", clear=folder.exists()).create(folder)
-        except subprocess.CalledProcessError as error:
-            raise SetupError(
-                "steerlib: this Python cannot create a virtual environment with pip. "
-                "Fix: on Debian or Ubuntu, `apt install python3-venv`."
-            ) from error
+    if not runs_here(python):
+        create(folder)
     print("[env] installing torch (200 MB; the CUDA wheel and its libraries are about 3 GB)", flush=True)
     pip(python, *section("torch").split())
     parts = ["packages"] + (["cuda"] if torch_is_cuda(python) else [])
