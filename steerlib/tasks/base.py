@@ -1,0 +1,193 @@
+"""What every task offers, and the scores it gives.
+
+Knows how states of two classes become a contrast with a header; knows nothing about any one behaviour.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from steerlib.actuator import Point, Site
+from steerlib.errors import ContrastError, MetricError
+from steerlib.laws.base import Contrast, LawHeader
+from steerlib.metrics import Estimate, mean_interval, product_interval
+from steerlib.plant import Plant
+from steerlib.recorder import Activations, record
+
+Split = Literal["fit", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Words for a behaviour, so that one page can speak of any task.
+
+    Attributes:
+        behaviour: what is wanted, as an adjective ("truthful").
+        wanted: name of the score that should rise ("True").
+        intact: name of the score that should not fall ("Info").
+        combined: name of their product ("T*I").
+        positive: what the positive class is.
+        negative: what the negative class is.
+        goal: what the reference point is that a perfect law would reach, or "" if there is none.
+    """
+
+    behaviour: str
+    wanted: str
+    intact: str
+    combined: str
+    positive: str
+    negative: str
+    goal: str
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of a plant on a task, prompt by prompt.
+
+    Attributes:
+        wanted: how far each answer shows the behaviour, in [0, 1].
+        intact: how far each answer is still a good answer, in [0, 1].
+    """
+
+    wanted: Float[np.ndarray, " prompts"]
+    intact: Float[np.ndarray, " prompts"]
+
+    def __post_init__(self) -> None:
+        """Refuse arrays that do not belong together."""
+        if self.wanted.shape != self.intact.shape or self.wanted.ndim != 1:
+            raise MetricError(f"scores: got shapes {self.wanted.shape} and {self.intact.shape}, expected equal vectors.")
+
+    def wanted_mean(self, *, seed: int = 0) -> Estimate:
+        """Mean of the wanted score."""
+        return mean_interval(self.wanted, seed=seed)
+
+    def intact_mean(self, *, seed: int = 0) -> Estimate:
+        """Mean of the score that should not fall."""
+        return mean_interval(self.intact, seed=seed)
+
+    def combined(self, *, seed: int = 0) -> Estimate:
+        """Product of the two means, as the papers combine True and Info."""
+        return product_interval(self.wanted, self.intact, seed=seed)
+
+    @staticmethod
+    def pooled(scores: Sequence[Scores]) -> Scores:
+        """Scores of several seeds on the same prompts, averaged prompt by prompt: prompts stay the unit."""
+        return Scores(np.mean([s.wanted for s in scores], 0), np.mean([s.intact for s in scores], 0))
+
+
+class Task(ABC):
+    """A behaviour of one plant: where to fit, where to score.
+
+    Args:
+        plant: the plant that is steered.
+    """
+
+    name: str
+    labels: Labels
+
+    def __init__(self, plant: Plant) -> None:
+        """Remember the plant."""
+        self.plant = plant
+
+    @abstractmethod
+    def prompts(self, split: Split = "test") -> list[str]:
+        """Prompts whose answers are scored; those of different splits share no entity."""
+
+    @abstractmethod
+    def contrast_texts(self, *, n: int, seed: int, at: str = "choice", split: Split = "fit") -> tuple[list[str], list[str]]:
+        """Texts of both classes, each ending where the state is measured.
+
+        Args:
+            n: texts of each class.
+            seed: which texts.
+            at: "choice", the token where the behaviour is decided, or "end", the end of the answer.
+            split: "fit", or "validation" and "test" to look at states on entities no law has seen.
+        """
+
+    @abstractmethod
+    def exact(self, *, split: Split = "test", limit: int | None = None) -> Scores:
+        """Scores from the plant's own probabilities, without sampling; deterministic.
+
+        Args:
+            split: which prompts.
+            limit: at most so many prompts, spread evenly over the split.
+        """
+
+    @abstractmethod
+    def sampled(self, *, split: Split = "test", seed: int = 0, limit: int | None = None) -> tuple[Scores, list[str]]:
+        """Scores of one sampled answer to each prompt, and the answers."""
+
+    @abstractmethod
+    def reference(self, *, split: Split = "test", limit: int | None = None) -> Scores | None:
+        """Exact scores of the unsteered plant told what to do (prompted), or None where it cannot be told."""
+
+    def activations(
+        self, sites: Sequence[Site | int], *, n: int = 200, seed: int = 0, at: str = "choice", split: Split = "fit"
+    ) -> tuple[Activations, Activations]:
+        """States of both classes at several sites from one pass: (positive, negative)."""
+        positive, negative = self.contrast_texts(n=n, seed=seed, at=at, split=split)
+        first = record(self.plant, positive, sites=sites, position="last")
+        return first, record(self.plant, negative, sites=sites, position="last")
+
+    def contrast(
+        self,
+        *,
+        layer: int,
+        point: Point = "resid_post",
+        n: int = 200,
+        seed: int = 0,
+        at: str = "choice",
+        scope: str = "generated",
+        split: Split = "fit",
+    ) -> Contrast:
+        """States of both classes at one site, with the header that laws carry away."""
+        return self.contrasts([Site(layer, point)], n=n, seed=seed, at=at, scope=scope, split=split)[0]
+
+    def contrasts(
+        self,
+        sites: Sequence[Site | int],
+        *,
+        n: int = 200,
+        seed: int = 0,
+        at: str = "choice",
+        scope: str = "generated",
+        split: Split = "fit",
+    ) -> list[Contrast]:
+        """One contrast for each site, from one pass over the texts."""
+        if n < 1:
+            raise ContrastError(f"n: got {n}, expected at least one text of each class.")
+        positive, negative = self.activations(sites, n=n, seed=seed, at=at, split=split)
+        digest = hashlib.sha256((positive.data_hash + negative.data_hash).encode()).hexdigest()
+        return [
+            Contrast(
+                positive.at(site),
+                negative.at(site),
+                LawHeader(
+                    layer=site.layer, point=site.point, scope=scope, plant=self.plant.name,
+                    weight_hash=self.plant.weight_hash, width=self.plant.width, data_hash=digest, seed=seed,
+                ),
+            )
+            for site in positive.sites
+        ]  # fmt: skip
+
+
+def spread(items: Sequence, limit: int | None) -> list:
+    """At most `limit` items, spread evenly over the whole."""
+    if limit is None or limit >= len(items):
+        return list(items)
+    if limit < 1:
+        raise MetricError(f"limit: got {limit}, expected at least 1.")
+    return [items[i] for i in np.linspace(0, len(items) - 1, limit).round().astype(int)]
+
+
+def share_within(logs: torch.Tensor, owner: torch.Tensor, groups: int) -> Float[np.ndarray, " groups"]:
+    """Sum of probabilities by group, from log probabilities."""
+    return torch.zeros(groups, dtype=torch.float64).index_add(0, owner, logs.exp()).numpy()

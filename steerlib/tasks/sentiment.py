@@ -1,0 +1,158 @@
+"""The happiness of a story: a behaviour that any English language model has.
+
+Contrasts come from SST-2 (Socher et al. 2013) where a folder with it is given, else from the short list in
+`data/contrasts/sentiment.json`. Exact scores compare the probabilities of happy and of sad words after a stem
+that asks for a feeling; sampled scores count such words in a story that the plant goes on with.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from steerlib.errors import ContrastError
+from steerlib.loading import data_root
+from steerlib.metrics import dist_n
+from steerlib.plant import Plant
+from steerlib.tasks.base import Labels, Scores, Split, Task, share_within, spread
+
+STORY_TOKENS = 60
+SST2_WORDS = (4, 14)  # short sentences: a small plant has seen nothing like the long ones
+CHOICE = ". It felt very"  # a word for a feeling comes next, so the feeling must be in the state here
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """The texts and words of the task, as shipped.
+
+    Attributes:
+        openings: beginnings of stories, by split.
+        stems: texts after which a word for a feeling is expected, by split.
+        happy: words that count as happy.
+        sad: words that count as sad.
+        positive: happy sentences to fit on.
+        negative: sad sentences to fit on, alike but for the feeling.
+    """
+
+    openings: dict[str, list[str]]
+    stems: dict[str, list[str]]
+    happy: list[str]
+    sad: list[str]
+    positive: list[str]
+    negative: list[str]
+
+
+@lru_cache(maxsize=1)
+def lexicon() -> Lexicon:
+    """Read the shipped texts."""
+    return Lexicon(**json.loads((data_root() / "contrasts" / "sentiment.json").read_text(encoding="utf-8")))
+
+
+class Sentiment(Task):
+    """Happiness of what a plant writes.
+
+    Args:
+        plant: any causal language model of English.
+        data: folder that holds `sst2/train.tsv`; None uses the shipped sentences.
+    """
+
+    name = "sentiment"
+    labels = Labels(
+        behaviour="happy",
+        wanted="Happy",
+        intact="Feeling",
+        combined="H*F",
+        positive="happy sentences",
+        negative="sad sentences",
+        goal="",
+    )
+
+    def __init__(self, plant: Plant, *, data: str | Path | None = None) -> None:
+        """Choose where contrasts come from.
+
+        Raises:
+            ContrastError: if `data` holds no SST-2.
+        """
+        super().__init__(plant)
+        self.file = Path(data) / "sst2" / "train.tsv" if data else None
+        if self.file is not None and not self.file.is_file():
+            raise ContrastError(f"data: no {self.file}. Expected the folder that holds sst2/train.tsv.")
+        self.words = lexicon()
+
+    def prompts(self, split: Split = "test") -> list[str]:
+        """Beginnings of stories."""
+        return list(self.words.openings[split])
+
+    def contrast_texts(self, *, n: int, seed: int, at: str = "choice", split: Split = "fit") -> tuple[list[str], list[str]]:
+        """Happy and sad sentences; see `Task.contrast_texts`.
+
+        With the shipped sentences "choice" ends where a word for the feeling is due ("... and smiled. It felt very") and
+        "end" at the full stop. Sentences of SST-2 are opinions, not stories: for them both are the end of the sentence,
+        without and with its full stop.
+        """
+        if at not in ("choice", "end"):
+            raise ValueError(f"at: got {at!r}, expected 'choice' or 'end'.")
+        both = self._sst2(split) if self.file else self._shipped(split)
+        rng = np.random.default_rng(seed)
+        drawn = [[rows[i] for i in rng.choice(len(rows), size=n, replace=n > len(rows))] for rows in both]
+        end = "." if at == "end" else "" if self.file else CHOICE
+        return [row + end for row in drawn[0]], [row + end for row in drawn[1]]
+
+    def _shipped(self, split: Split) -> tuple[list[str], list[str]]:
+        keep = _part(len(self.words.positive), split)
+        return [self.words.positive[i] for i in keep], [self.words.negative[i] for i in keep]
+
+    def _sst2(self, split: Split) -> tuple[list[str], list[str]]:
+        assert self.file is not None
+        with self.file.open(encoding="utf-8", newline="") as handle:
+            rows = [(r["sentence"], r["label"]) for r in csv.DictReader(handle, delimiter="\t", quoting=csv.QUOTE_NONE)]
+        low, high = SST2_WORDS
+        by_label = {label: [_plain(s) for s, found in rows if found == label] for label in ("1", "0")}
+        parts = [[s for s in found if low <= len(s.split()) <= high] for found in by_label.values()]
+        return tuple([rows[i] for i in _part(len(rows), split)] for rows in parts)  # type: ignore[return-value]
+
+    def exact(self, *, split: Split = "test", limit: int | None = None) -> Scores:
+        """Happy: share of happy among words of feeling. Feeling: probability that a word of feeling comes at all."""
+        stems = spread(self.words.stems[split], limit)
+        groups = [f" {word}" for word in (*self.words.happy, *self.words.sad)]
+        owner = torch.arange(len(stems)).repeat_interleave(len(groups))
+        logs = self.plant.logprobs([s for s in stems for _ in groups], groups * len(stems), batch_size=256)
+        sad = torch.tensor([0] * len(self.words.happy) + [1] * len(self.words.sad)).repeat(len(stems))
+        mass = share_within(logs, sad * len(stems) + owner, 2 * len(stems)).reshape(2, len(stems))
+        return Scores(mass[0] / mass.sum(0), mass.sum(0))
+
+    def sampled(self, *, split: Split = "test", seed: int = 0, limit: int | None = None) -> tuple[Scores, list[str]]:
+        """Happy: 1 if happy words outnumber sad ones, 1/2 if neither does. Feeling: Dist-2, which falls when stuck."""
+        prompts = spread(self.prompts(split), limit)
+        texts = list(self.plant.generate(prompts, max_new_tokens=STORY_TOKENS, seed=seed).texts)
+        wanted = np.array([self.happiness(text) for text in texts])
+        return Scores(wanted, np.array([dist_n([text], 2) if len(text.split()) > 1 else 0.0 for text in texts])), texts
+
+    def happiness(self, text: str) -> float:
+        """1 if happy words outnumber sad ones, 0 if the other way round, 1/2 if neither does."""
+        found = re.findall(r"[a-z]+", text.lower())
+        balance = sum(w in self.words.happy for w in found) - sum(w in self.words.sad for w in found)
+        return 0.5 + 0.5 * float(np.sign(balance))
+
+    def reference(self, *, split: Split = "test", limit: int | None = None) -> Scores | None:
+        """None: a plant of this size cannot be told to be happy."""
+        del split, limit
+        return None
+
+
+def _plain(sentence: str) -> str:
+    """An SST-2 sentence, without its detached final stop."""
+    return re.sub(r"\s+([.,!?;:'])", r"\1", sentence.strip()).rstrip(" .")
+
+
+def _part(count: int, split: Split) -> list[int]:
+    """Which of `count` items belong to a split: three of five to fit, one each to validation and test."""
+    wanted = {"fit": (0, 1, 2), "validation": (3,), "test": (4,)}[split]
+    return [i for i in range(count) if i % 5 in wanted]
