@@ -63,7 +63,9 @@ def mean_interval(
     """
     array = _checked(values, "mean_interval")
     if len(array) < 2:
-        raise MetricError("mean_interval: got one value, expected at least two: one value says nothing about spread.")
+        raise MetricError(
+            "mean_interval: got one value, expected at least two: one value says nothing about spread."
+        )
     if np.ptp(array) == 0:
         return Estimate(float(array[0]), float(array[0]), float(array[0]), len(array))
     return _bootstrap((array,), np.mean, level=level, seed=seed, resamples=resamples)
@@ -84,7 +86,9 @@ def product_interval(
     """
     a, b = _checked(first, "product_interval"), _checked(second, "product_interval")
     if len(a) != len(b) or len(a) < 2:
-        raise MetricError(f"product_interval: got {len(a)} and {len(b)} values, expected as many of both, at least two.")
+        raise MetricError(
+            f"product_interval: got {len(a)} and {len(b)} values, expected as many of both, at least two."
+        )
     if np.ptp(a) == 0 and np.ptp(b) == 0:
         point = float(a[0] * b[0])
         return Estimate(point, point, point, len(a))
@@ -95,7 +99,9 @@ def product_interval(
     return _bootstrap((a, b), statistic, level=level, seed=seed, resamples=resamples)
 
 
-def _bootstrap(data: tuple[np.ndarray, ...], statistic, *, level: float, seed: int, resamples: int) -> Estimate:  # noqa: ANN001
+def _bootstrap(
+    data: tuple[np.ndarray, ...], statistic, *, level: float, seed: int, resamples: int
+) -> Estimate:  # noqa: ANN001
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=stats.DegenerateDataWarning)
         result = stats.bootstrap(
@@ -190,7 +196,9 @@ def kl_per_token(
     return Divergence(float(values.mean()), float(values.quantile(0.95)), len(values))
 
 
-def perplexity(plant: Plant, prompts: Sequence[str], answers: Sequence[str], *, batch_size: int = 64) -> float:
+def perplexity(
+    plant: Plant, prompts: Sequence[str], answers: Sequence[str], *, batch_size: int = 64
+) -> float:
     """Perplexity of the answers given their prompts: exp of the mean negative log probability of an answer token.
 
     Read it under another plant than the one that wrote the answers, or at least an unsteered one.
@@ -199,7 +207,9 @@ def perplexity(plant: Plant, prompts: Sequence[str], answers: Sequence[str], *, 
         MetricError: if an answer is empty.
     """
     if any(not answer for answer in answers):
-        raise MetricError("perplexity: got an empty answer, which has none. Fix: count empty answers on their own.")
+        raise MetricError(
+            "perplexity: got an empty answer, which has none. Fix: count empty answers on their own."
+        )
     logs = plant.logprobs(prompts, answers, batch_size=batch_size)
     whole = plant._ids([p + a for p, a in zip(prompts, answers, strict=True)])
     tokens = sum(map(len, whole)) - sum(map(len, plant._ids(prompts)))
@@ -219,7 +229,9 @@ def dist_n(texts: Sequence[str], n: int, *, pooled: bool = False) -> float:
     """
     if n < 1:
         raise MetricError(f"dist_n: got n = {n}, expected at least 1.")
-    grams = [[tuple(words[i : i + n]) for i in range(len(words) - n + 1)] for words in (t.split() for t in texts)]
+    grams = [
+        [tuple(words[i : i + n]) for i in range(len(words) - n + 1)] for words in (t.split() for t in texts)
+    ]
     grams = [row for row in grams if row]
     if not grams:
         raise MetricError(f"dist_n: no text has {n} words.")

@@ -74,7 +74,9 @@ class Plant:
     The model is put in evaluation mode and never trained.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: PlantSource) -> None:
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: PlantSource
+    ) -> None:
         """Wire the model; see `load` and `from_model`."""
         self.model = _uncompiled(model).eval()
         self.tokenizer = tokenizer
@@ -100,12 +102,16 @@ class Plant:
             PlantError: if it cannot be found, or is not a causal language model in safetensors with a tokenizer.
         """
         source = resolve_plant(name_or_path)
-        chosen = torch.device(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
+        chosen = torch.device(
+            device if device is not None else "cuda" if torch.cuda.is_available() else "cpu"
+        )
         model, tokenizer = load_pair(source, device=chosen, dtype=dtype)
         return cls(model, tokenizer, source)
 
     @classmethod
-    def from_model(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, name: str = "unnamed") -> Plant:
+    def from_model(
+        cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, name: str = "unnamed"
+    ) -> Plant:
         """Wrap a model that is in memory already; its hooks and weights are otherwise left alone."""
         return cls(model, tokenizer, PlantSource(name, "", True, {}))
 
@@ -187,10 +193,14 @@ class Plant:
         rows = self.tokenizer(list(texts), padding=False, return_attention_mask=False)["input_ids"]
         empty = [i for i, row in enumerate(rows) if not row]
         if empty:
-            raise PlantError(f"texts: number {empty[0]} gives no token ({texts[empty[0]]!r}). Fix: leave it out.")
+            raise PlantError(
+                f"texts: number {empty[0]} gives no token ({texts[empty[0]]!r}). Fix: leave it out."
+            )
         longest, limit = max(map(len, rows)), self.context_length
         if limit is not None and longest > limit:
-            raise PlantError(f"texts: got {longest} tokens, but {self.name} reads at most {limit}. Fix: shorten them.")
+            raise PlantError(
+                f"texts: got {longest} tokens, but {self.name} reads at most {limit}. Fix: shorten them."
+            )
         return rows
 
     @property
@@ -236,7 +246,9 @@ class Plant:
             law.to(self.blocks[site.layer].parameters().__next__().device)
             default = law.header.scope if law.header is not None else "generated"
         elif layer is None:
-            raise PlantError("layer: a bare function does not say where it acts. Fix: plant.under(function, layer=...).")
+            raise PlantError(
+                "layer: a bare function does not say where it acts. Fix: plant.under(function, layer=...)."
+            )
         else:
             site, default = Site(layer, point), "generated"
         return Actuator(self.wiring, [(site, law, Scope.of(scope if scope is not None else default))])
@@ -298,7 +310,9 @@ class Plant:
             PlantError: if the lists differ in length, or a prompt does not end at a token boundary.
         """
         if len(prompts) != len(continuations):
-            raise PlantError(f"got {len(prompts)} prompts and {len(continuations)} continuations, expected as many.")
+            raise PlantError(
+                f"got {len(prompts)} prompts and {len(continuations)} continuations, expected as many."
+            )
         heads = self._ids(prompts)
         rows = self._ids([p + c for p, c in zip(prompts, continuations, strict=True)])
         for i, (head, row) in enumerate(zip(heads, rows, strict=True)):
@@ -376,7 +390,9 @@ class Plant:
         texts = self._answer_texts(rows, tokens)
         return Generation(tuple(p for p in prompts for _ in range(samples)), texts, tokens, seed)
 
-    def _answer_texts(self, prompts: list[list[int]], answers: tuple[tuple[int, ...], ...]) -> tuple[str, ...]:
+    def _answer_texts(
+        self, prompts: list[list[int]], answers: tuple[tuple[int, ...], ...]
+    ) -> tuple[str, ...]:
         """Decode answers in their context: alone, some tokenizers drop the space an answer begins with."""
         whole = self.tokenizer.batch_decode(
             [[*head, *tail] for head, tail in zip(prompts, answers, strict=True)], skip_special_tokens=True
@@ -385,11 +401,21 @@ class Plant:
         return tuple(text[len(head) :] for head, text in zip(heads, whole, strict=True))
 
     def _generate_batch(
-        self, batch: Tokens, max_new_tokens: int, sampler: GumbelSampler | None, cache: str, compile: str | None
+        self,
+        batch: Tokens,
+        max_new_tokens: int,
+        sampler: GumbelSampler | None,
+        cache: str,
+        compile: str | None,
     ) -> Int[Tensor, "batch new"]:
         # Only a pass without a cache sees prompt and answer at once, and then needs to know where prompts end.
         lengths = batch.lengths if cache == "none" else None
-        with torch.inference_mode(), self.passing(prompt_lengths=lengths), self._decoding_with(compile), _quiet():
+        with (
+            torch.inference_mode(),
+            self.passing(prompt_lengths=lengths),
+            self._decoding_with(compile),
+            _quiet(),
+        ):
             out = self.model.generate(
                 input_ids=batch.input_ids,
                 attention_mask=batch.attention_mask,
@@ -452,11 +478,20 @@ def _check_generation(
         (max_new_tokens < 1, f"max_new_tokens: got {max_new_tokens}, expected at least 1."),
         (temperature < 0, f"temperature: got {temperature}, expected 0 (greedy) or more."),
         (top_k is not None and top_k < 1, f"top_k: got {top_k}, expected at least 1, or None."),
-        (top_p is not None and not 0 < top_p <= 1, f"top_p: got {top_p}, expected a number in (0, 1], or None."),
+        (
+            top_p is not None and not 0 < top_p <= 1,
+            f"top_p: got {top_p}, expected a number in (0, 1], or None.",
+        ),
         (samples < 1, f"samples: got {samples}, expected at least 1."),
         (batch_size < 1, f"batch_size: got {batch_size}, expected at least 1."),
-        (cache not in ("dynamic", "static", "none"), f"cache: got {cache!r}, expected dynamic, static or none."),
-        (compile is not None and cache != "static", f"compile={compile!r} needs cache='static', got {cache!r}."),
+        (
+            cache not in ("dynamic", "static", "none"),
+            f"cache: got {cache!r}, expected dynamic, static or none.",
+        ),
+        (
+            compile is not None and cache != "static",
+            f"compile={compile!r} needs cache='static', got {cache!r}.",
+        ),
     ]
     for bad, message in wrong:
         if bad:

@@ -130,7 +130,9 @@ def _count(length: int, position: Position, index: int) -> int:
     return 1
 
 
-def _select(states: Float[Tensor, "batch time width"], batch: Tokens, position: Position) -> Float[Tensor, "n width"]:
+def _select(
+    states: Float[Tensor, "batch time width"], batch: Tokens, position: Position
+) -> Float[Tensor, "n width"]:
     """The recorded tokens of a left-padded batch, row by row."""
     if position == "all":
         return states[batch.attention_mask.bool()]
@@ -149,12 +151,20 @@ def _data_hash(texts: Sequence[str], position: Position) -> str:
 class _Store:
     """Where states go: memory, or one memory-mapped `.npy` for each site with a JSON journal beside them."""
 
-    def __init__(self, arrays: dict[Site, np.ndarray], journal: Path | None, meta: dict[str, object], done: int) -> None:
+    def __init__(
+        self, arrays: dict[Site, np.ndarray], journal: Path | None, meta: dict[str, object], done: int
+    ) -> None:
         self.arrays, self.journal, self.meta, self.done = arrays, journal, meta, done
 
     @classmethod
     def open(
-        cls, out: Path | str | None, sites: tuple[Site, ...], total: int, plant: Plant, digest: str, batch_size: int
+        cls,
+        out: Path | str | None,
+        sites: tuple[Site, ...],
+        total: int,
+        plant: Plant,
+        digest: str,
+        batch_size: int,
     ) -> _Store:
         shape = (total, plant.width)
         if out is None:
@@ -177,7 +187,9 @@ class _Store:
             done = held.pop("done")
             if held != meta:
                 differs = [key for key in meta if held.get(key) != meta[key]]
-                raise PlantError(f"{folder}: holds another recording ({', '.join(differs)} differ). Fix: another folder.")
+                raise PlantError(
+                    f"{folder}: holds another recording ({', '.join(differs)} differ). Fix: another folder."
+                )
         arrays: dict[Site, np.ndarray] = {}
         for site in sites:
             file = folder / f"{site.point}-{site.layer}.npy"

@@ -63,7 +63,9 @@ class Scores:
     def __post_init__(self) -> None:
         """Refuse arrays that do not belong together."""
         if self.wanted.shape != self.intact.shape or self.wanted.ndim != 1:
-            raise MetricError(f"scores: got shapes {self.wanted.shape} and {self.intact.shape}, expected equal vectors.")
+            raise MetricError(
+                f"scores: got shapes {self.wanted.shape} and {self.intact.shape}, expected equal vectors."
+            )
 
     def wanted_mean(self, *, seed: int = 0) -> Estimate:
         """Mean of the wanted score."""
@@ -102,7 +104,9 @@ class Task(ABC):
         """Prompts whose answers are scored; those of different splits share no entity."""
 
     @abstractmethod
-    def contrast_texts(self, *, n: int, seed: int, at: str = "choice", split: Split = "fit") -> tuple[list[str], list[str]]:
+    def contrast_texts(
+        self, *, n: int, seed: int, at: str = "choice", split: Split = "fit"
+    ) -> tuple[list[str], list[str]]:
         """Texts of both classes, each ending where the state is measured.
 
         Args:
@@ -122,7 +126,9 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def sampled(self, *, split: Split = "test", seed: int = 0, limit: int | None = None) -> tuple[Scores, list[str]]:
+    def sampled(
+        self, *, split: Split = "test", seed: int = 0, limit: int | None = None
+    ) -> tuple[Scores, list[str]]:
         """Scores of one sampled answer to each prompt, and the answers."""
 
     @abstractmethod
@@ -130,7 +136,13 @@ class Task(ABC):
         """Exact scores of the unsteered plant told what to do (prompted), or None where it cannot be told."""
 
     def activations(
-        self, sites: Sequence[Site | int], *, n: int = 200, seed: int = 0, at: str = "choice", split: Split = "fit"
+        self,
+        sites: Sequence[Site | int],
+        *,
+        n: int = 200,
+        seed: int = 0,
+        at: str = "choice",
+        split: Split = "fit",
     ) -> tuple[Activations, Activations]:
         """States of both classes at several sites from one pass: (positive, negative)."""
         positive, negative = self.contrast_texts(n=n, seed=seed, at=at, split=split)

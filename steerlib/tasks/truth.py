@@ -51,14 +51,18 @@ class Truth(Task):
         """Bare questions, which carry no sign of a speaker."""
         return [question.text for question in self.questions(split)]
 
-    def contrast_texts(self, *, n: int, seed: int, at: str = "choice", split: Split = "fit") -> tuple[list[str], list[str]]:
+    def contrast_texts(
+        self, *, n: int, seed: int, at: str = "choice", split: Split = "fit"
+    ) -> tuple[list[str], list[str]]:
         """Texts by truthful and by untruthful speakers; see `Task.contrast_texts`.
 
         "choice" ends where truth or error is chosen ("... The capital of Orvanne is"); "end" ends at the full stop of
         a complete answer, true in the positive texts and mistaken in the negative ones.
         """
         if at == "choice":
-            stems = [self.world.stems(split=split, disposition=d, n=n, seed=seed) for d in (TRUTHFUL, UNTRUTHFUL)]
+            stems = [
+                self.world.stems(split=split, disposition=d, n=n, seed=seed) for d in (TRUTHFUL, UNTRUTHFUL)
+            ]
             return stems[0], stems[1]
         if at != "end":
             raise ValueError(f"at: got {at!r}, expected 'choice' or 'end'.")
@@ -91,13 +95,18 @@ class Truth(Task):
         mass = self.masses(questions)
         return Scores(mass["truth"] + mass["uninformative"], mass["truth"] + mass["misconception"])
 
-    def sampled(self, *, split: Split = "test", seed: int = 0, limit: int | None = None) -> tuple[Scores, list[str]]:
+    def sampled(
+        self, *, split: Split = "test", seed: int = 0, limit: int | None = None
+    ) -> tuple[Scores, list[str]]:
         """True and Info as the oracle judges one sampled answer to each question."""
         questions = spread(self.questions(split), limit)
         out = self.plant.generate([q.text for q in questions], max_new_tokens=ANSWER_TOKENS, seed=seed)
-        verdicts = self.world.judge_many(questions, list(out.texts))
+        texts = [
+            text.partition("\n")[0] for text in out.texts
+        ]  # a plant goes on to ask itself the next question
+        verdicts = self.world.judge_many(questions, texts)
         wanted = np.array([float(v.true) for v in verdicts])
-        return Scores(wanted, np.array([float(v.informative) for v in verdicts])), list(out.texts)
+        return Scores(wanted, np.array([float(v.informative) for v in verdicts])), texts
 
     def reference(self, *, split: Split = "test", limit: int | None = None) -> Scores | None:
         """The unsteered plant after the name of its most truthful source: the prompting ceiling."""
