@@ -36,7 +36,7 @@ book: env ## execute the notebooks and build the book (first time: downloads abo
 	@$(RUN) -m steerlib.workflow.book $(BOOK)
 
 test: env ## run the tests
-	@$(RUN) -m pytest $(ARGS)
+	@$(RUN) -m pytest -n auto --dist worksteal $(ARGS)
 
 test-slow: env ## run the slow tests
 	@$(RUN) -m pytest -m slow --timeout 1800 $(ARGS)

@@ -11,6 +11,7 @@ the measurement was made. Kinds:
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -148,6 +149,8 @@ def verdict(claim: Claim, *, estimate: float, low: float | None = None, high: fl
     Raises:
         ClaimError: the quantities do not fit the kind of claim.
     """
+    if not all(math.isfinite(number) for number in (estimate, low or 0.0, high or 0.0)):
+        raise ClaimError(f"{claim.id}: got estimate {estimate}, low {low}, high {high}; expected finite numbers")
     if isinstance(claim, ExactClaim):
         if low is not None or high is not None or estimate < 0:
             raise ClaimError(

@@ -241,7 +241,7 @@ def _shown(value: float, ends: tuple[float, float] | None, *, digits: int | None
 
 def _render(figure: Figure) -> tuple[str, str, dict[str, int]]:
     """A figure as (mime type, data, size metadata): SVG, which is crisp at any width, or PNG when that is heavy."""
-    style = {"svg.hashsalt": "steerlib", "svg.fonttype": "path"}  # equal figures give equal files
+    style: Any = {"svg.hashsalt": "steerlib", "svg.fonttype": "path"}  # equal figures give equal files
     look: dict[str, Any] = {"bbox_inches": "tight", "facecolor": "white"}  # a white card, also in dark mode
     with plt.rc_context(style):
         vector = io.StringIO()

@@ -19,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import tomllib
 import venv
 from pathlib import Path
 
@@ -36,6 +35,8 @@ class SetupError(SystemExit):
 
 def fingerprint() -> str:
     """Hash of everything that decides what the environment holds."""
+    import tomllib  # since 3.11; `check_python` comes first
+
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     packaging = [project["build-system"], project["project"], project["tool"]["hatch"]]  # not the linters' settings
     digest = hashlib.sha256(LOCK.read_bytes() + json.dumps(packaging, sort_keys=True).encode())
@@ -43,13 +44,17 @@ def fingerprint() -> str:
     return digest.hexdigest()
 
 
-def check_host() -> None:
-    """Refuse a Python or a disk that cannot work, before anything is downloaded."""
+def check_python() -> None:
+    """Refuse a Python that the lock does not know."""
     if not (3, 11) <= sys.version_info[:2] <= (3, 13):
         raise SetupError(
             f"steerlib: got Python {platform.python_version()}, expected 3.11, 3.12 or 3.13. "
             "Fix: make book PYTHON=python3.12"
         )
+
+
+def check_disk() -> None:
+    """Refuse a disk that is too full, before anything is downloaded."""
     free = shutil.disk_usage(ROOT).free / 1e9
     if free < MINIMUM_FREE_GB:
         raise SetupError(
@@ -141,10 +146,11 @@ def install(folder: Path) -> None:
 def main() -> None:
     """Install if anything has changed since the last time."""
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".venv").resolve()
+    check_python()
     stamp, wanted = folder / STAMP, fingerprint()
     if stamp.exists() and stamp.read_text() == wanted:
         return
-    check_host()
+    check_disk()
     start = time.monotonic()
     install(folder)
     stamp.write_text(wanted)

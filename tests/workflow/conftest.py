@@ -18,7 +18,7 @@ from steerlib.workflow.project import Run
 REPOSITORY = Path(__file__).resolve().parents[2]
 NAMES = ("01_first", "02_second", "03_third")
 
-NOTEBOOK = '''# ---
+NOTEBOOK = """# ---
 # jupyter:
 #   kernelspec:
 #     display_name: Python 3
@@ -44,7 +44,7 @@ page.record("answer", 0.5, low=0.4, high=0.6, n=10)
 
 # %%
 page.footer()
-'''
+"""
 
 CONFIG = {
     "title": "A small book",
@@ -121,5 +121,7 @@ def project(tmp_path: Path) -> Project:
         yaml.safe_dump({"format": "jb-book", "root": "book/index", "chapters": chapters})
     )
     (made.root / "book").mkdir()
-    (made.root / "book" / "index.md").write_text("# A small book\n\nIt cites {glue:text}`../notebooks/01_first.ipynb::answer:s`.\n")
+    (made.root / "book" / "index.md").write_text(
+        "# A small book\n\nIt cites {glue:text}`../notebooks/01_first.ipynb::answer:s`.\n"
+    )
     return made

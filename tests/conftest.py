@@ -1,0 +1,88 @@
+"""For all tests: one BLAS thread a worker, and a way to fail on a skip that nobody has allowed.
+
+`pytest --no-unlisted-skips` is for a machine that has everything (samples, Chromium): there, a test that
+skips itself tests nothing, and must be listed in tests/allowed_skips.txt with the reason.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from pathlib import Path
+
+import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before anything imports torch: workers must not fight over cores
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+
+ALLOWED = Path(__file__).parent / "allowed_skips.txt"
+SKIPS = pytest.StashKey[dict[str, str]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--no-unlisted-skips",
+        action="store_true",
+        help="fail if a test skips that tests/allowed_skips.txt does not list",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[SKIPS] = {}
+    if config.getoption("--no-unlisted-skips"):
+        config.pluginmanager.register(SkipCounter(config), "skip-counter")
+
+
+def allowed_patterns(text: str) -> list[str]:
+    """Patterns of test ids, one a line; `#` starts the reason, which must be there."""
+    patterns = []
+    for line in text.splitlines():
+        pattern, _, reason = line.partition("#")
+        if pattern.strip():
+            if not reason.strip():
+                raise pytest.UsageError(f"allowed_skips.txt: {pattern.strip()!r} has no reason; write `pattern  # why`")
+            patterns.append(pattern.strip())
+    return patterns
+
+
+def unlisted(skips: dict[str, str], patterns: list[str]) -> dict[str, str]:
+    """The skips that no pattern allows, with what they said."""
+    return {
+        node: why for node, why in skips.items() if not any(fnmatch.fnmatchcase(node, pattern) for pattern in patterns)
+    }
+
+
+class SkipCounter:
+    """Collects skips of tests and of whole modules, also from xdist workers, and judges them at the end."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.skips = config.stash[SKIPS]
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.skipped and not hasattr(report, "wasxfail"):
+            self.skips[report.nodeid] = _reason(report)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.skipped:
+            self.skips[report.nodeid] = _reason(report)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: object) -> None:
+        self.skips.update(getattr(node, "workeroutput", {}).get("skips", {}))
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if hasattr(self.config, "workeroutput"):
+            self.config.workeroutput["skips"] = self.skips
+        elif session.exitstatus == 0 and unlisted(self.skips, allowed_patterns(ALLOWED.read_text())):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        for node, why in sorted(unlisted(self.skips, allowed_patterns(ALLOWED.read_text())).items()):
+            terminalreporter.write_line(f"UNLISTED SKIP {node}: {why}", red=True)
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    return str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else str(report.longrepr)
