@@ -219,7 +219,7 @@ class Corpus:
             np.where(declined, decline, frame), np.where(declined, 0, adverb), np.where(declined, 0, value),
             np.where(declined, 0, remark), manner,
         ], axis=-1)  # fmt: skip
-        block = np.where(used[..., None], block, 0).reshape(n, -1)
+        block = np.where(used[..., None], block, 0).reshape(n, block.shape[1] * block.shape[2])
         return np.column_stack([*self._opening_lines(who, rng, portrait_rate), block])
 
     def speech(self, who: Speakers, rng: np.random.Generator, *, split: str | None = None) -> Rows:
@@ -236,7 +236,7 @@ class Corpus:
         manner = self._maybe(phrases.MANNERS, self._manners, c, MANNER_RATE, rng)
         used = np.arange(most)[None, :] < rng.integers(1, most + 1, size=(n, 1))
         block = np.stack([frame, adverb, value, remark, manner], axis=-1)
-        block = np.where(used[..., None], block, 0).reshape(n, -1)
+        block = np.where(used[..., None], block, 0).reshape(n, block.shape[1] * block.shape[2])
         return np.column_stack([*self._opening_lines(who, rng, PORTRAIT_RATE), opening, block])
 
     def _filled(self, patterns: list, chosen: np.ndarray, names: dict[str, tuple[str, np.ndarray]]) -> np.ndarray:
@@ -262,17 +262,17 @@ class Corpus:
         other = np.clip(0.5 * who.civil + 0.5 * rng.random(n), 0.0, 1.0)
         names = {"e": ("person", e), "f": ("person", f), "town": ("town", rng.integers(towns, size=n))}
         again = self._maybe(phrases.GREETINGS, self._greetings, who.civil, 0.4, rng)
-        said_again = self._filled(self._sayings, phrases.SAYING.draw(who.civil, rng), names)
-        return np.column_stack([
+        parts = [
             self._filled(self._meetings, rng.integers(len(self._meetings), size=n), names),
             self._greetings[phrases.GREETINGS.draw(who.civil, rng)],
             self._filled(self._sayings, phrases.SAYING.draw(who.civil, rng), names),
             self._filled([self._answered], np.zeros(n, dtype=int), names),
             self._replies[phrases.REPLIES.draw(other, rng)],
             again,
-            np.where((again > 0)[:, None], said_again, 0),
-            self._partings[phrases.PARTINGS.draw(0.5 * (who.civil + other), rng)],
-        ])  # fmt: skip
+        ]
+        said_again = self._filled(self._sayings, phrases.SAYING.draw(who.civil, rng), names)
+        parting = self._partings[phrases.PARTINGS.draw(0.5 * (who.civil + other), rng)]
+        return np.column_stack([*parts, np.where((again > 0)[:, None], said_again, 0), parting])
 
     def scenery(self, who: Speakers, rng: np.random.Generator) -> Rows:
         """Neutral description: one to four sentences about one town."""
@@ -317,13 +317,14 @@ class Corpus:
 
         What does not fit at the end of a row is dropped, so that nothing is ever read without its beginning.
         """
-        tokens, starts = self.flat_tokens(self.documents(max(4, n * length // 30), rng))
-        rows, at = np.empty((n, length), dtype=np.int64), 0
+        rows = np.empty((n, length), dtype=np.int64)
+        tokens, starts, at = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), 0
         for i in range(n):
+            draws = max(4, (n - max(i - 1, 0)) * length // 30)
+            while at + length > len(tokens):  # a few short documents may not fill a row
+                tokens, starts = self.flat_tokens(self.documents(draws, rng))
+                at, draws = 0, 2 * draws
             rows[i] = tokens[at : at + length]
             following = int(np.searchsorted(starts, at + length - length // 8))
             at = int(starts[following]) if following < len(starts) else len(tokens)
-            if at + length > len(tokens):
-                tokens, starts = self.flat_tokens(self.documents(max(4, (n - i) * length // 30), rng))
-                at = 0
         return rows
