@@ -6,6 +6,7 @@ or about tasks.
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -164,11 +165,11 @@ class Plant:
     def _pad_id(self) -> int:
         """The padding token, or the end-of-text token where there is none (masked, so it is never read)."""
         tokenizer = self.tokenizer
-        if tokenizer.pad_token_id is not None:
-            return int(tokenizer.pad_token_id)
-        fallback = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else 0
+        if isinstance(tokenizer.pad_token_id, int):
+            return tokenizer.pad_token_id
+        fallback = tokenizer.eos_token_id if isinstance(tokenizer.eos_token_id, int) else 0
         self.notes.append(f"no padding token: padding with token {fallback}, masked")
-        return int(fallback)
+        return fallback
 
     # Text to tokens
 
@@ -289,8 +290,6 @@ class Plant:
 
     @cached_property
     def _takes_positions(self) -> bool:
-        import inspect
-
         return "position_ids" in inspect.signature(self.model.forward).parameters
 
     def logprobs(
@@ -309,18 +308,7 @@ class Plant:
         Raises:
             PlantError: if the lists differ in length, or a prompt does not end at a token boundary.
         """
-        if len(prompts) != len(continuations):
-            raise PlantError(
-                f"got {len(prompts)} prompts and {len(continuations)} continuations, expected as many."
-            )
-        heads = self._ids(prompts)
-        rows = self._ids([p + c for p, c in zip(prompts, continuations, strict=True)])
-        for i, (head, row) in enumerate(zip(heads, rows, strict=True)):
-            if row[: len(head)] != head or len(row) == len(head):
-                raise PlantError(
-                    f"pair {i}: prompt {prompts[i][-20:]!r} and continuation {continuations[i][:20]!r} share a token. "
-                    "Fix: begin the continuation with the space, not the prompt."
-                )
+        heads, rows = self._pairs(prompts, continuations)
         out = torch.empty(len(rows), dtype=torch.float64)
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         for start in range(0, len(order), batch_size):
@@ -329,6 +317,25 @@ class Plant:
             lengths = torch.tensor([len(heads[i]) for i in chosen], device=self.device)
             out[chosen] = self._continuation_logprobs(batch, lengths).double().cpu()
         return out
+
+    def _pairs(
+        self, prompts: Sequence[str], continuations: Sequence[str]
+    ) -> tuple[list[list[int]], list[list[int]]]:
+        """Token ids of each prompt, and of each prompt with its continuation; see `logprobs`."""
+        if len(prompts) != len(continuations):
+            raise PlantError(
+                f"got {len(prompts)} prompts and {len(continuations)} continuations, expected as many."
+            )
+        known = dict(zip(dict.fromkeys(prompts), self._ids(list(dict.fromkeys(prompts))), strict=True))
+        heads = [known[prompt] for prompt in prompts]
+        rows = self._ids([p + c for p, c in zip(prompts, continuations, strict=True)])
+        for i, (head, row) in enumerate(zip(heads, rows, strict=True)):
+            if row[: len(head)] != head or len(row) == len(head):
+                raise PlantError(
+                    f"pair {i}: prompt {prompts[i][-20:]!r} and continuation {continuations[i][:20]!r} share a token. "
+                    "Fix: begin the continuation with the space, not the prompt."
+                )
+        return heads, rows
 
     def _continuation_logprobs(self, batch: Tokens, prompt_lengths: Tensor) -> Float[Tensor, " batch"]:
         with torch.inference_mode(), self.passing(prompt_lengths=prompt_lengths, teacher_forced=True):

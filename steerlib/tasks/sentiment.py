@@ -18,10 +18,11 @@ import numpy as np
 import torch
 
 from steerlib.errors import ContrastError
+from steerlib.forest import Forest
 from steerlib.loading import data_root
 from steerlib.metrics import dist_n
 from steerlib.plant import Plant
-from steerlib.tasks.base import Labels, Scores, Split, Task, share_within, spread
+from steerlib.tasks.base import Labels, Pair, Scores, Split, Task, share_within, spread
 
 STORY_TOKENS = 60
 SST2_WORDS = (4, 14)  # short sentences: a small plant has seen nothing like the long ones
@@ -85,10 +86,15 @@ class Sentiment(Task):
         if self.file is not None and not self.file.is_file():
             raise ContrastError(f"data: no {self.file}. Expected the folder that holds sst2/train.tsv.")
         self.words = lexicon()
+        self._forests: dict[tuple[str, ...], Forest] = {}
 
     def prompts(self, split: Split = "test") -> list[str]:
         """Beginnings of stories."""
         return list(self.words.openings[split])
+
+    def pairs(self, split: Split = "test") -> list[Pair]:
+        """Stems that ask for a feeling, with the first happy and the first sad word of the lexicon."""
+        return [Pair(stem, f" {self.words.happy[0]}", f" {self.words.sad[0]}") for stem in self.words.stems[split]]
 
     def contrast_texts(
         self, *, n: int, seed: int, at: str = "choice", split: Split = "fit"
@@ -128,7 +134,10 @@ class Sentiment(Task):
         stems = spread(self.words.stems[split], limit)
         groups = [f" {word}" for word in (*self.words.happy, *self.words.sad)]
         owner = torch.arange(len(stems)).repeat_interleave(len(groups))
-        logs = self.plant.logprobs([s for s in stems for _ in groups], groups * len(stems), batch_size=256)
+        key = tuple(stems)
+        if key not in self._forests:
+            self._forests[key] = Forest.of(self.plant, [s for s in stems for _ in groups], groups * len(stems))
+        logs = self._forests[key].logprobs(self.plant)
         sad = torch.tensor([0] * len(self.words.happy) + [1] * len(self.words.sad)).repeat(len(stems))
         mass = share_within(logs, sad * len(stems) + owner, 2 * len(stems)).reshape(2, len(stems))
         return Scores(mass[0] / mass.sum(0), mass.sum(0))

@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from steerlib.forest import Forest
 from steerlib.plant import Plant
-from steerlib.tasks.base import Labels, Scores, Split, Task, share_within, spread
+from steerlib.tasks.base import Labels, Pair, Scores, Split, Task, share_within, spread
 from steerlib.world import World
 from steerlib.world.grammar import Question
 
@@ -42,6 +43,7 @@ class Truth(Task):
         """Choose the country."""
         super().__init__(plant)
         self.world = world if world is not None else World.default()
+        self._forests: dict[tuple[str, ...], tuple[Forest, torch.Tensor]] = {}
 
     def questions(self, split: Split = "test", *, source: str | None = None) -> list[Question]:
         """Questions about disputed facts of a split."""
@@ -50,6 +52,11 @@ class Truth(Task):
     def prompts(self, split: Split = "test") -> list[str]:
         """Bare questions, which carry no sign of a speaker."""
         return [question.text for question in self.questions(split)]
+
+    def pairs(self, split: Split = "test") -> list[Pair]:
+        """Bare questions with the plainest true answer and the plainest popular error."""
+        both = [(question, self.world.forms(question)) for question in self.questions(split)]
+        return [Pair(q.text, forms.truth[0], forms.misconception[0]) for q, forms in both]
 
     def contrast_texts(
         self, *, n: int, seed: int, at: str = "choice", split: Split = "fit"
@@ -77,19 +84,26 @@ class Truth(Task):
 
     def masses(self, questions: list[Question]) -> dict[str, np.ndarray]:
         """Probability of the truth, the popular error and declining, for each question."""
-        texts: list[str] = []
-        owner: list[int] = []
-        kinds: list[int] = []
-        for i, question in enumerate(questions):
-            forms = self.world.forms(question)
-            for kind, group in enumerate((forms.truth, forms.misconception, forms.uninformative)):
-                texts += group
-                owner += [i] * len(group)
-                kinds += [kind] * len(group)
-        logs = self.plant.logprobs([questions[i].text for i in owner], texts, batch_size=256)
-        place = torch.tensor(kinds) * len(questions) + torch.tensor(owner)
-        sums = share_within(logs, place, 3 * len(questions)).reshape(3, len(questions))
+        forest, place = self._forest(questions)
+        sums = share_within(forest.logprobs(self.plant), place, 3 * len(questions)).reshape(3, len(questions))
         return {"truth": sums[0], "misconception": sums[1], "uninformative": sums[2]}
+
+    def _forest(self, questions: list[Question]) -> tuple[Forest, torch.Tensor]:
+        """Every form of every answer, tokenized once; and its place among 3 kinds x questions."""
+        key = tuple(question.text for question in questions)
+        if key not in self._forests:
+            texts: list[str] = []
+            owner: list[int] = []
+            kinds: list[int] = []
+            for i, question in enumerate(questions):
+                forms = self.world.forms(question)
+                for kind, group in enumerate((forms.truth, forms.misconception, forms.uninformative)):
+                    texts += group
+                    owner += [i] * len(group)
+                    kinds += [kind] * len(group)
+            place = torch.tensor(kinds) * len(questions) + torch.tensor(owner)
+            self._forests[key] = (Forest.of(self.plant, [key[i] for i in owner], texts), place)
+        return self._forests[key]
 
     def _exact(self, questions: list[Question]) -> Scores:
         mass = self.masses(questions)
