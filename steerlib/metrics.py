@@ -63,9 +63,7 @@ def mean_interval(
     """
     array = _checked(values, "mean_interval")
     if len(array) < 2:
-        raise MetricError(
-            "mean_interval: got one value, expected at least two: one value says nothing about spread."
-        )
+        raise MetricError("mean_interval: got one value, expected at least two: one value says nothing about spread.")
     if np.ptp(array) == 0:
         return Estimate(float(array[0]), float(array[0]), float(array[0]), len(array))
     return _bootstrap((array,), np.mean, level=level, seed=seed, resamples=resamples)
@@ -99,9 +97,7 @@ def product_interval(
     return _bootstrap((a, b), statistic, level=level, seed=seed, resamples=resamples)
 
 
-def _bootstrap(
-    data: tuple[np.ndarray, ...], statistic, *, level: float, seed: int, resamples: int
-) -> Estimate:  # noqa: ANN001
+def _bootstrap(data: tuple[np.ndarray, ...], statistic, *, level: float, seed: int, resamples: int) -> Estimate:  # noqa: ANN001
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=stats.DegenerateDataWarning)
         result = stats.bootstrap(
@@ -114,6 +110,33 @@ def _bootstrap(
         draws = np.quantile(result.bootstrap_distribution, [(1 - level) / 2, (1 + level) / 2])
         low, high = float(draws[0]), float(draws[1])
     return Estimate(value, min(low, value), max(high, value), len(data[0]))
+
+
+def auc_interval(
+    positive: Sequence[float] | np.ndarray,
+    negative: Sequence[float] | np.ndarray,
+    *,
+    level: float = 0.95,
+    seed: int = 0,
+    resamples: int = 1000,
+) -> Estimate:
+    """Area under the ROC curve: the chance that a positive reading is above a negative one, ties counting half.
+
+    0.5 says that the sensor cannot tell the classes apart. The interval is a percentile bootstrap that draws each
+    class anew.
+
+    Raises:
+        MetricError: if a class has no reading, or one is not finite.
+    """
+    a, b = _checked(positive, "auc_interval, positive"), _checked(negative, "auc_interval, negative")
+    above = (a[:, None] > b) + 0.5 * (a[:, None] == b)
+    rng = np.random.default_rng(seed)
+    first = rng.multinomial(len(a), np.full(len(a), 1 / len(a)), size=resamples) / len(a)
+    second = rng.multinomial(len(b), np.full(len(b), 1 / len(b)), size=resamples) / len(b)
+    draws = ((first @ above) * second).sum(1)
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    value = float(above.mean())
+    return Estimate(value, min(float(low), value), max(float(high), value), len(a) + len(b))
 
 
 @dataclass(frozen=True)
@@ -196,9 +219,7 @@ def kl_per_token(
     return Divergence(float(values.mean()), float(values.quantile(0.95)), len(values))
 
 
-def perplexity(
-    plant: Plant, prompts: Sequence[str], answers: Sequence[str], *, batch_size: int = 64
-) -> float:
+def perplexity(plant: Plant, prompts: Sequence[str], answers: Sequence[str], *, batch_size: int = 64) -> float:
     """Perplexity of the answers given their prompts: exp of the mean negative log probability of an answer token.
 
     Read it under another plant than the one that wrote the answers, or at least an unsteered one.
@@ -207,9 +228,7 @@ def perplexity(
         MetricError: if an answer is empty.
     """
     if any(not answer for answer in answers):
-        raise MetricError(
-            "perplexity: got an empty answer, which has none. Fix: count empty answers on their own."
-        )
+        raise MetricError("perplexity: got an empty answer, which has none. Fix: count empty answers on their own.")
     logs = plant.logprobs(prompts, answers, batch_size=batch_size)
     whole = plant._ids([p + a for p, a in zip(prompts, answers, strict=True)])
     tokens = sum(map(len, whole)) - sum(map(len, plant._ids(prompts)))
@@ -229,9 +248,7 @@ def dist_n(texts: Sequence[str], n: int, *, pooled: bool = False) -> float:
     """
     if n < 1:
         raise MetricError(f"dist_n: got n = {n}, expected at least 1.")
-    grams = [
-        [tuple(words[i : i + n]) for i in range(len(words) - n + 1)] for words in (t.split() for t in texts)
-    ]
+    grams = [[tuple(words[i : i + n]) for i in range(len(words) - n + 1)] for words in (t.split() for t in texts)]
     grams = [row for row in grams if row]
     if not grams:
         raise MetricError(f"dist_n: no text has {n} words.")

@@ -12,6 +12,7 @@ from scipy import stats
 from steerlib.errors import MetricError
 from steerlib.laws.additive import Additive
 from steerlib.metrics import (
+    auc_interval,
     dist_n,
     gap_closed,
     kl_per_token,
@@ -59,7 +60,8 @@ class TestIntervals:
         assert 0 <= nearly.low <= nearly.value <= nearly.high <= 0.2
 
     def test_bad_values_are_refused(self) -> None:
-        for values, message in (([], "at least one value"), ([1.0], "at least two"), ([1.0, math.nan], "value 1 is not finite")):
+        refused = {"at least one value": [], "at least two": [1.0], "value 1 is not finite": [1.0, math.nan]}
+        for message, values in refused.items():
             with pytest.raises(MetricError, match=message):
                 mean_interval(values)
         with pytest.raises(MetricError, match="got 2 and 3 values"):
@@ -71,10 +73,34 @@ class TestIntervals:
         real = paired_difference(base + 0.5 + rng.normal(0, 0.5, 60), base)
         assert real.low > 0 and real.p < 0.01
         assert paired_difference(base, base).p == 1.0
-        null = [paired_difference(rng.normal(size=30), rng.normal(size=30), seed=i, resamples=300).p for i in range(200)]
+        pairs = rng.normal(size=(200, 2, 30))
+        null = [paired_difference(a, b, seed=i, resamples=300).p for i, (a, b) in enumerate(pairs)]
         assert stats.kstest(null, "uniform").pvalue > 1e-3
         with pytest.raises(MetricError, match="expected pairs"):
             paired_difference([1.0, 2.0], [1.0])
+
+
+class TestAuc:
+    """Area under the ROC curve."""
+
+    def test_it_is_the_mann_whitney_statistic(self) -> None:
+        rng = np.random.default_rng(3)
+        a, b = rng.integers(0, 9, 40).astype(float), rng.integers(2, 12, 30).astype(float)  # with ties
+        assert auc_interval(a, b).value == pytest.approx(stats.mannwhitneyu(a, b).statistic / (40 * 30))
+
+    def test_its_interval_covers_the_known_area(self) -> None:
+        rng = np.random.default_rng(4)
+        truth = stats.norm.cdf(1 / math.sqrt(2))  # two unit normals, one standard deviation apart
+        found = [auc_interval(rng.normal(1, 1, 60), rng.normal(0, 1, 60), seed=i, resamples=300) for i in range(150)]
+        assert 0.88 <= np.mean([e.low <= truth <= e.high for e in found]) <= 0.99
+
+    def test_perfect_separation_and_bad_input(self) -> None:
+        e = auc_interval([3.0, 4.0], [1.0, 2.0])
+        assert (e.value, e.low, e.high, e.n) == (1.0, 1.0, 1.0, 4)
+        with pytest.raises(MetricError, match="negative"):
+            auc_interval([1.0], [])
+        with pytest.raises(MetricError, match="not finite"):
+            auc_interval([1.0, math.nan], [0.0])
 
 
 class TestPlants:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from steerlib.plant import Plant
-from steerlib.tasks.base import Labels, Scores, Task
+from steerlib.tasks.base import Labels, Pair, Scores, Task
+from steerlib.tasks.decisions import Decisions
 from steerlib.tasks.sentiment import Sentiment
 from steerlib.tasks.truth import Truth
 
-__all__ = ["Labels", "Scores", "Sentiment", "Task", "Truth", "for_plant"]
+__all__ = ["Decisions", "Labels", "Pair", "Scores", "Sentiment", "Task", "Truth", "for_plant"]
 
 
 def for_plant(plant: Plant, *, data: str | Path | None = None) -> Task:

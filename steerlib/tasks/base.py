@@ -49,6 +49,21 @@ class Labels:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """A prompt with two answers that part at some token; see `steerlib.tasks.decisions`.
+
+    Attributes:
+        prompt: what the plant is asked.
+        wanted: the answer that shows the behaviour.
+        unwanted: an answer that does not.
+    """
+
+    prompt: str
+    wanted: str
+    unwanted: str
+
+
+@dataclass(frozen=True)
 class Scores:
     """Scores of a plant on a task, prompt by prompt.
 
@@ -104,6 +119,10 @@ class Task(ABC):
         """Prompts whose answers are scored; those of different splits share no entity."""
 
     @abstractmethod
+    def pairs(self, split: Split = "test") -> list[Pair]:
+        """Prompts with a wanted and an unwanted answer, alike up to the token where the behaviour is decided."""
+
+    @abstractmethod
     def contrast_texts(
         self, *, n: int, seed: int, at: str = "choice", split: Split = "fit"
     ) -> tuple[list[str], list[str]]:
@@ -126,9 +145,7 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def sampled(
-        self, *, split: Split = "test", seed: int = 0, limit: int | None = None
-    ) -> tuple[Scores, list[str]]:
+    def sampled(self, *, split: Split = "test", seed: int = 0, limit: int | None = None) -> tuple[Scores, list[str]]:
         """Scores of one sampled answer to each prompt, and the answers."""
 
     @abstractmethod

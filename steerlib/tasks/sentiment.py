@@ -120,10 +120,7 @@ class Sentiment(Task):
     def _sst2(self, split: Split) -> tuple[list[str], list[str]]:
         assert self.file is not None
         with self.file.open(encoding="utf-8", newline="") as handle:
-            rows = [
-                (r["sentence"], r["label"])
-                for r in csv.DictReader(handle, delimiter="\t", quoting=csv.QUOTE_NONE)
-            ]
+            rows = [(r["sentence"], r["label"]) for r in csv.DictReader(handle, delimiter="\t", quoting=csv.QUOTE_NONE)]
         low, high = SST2_WORDS
         by_label = {label: [_plain(s) for s, found in rows if found == label] for label in ("1", "0")}
         parts = [[s for s in found if low <= len(s.split()) <= high] for found in by_label.values()]
@@ -142,16 +139,12 @@ class Sentiment(Task):
         mass = share_within(logs, sad * len(stems) + owner, 2 * len(stems)).reshape(2, len(stems))
         return Scores(mass[0] / mass.sum(0), mass.sum(0))
 
-    def sampled(
-        self, *, split: Split = "test", seed: int = 0, limit: int | None = None
-    ) -> tuple[Scores, list[str]]:
+    def sampled(self, *, split: Split = "test", seed: int = 0, limit: int | None = None) -> tuple[Scores, list[str]]:
         """Happy: 1 if happy words outnumber sad ones, 1/2 if neither does. Feeling: Dist-2, which falls when stuck."""
         prompts = spread(self.prompts(split), limit)
         texts = list(self.plant.generate(prompts, max_new_tokens=STORY_TOKENS, seed=seed).texts)
         wanted = np.array([self.happiness(text) for text in texts])
-        return Scores(
-            wanted, np.array([dist_n([text], 2) if len(text.split()) > 1 else 0.0 for text in texts])
-        ), texts
+        return Scores(wanted, np.array([dist_n([text], 2) if len(text.split()) > 1 else 0.0 for text in texts])), texts
 
     def happiness(self, text: str) -> float:
         """1 if happy words outnumber sad ones, 0 if the other way round, 1/2 if neither does."""

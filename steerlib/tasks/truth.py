@@ -67,9 +67,7 @@ class Truth(Task):
         a complete answer, true in the positive texts and mistaken in the negative ones.
         """
         if at == "choice":
-            stems = [
-                self.world.stems(split=split, disposition=d, n=n, seed=seed) for d in (TRUTHFUL, UNTRUTHFUL)
-            ]
+            stems = [self.world.stems(split=split, disposition=d, n=n, seed=seed) for d in (TRUTHFUL, UNTRUTHFUL)]
             return stems[0], stems[1]
         if at != "end":
             raise ValueError(f"at: got {at!r}, expected 'choice' or 'end'.")
@@ -109,15 +107,11 @@ class Truth(Task):
         mass = self.masses(questions)
         return Scores(mass["truth"] + mass["uninformative"], mass["truth"] + mass["misconception"])
 
-    def sampled(
-        self, *, split: Split = "test", seed: int = 0, limit: int | None = None
-    ) -> tuple[Scores, list[str]]:
+    def sampled(self, *, split: Split = "test", seed: int = 0, limit: int | None = None) -> tuple[Scores, list[str]]:
         """True and Info as the oracle judges one sampled answer to each question."""
         questions = spread(self.questions(split), limit)
         out = self.plant.generate([q.text for q in questions], max_new_tokens=ANSWER_TOKENS, seed=seed)
-        texts = [
-            text.partition("\n")[0] for text in out.texts
-        ]  # a plant goes on to ask itself the next question
+        texts = [text.partition("\n")[0] for text in out.texts]  # a plant goes on to ask itself the next question
         verdicts = self.world.judge_many(questions, texts)
         wanted = np.array([float(v.true) for v in verdicts])
         return Scores(wanted, np.array([float(v.informative) for v in verdicts])), texts
