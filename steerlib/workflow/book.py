@@ -24,7 +24,7 @@ from steerlib.workflow import gate, stage
 from steerlib.workflow.errors import WorkflowError, run_command
 from steerlib.workflow.pairing import check_pairs, read_source
 from steerlib.workflow.parameters import check_parameters
-from steerlib.workflow.project import Run
+from steerlib.workflow.project import Run, shipped_plant
 
 PATIENCE_S = 15.0
 
@@ -44,7 +44,7 @@ def check_inputs(run: Run) -> None:
 
 def check_plant(run: Run) -> None:
     """Refuse a plant that cannot be loaded, with the loader's own message; shipped plants are known to load."""
-    if (run.root / "data" / "plants" / run.plant).is_dir():
+    if shipped_plant(run.root, run.plant):
         return
     from steerlib.loading import check_loadable  # brings torch, so only when a notebook must run
 

@@ -33,8 +33,9 @@ from papermill.exceptions import PapermillExecutionError
 from steerlib.experiment.files import sha256, write_atomic
 from steerlib.workflow.errors import ExecutionError, run_command
 from steerlib.workflow.keys import notebook_key
+from steerlib.workflow.outputs import tidy
 from steerlib.workflow.pairing import read_source
-from steerlib.workflow.parameters import INJECTED, check_parameters
+from steerlib.workflow.parameters import check_parameters
 from steerlib.workflow.project import Run
 
 HEARTBEAT_S = 20.0
@@ -251,33 +252,6 @@ def _publish(run: Run, notebook: str, *, key: str, wall_s: float) -> None:
     }
     write_atomic(run.executed(notebook), nbformat.writes(tidy(node, stamp=stamp)) + "\n")
     partial.unlink()
-
-
-def tidy(node: NotebookNode, *, stamp: dict[str, Any]) -> NotebookNode:
-    """Make an executed notebook fit for the book: hide injected cells, drop run metadata, place alt texts."""
-    node.metadata.pop("papermill", None)
-    node.metadata["steerlib"] = stamp
-    for cell in node.cells:
-        for name in ("papermill", "execution"):
-            cell.metadata.pop(name, None)
-        if INJECTED in cell.metadata.get("tags", []):
-            cell.metadata["tags"] = sorted({*cell.metadata["tags"], "remove-cell"})
-            cell["id"] = INJECTED
-        for alt in image_alts(cell):
-            if alt:  # MyST-NB takes alt text from the cell, not from the output
-                options = cell.metadata.setdefault("mystnb", {}).setdefault("image", {})
-                options["alt"] = alt
-    return node
-
-
-def image_alts(cell: NotebookNode) -> list[str]:
-    """The alt text of each image that a cell shows ("" where there is none)."""
-    alts = []
-    for output in cell.get("outputs", []):
-        for mime in output.get("data", {}):
-            if mime.startswith("image/"):
-                alts.append(str(output.get("metadata", {}).get(mime, {}).get("alt", "")))
-    return alts
 
 
 def _left(run: Run) -> str:

@@ -17,8 +17,8 @@ from steerlib.experiment.claims import load_claims
 from steerlib.experiment.files import sha256
 from steerlib.experiment.records import RecordError, read_record
 from steerlib.workflow.errors import GateError, run_command
-from steerlib.workflow.execute import image_alts
 from steerlib.workflow.keys import notebook_key
+from steerlib.workflow.outputs import image_alts, stamp_of
 from steerlib.workflow.pairing import check_pairs
 from steerlib.workflow.project import Run
 
@@ -34,12 +34,6 @@ def is_current(run: Run, notebook: str) -> bool:
     except (OSError, ValueError):  # absent, or not a notebook
         return False
     return stamp_of(node).get("key") == notebook_key(run, notebook)
-
-
-def stamp_of(node: NotebookNode) -> dict[str, object]:
-    """What `execute` wrote into the notebook ({} if nothing)."""
-    stamp = node.metadata.get("steerlib", {})
-    return dict(stamp) if isinstance(stamp, dict) else {}
 
 
 def cell_problems(index: int, cell: NotebookNode) -> list[str]:

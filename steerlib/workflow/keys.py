@@ -26,7 +26,7 @@ import yaml
 from steerlib.experiment.files import sha256, write_atomic
 from steerlib.workflow.errors import SourceError
 from steerlib.workflow.imports import import_closure, imported_names
-from steerlib.workflow.project import CONFIG, LOCK, TOC, Run
+from steerlib.workflow.project import CONFIG, LOCK, TOC, Run, shipped_plant
 
 EXECUTOR = "steerlib.workflow.execute"
 IGNORED = {"__pycache__", ".ipynb_checkpoints", ".DS_Store"}
@@ -86,10 +86,8 @@ def data_files(run: Run, notebook: str) -> list[Path]:
 
 def plant_files(run: Run) -> list[Path]:
     """Files of the plant in use; none for a hub id, whose weights the page names by hash."""
-    for folder in (run.root / "data" / "plants" / run.plant, run.root / run.plant):
-        if folder.is_dir():
-            return files_under(folder)
-    return []
+    folder = shipped_plant(run.root, run.plant) or run.root / run.plant
+    return files_under(folder) if folder.is_dir() else []
 
 
 def notebook_inputs(run: Run, notebook: str) -> list[Path]:

@@ -104,9 +104,15 @@ class Run:
         return self.profile.parameters(notebook, plant=self.plant)
 
 
+def shipped_plant(root: Path, plant: str) -> Path | None:
+    """Folder of a plant that the project ships, or None; only a bare name can be one."""
+    folder = root / "data" / "plants" / plant
+    return folder if "/" not in plant and plant not in (".", "..") and folder.is_dir() else None
+
+
 def check_plant_path(root: Path, plant: str) -> None:
     """Refuse a plant that is written as a path and is not there; a hub id is left to the loader."""
-    if (root / plant).is_dir() or (root / "data" / "plants" / plant).is_dir():
+    if (root / plant).is_dir() or shipped_plant(root, plant):
         return
     if (root / plant).exists():
         raise WorkflowError(f"PLANT: {plant} is a file, expected a folder with config.json and safetensors weights")

@@ -199,7 +199,7 @@ def test_the_footer_says_where_the_numbers_come_from(pen: Page, path: Path, show
     assert record.finished
     assert record.provenance is not None
     assert record.provenance.dtype == "float32"
-    rows = {row[0]: row[1:] for row in Rows(shown.outputs[-1][0]["text/html"]).rows}
+    rows = {row[0]: row[1:] for row in Rows(shown.outputs[-1][0]["text/html"]).rows if row}
     assert rows["a.sign"][1:] == ["reproduced", "1 [0.5, 2], n = 7 a < b & c"]
     assert rows["plant"] == ["toy, weights abcdef0123456789"]
     assert rows["seeds"] == ["0, 1"]

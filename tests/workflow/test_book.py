@@ -1,0 +1,172 @@
+"""The whole path, in a folder with a space and braces in its name: interrupts, failures, what runs again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from steerlib.workflow import book, stage
+from steerlib.workflow.errors import SourceError, WorkflowError
+from steerlib.workflow.project import Run
+
+from .conftest import Project
+from .fakes import fake
+
+HANG = "import time\nfrom pathlib import Path\nif not Path('go').exists():\n    time.sleep(120)"
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], *, seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.05)
+
+
+def stamps(run: Run) -> dict[str, int]:
+    """When each executed notebook, and the front page, was written."""
+    paths = [*(run.executed(name) for name in run.notebooks), run.html / "index.html"]
+    return {path.name: path.stat().st_mtime_ns for path in paths if path.exists()}
+
+
+def shorten(project: Project, *absent: str) -> None:
+    """Take notebooks out of the contents."""
+    toc = project.root / "_toc.yml"
+    lines = toc.read_text().splitlines(keepends=True)
+    toc.write_text("".join(line for line in lines if not any(name in line for name in absent)))
+
+
+def test_a_build_that_is_stopped_goes_on_where_it_was(project: Project) -> None:
+    project.write("02_second", body=HANG)
+    shorten(project, "03_third")
+    run = project.run()
+
+    def stop(how: signal.Signals) -> tuple[int, str]:
+        """Start a build, stop it while the second notebook runs; what came of it."""
+        process = project.start("book", "--jobs", "1")
+        wait_for(lambda: run.executed("01_first").exists() and run.partial("02_second").exists(), process)
+        os.killpg(process.pid, how)
+        output, _ = process.communicate(timeout=60)
+        assert not run.executed("02_second").exists()
+        assert not run.html.exists()
+        return process.returncode, output
+
+    code, output = stop(signal.SIGINT)
+    assert code == 130
+    assert "interrupted; finished notebooks are kept" in output
+    first = stamps(run)
+    stop(signal.SIGKILL)
+    (project.root / "go").touch()
+    code, output = project.call("book", "--jobs", "1")
+    assert code == 0, output
+    assert "1 notebooks to execute, 1 at a time; 1 unchanged" in output
+    assert stamps(run)["01_first.ipynb"] == first["01_first.ipynb"]
+    assert (run.html / "notebooks" / "02_second.html").exists()
+
+
+def test_what_runs_again(project: Project, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", project.environment()["PYTHONPATH"])
+    shorten(project, "03_third")
+    project.write("02_second", body="raise RuntimeError('no gain')")
+
+    def make(**options: object) -> str:
+        capfd.readouterr()
+        book.make(project.run(), jobs=2, **options)  # type: ignore[arg-type]
+        return capfd.readouterr().out
+
+    with pytest.raises(WorkflowError, match=r"02_second failed \(see above\)\. 1 of 2 notebooks finished and are kept"):
+        make()
+    told = capfd.readouterr().out
+    assert "notebooks/02_second.py failed in cell 3" in told
+    assert "RuntimeError: no gain" in told
+    run = project.run()
+    assert run.failed("02_second").exists()
+    assert not run.executed("02_second").exists()
+
+    project.write("02_second", title="Mended")
+    before = stamps(run)
+    told = make()
+    assert "1 of 1 notebooks done" in told
+    assert stamps(run)["01_first.ipynb"] == before["01_first.ipynb"]
+    assert "Mended" in (run.html / "notebooks" / "02_second.html").read_text()
+
+    before = stamps(run)
+    for path in (project.root / "requirements.lock", *(project.root / "notebooks").iterdir()):
+        os.utime(path)
+    assert make() == "", "touching files reran something"
+    assert stamps(run) == before
+
+
+def test_prose_rebuilds_the_pages_only(project: Project) -> None:
+    run = project.run()
+    for name in run.notebooks:
+        fake(run, name)
+    run.html.mkdir()
+    (run.html / "index.html").write_text("")
+    run.html_key.write_text(stage.current_key(run))
+    assert book.drop_stale(run, fresh=False) == []
+    assert run.html_key.exists()
+    index = project.root / "book" / "index.md"
+    index.write_text(index.read_text() + "More prose.")
+    assert book.drop_stale(run, fresh=False) == []
+    assert not run.html_key.exists()
+    assert book.drop_stale(run, fresh=True) == run.notebooks
+
+
+def test_everything_is_checked_before_anything_runs(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(book, "snakemake", lambda *_, **__: pytest.fail("something was started"))
+    project.profile(notebooks={"03_third": {"parameters": {"sed": 1}}})
+    with pytest.raises(SourceError, match=r"03_third\.py: got unknown parameter 'sed'"):
+        book.make(project.run(), jobs=1)
+    project.profile()
+    source = project.root / "notebooks" / "01_first.py"
+    source.write_text(source.read_text() + "\n# more\n")
+    with pytest.raises(SourceError, match="make pair"):
+        book.make(project.run(), jobs=1)
+
+
+def test_a_plant_is_checked_before_anything_runs(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(book, "snakemake", lambda *_, **__: pytest.fail("something was started"))
+    folder = tmp_path / "not a model"
+    folder.mkdir()
+    with pytest.raises(Exception, match="not a model") as raised:
+        book.make(project.run(plant=str(folder)), plant=str(folder), jobs=1)
+    assert raised.type.__module__.startswith("steerlib.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--profile", "huge"], "got profile 'huge', expected one of: tiny"),
+        (["--plant", "./absent"], "PLANT: no folder ./absent"),
+    ],
+)
+def test_the_command_fails_plainly(
+    project: Project, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit) as raised:
+        book.run_command(lambda: book.main([*arguments, "--root", str(project.root)]))
+    assert raised.value.code == 1
+    out = capsys.readouterr().out
+    assert message in out
+    assert "Traceback" not in out
+
+
+def test_only_one_build_at_a_time(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    run = project.run()
+    with book.only_one(run):
+        process = project.start("book", "--jobs", "1")
+        time.sleep(0.1)
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        process.kill()
+        process.communicate()
+    assert "another build is at work in build/tiny; waiting" in line

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from steerlib.workflow import keys
+from steerlib.workflow.errors import SourceError
+from steerlib.workflow.keys import book_key, data_files, notebook_key
+
+from .conftest import Project
+
+
+@pytest.fixture
+def library(project: Project) -> Project:
+    """A project with a library of its own: the first notebook uses `used`, the others nothing."""
+    package = project.root / "steerlib"
+    package.mkdir()
+    for name in ("__init__", "used", "unused"):
+        (package / f"{name}.py").write_text("")
+    project.write("01_first", body="from steerlib import used")
+    (project.root / "data" / "facts.json").write_text("{}")
+    return project
+
+
+def all_keys(project: Project, **options: str) -> dict[str, str]:
+    run = project.run(**options)
+    return {name: notebook_key(run, name) for name in run.notebooks}
+
+
+def changed(project: Project, change: Callable[[], object]) -> set[str]:
+    before = all_keys(project)
+    change()
+    after = all_keys(project)
+    return {name for name in before if before[name] != after[name]}
+
+
+def append(path: Path) -> Callable[[], object]:
+    return lambda: path.write_text(path.read_text() + "\n# changed\n")
+
+
+EVERY = {"01_first", "02_second", "03_third"}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("notebooks/02_second.py", {"02_second"}),
+        ("notebooks/02_second.ipynb", set()),
+        ("steerlib/used.py", {"01_first"}),
+        ("steerlib/unused.py", set()),
+        ("requirements.lock", EVERY),
+        ("data/facts.json", EVERY),
+        ("data/plants/toy/config.json", EVERY),
+        ("book/index.md", set()),
+    ],
+)
+def test_what_reruns_what(library: Project, name: str, expected: set[str]) -> None:
+    assert changed(library, append(library.root / name)) == expected
+
+
+def test_touching_a_file_changes_nothing(library: Project) -> None:
+    def touch() -> None:
+        for path in library.root.rglob("*"):
+            if path.is_file() and "build" not in path.parts:
+                os.utime(path, ns=(1, 1))
+
+    assert changed(library, touch) == set()
+
+
+def test_same_size_and_other_content_is_seen(library: Project) -> None:
+    path = library.root / "data" / "facts.json"
+    assert changed(library, lambda: path.write_text("[]")) == EVERY
+
+
+def test_parameters_and_profile(library: Project) -> None:
+    assert changed(library, lambda: library.profile(description="other words")) == set()
+    assert changed(library, lambda: library.profile(timeout_s=90)) == set()
+    own = {"01_first": {"parameters": {"prompts": 3}}}
+    assert changed(library, lambda: library.profile(notebooks=own)) == {"01_first"}
+    assert changed(library, lambda: library.profile(seeds=[5], notebooks=own)) == EVERY
+
+
+def test_device(library: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = {"cpu": "cuda", "cuda": "cpu"}[keys.device_class()]
+    assert changed(library, lambda: monkeypatch.setattr(keys, "device_class", lambda: other)) == EVERY
+
+
+def test_a_plant_folder_counts_by_content(library: Project, tmp_path: Path) -> None:
+    folder = tmp_path / "my model"
+    folder.mkdir()
+    weights = folder / "model.safetensors"
+    weights.write_text("1")
+    before = all_keys(library, plant=str(folder))
+    assert before != all_keys(library)
+    weights.write_text("2")
+    assert all_keys(library, plant=str(folder))["01_first"] != before["01_first"]
+
+
+def test_other_plants_and_profiles_do_not_count(library: Project) -> None:
+    other = library.root / "data" / "plants" / "other" / "model.safetensors"
+
+    def add() -> None:
+        other.parent.mkdir()
+        other.write_text("")
+        (library.root / "data" / "profiles" / "gpu.yml").write_text("")
+
+    assert changed(library, add) == set()
+
+
+def test_declared_data_replaces_all_data(library: Project) -> None:
+    (library.root / "data" / "other.json").write_text("{}")
+    path = library.root / "notebooks" / "01_first.py"
+    path.write_text(
+        path.read_text().replace("# jupyter:\n", "# jupyter:\n#   steerlib:\n#     data: [data/other.json]\n")
+    )
+    names = {file.name for file in data_files(library.run(), "01_first")}
+    assert names == {"other.json", "config.json"}
+    path.write_text(path.read_text().replace("other.json", "absent.json"))
+    with pytest.raises(SourceError, match=r"declares data 'data/absent\.json'"):
+        data_files(library.run(), "01_first")
+
+
+def test_the_book_depends_on_prose_and_notebooks(library: Project) -> None:
+    run = library.run()
+    before = book_key(run, {"01_first": "a"})
+    assert book_key(run, {"01_first": "b"}) != before
+    append(library.root / "book" / "index.md")()
+    assert book_key(run, {"01_first": "a"}) != before
+
+
+def test_a_broken_memory_of_hashes_is_forgotten(library: Project) -> None:
+    before = all_keys(library)
+    (library.root / "build" / "hashes.json").write_text("{")
+    assert all_keys(library) == before

@@ -1,0 +1,74 @@
+"""Jupyter Book on notebooks made without a kernel: what is built, and what stops it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+
+import pytest
+import yaml
+
+from steerlib.workflow import stage
+from steerlib.workflow.errors import BookError, GateError
+from steerlib.workflow.project import Run
+
+from .conftest import CONFIG, NAMES, Project
+from .fakes import ALT, fake
+
+
+@pytest.fixture
+def run(project: Project) -> Run:
+    run = project.run()
+    for name in NAMES:
+        fake(run, name)
+    return run
+
+
+def test_the_installed_jupyter_book_reads_our_files() -> None:
+    assert stage.check_jupyter_book().startswith("1.")
+
+
+def test_jupyter_book_2_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "2.1.7")
+    with pytest.raises(BookError, match=r"got jupyter-book 2\.1\.7, expected 1\.x.*jupyter-book<2"):
+        stage.check_jupyter_book()
+
+
+@pytest.mark.parametrize("mode", ["auto", "cache", "force", None])
+def test_execution_while_rendering_is_refused(project: Project, mode: str | None) -> None:
+    (project.root / "_config.yml").write_text(yaml.safe_dump({**CONFIG, "execute": {"execute_notebooks": mode}}))
+    with pytest.raises(BookError, match='expected "off"'):
+        stage.check_config(project.root)
+
+
+def test_a_book_and_then_a_warning(run: Run) -> None:
+    stage.make(run)
+    page = (run.html / "notebooks" / "01_first.html").read_text()
+    assert f'alt="{ALT}"' in page
+    assert ">0.5 [0.4, 0.6]<" in re.sub(r"\s+", " ", page)
+    assert "0.5 [0.4, 0.6]" in (run.html / "book" / "index.html").read_text()
+    assert run.html_key.read_text().strip() == stage.current_key(run)
+
+    index = run.root / "book" / "index.md"
+    good = index.read_text()
+    index.write_text(good + "\nSee {ref}`nowhere`.\n")
+    for _ in range(2):  # the second time, too: nothing remembers that the page was read
+        with pytest.raises(BookError, match=r"(?s)book/index\.md:5: WARNING: .*nowhere.*jupyter-book\.log") as raised:
+            stage.make(run)
+    assert str(run.folder) not in str(raised.value)
+    assert (run.html / "notebooks" / "01_first.html").read_text() == page, "the last good book is kept"
+
+
+def test_nothing_is_built_past_the_gate(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.executed("02_second").unlink()
+    monkeypatch.setattr(stage, "build", lambda *_: pytest.fail("built"))
+    with pytest.raises(GateError):
+        stage.make(run)
+
+
+def test_the_staged_tree_holds_nothing_stale(run: Run) -> None:
+    stale = stage.stage(run) / "book" / "stale.md"
+    stale.write_text("")
+    staged = stage.stage(run)
+    assert not stale.exists()
+    assert sorted(path.stem for path in (staged / "notebooks").iterdir()) == list(NAMES)
