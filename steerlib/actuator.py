@@ -52,16 +52,14 @@ class Site:
             raise SiteError(f"layer: got {self.layer!r}, expected an integer.")
         if not -depth <= self.layer < depth:
             raise SiteError(
-                f"layer {self.layer} is out of range: this plant has {depth} blocks, so layers run from 0 to {depth - 1} "
-                f"(or from -{depth} to -1, counting from the last)."
+                f"layer {self.layer} is out of range: this plant has {depth} blocks, so layers go "
+                f"from 0 to {depth - 1} (or from -{depth} to -1, counting from the last)."
             )
         if self.point not in get_args(Point):
             raise SiteError(f"point: got {self.point!r}, expected one of {', '.join(get_args(Point))}.")
         layer = self.layer % depth
         if self.point == "final_norm" and layer != depth - 1:
-            raise SiteError(
-                f"final_norm follows the last block: got layer {self.layer}, expected {depth - 1} or -1."
-            )
+            raise SiteError(f"final_norm follows the last block: got layer {self.layer}, expected {depth - 1} or -1.")
         return Site(layer, self.point)
 
     def __str__(self) -> str:
@@ -93,9 +91,7 @@ class Scope:
         if self.name not in get_args(ScopeName):
             raise SiteError(f"scope: got {self.name!r}, expected one of {', '.join(get_args(ScopeName))}.")
         if self.positions is not None and self.name != "prefill":
-            raise SiteError(
-                f"scope {self.name!r} takes no positions; got {self.positions}. Fix: scope 'prefill'."
-            )
+            raise SiteError(f"scope {self.name!r} takes no positions; got {self.positions}. Fix: scope 'prefill'.")
 
     @classmethod
     def of(cls, value: Scope | str) -> Scope:
@@ -128,9 +124,7 @@ def last_real(real: Bool[Tensor, "batch time"]) -> Bool[Tensor, "batch time"]:
     return real & (after == 1)
 
 
-def scope_mask(
-    scope: Scope, now: Pass, shape: tuple[int, int], device: torch.device
-) -> Bool[Tensor, "batch time"]:
+def scope_mask(scope: Scope, now: Pass, shape: tuple[int, int], device: torch.device) -> Bool[Tensor, "batch time"]:
     """The positions of a multi-token pass that a scope steers."""
     real = now.real if now.real is not None else torch.ones(shape, dtype=torch.bool, device=device)
     if scope.name == "all":
@@ -234,9 +228,7 @@ class Wiring:
         """
         site = site.resolve(self.anatomy.depth)
         if site not in self._slots:
-            raise SiteError(
-                f"{site}: this architecture has no final norm. Fix: use resid_post of the last layer."
-            )
+            raise SiteError(f"{site}: this architecture has no final norm. Fix: use resid_post of the last layer.")
         return self._slots[site]
 
     def active(self) -> bool:
@@ -259,13 +251,7 @@ class Wiring:
             return
         ids = kwargs.get("input_ids")
         if ids is None:
-            ids = (
-                kwargs.get("inputs_embeds")
-                if kwargs.get("inputs_embeds") is not None
-                else args[0]
-                if args
-                else None
-            )
+            ids = kwargs.get("inputs_embeds") if kwargs.get("inputs_embeds") is not None else args[0] if args else None
         if ids is None:
             return
         columns = ids.shape[1]
@@ -277,19 +263,14 @@ class Wiring:
         self.now.real = None if self.now.decoding or mask is None else _real_tokens(mask, columns)
         if columns > 1 and mask is not None and mask.dim() == 2 and mask.shape[1] > columns:
             self._refuse_chunks(columns)
-        if (
-            kwargs.get("use_cache") is False
-            and not cached
-            and self.now.prompt_lengths is None
-            and columns > 1
-        ):
+        if kwargs.get("use_cache") is False and not cached and self.now.prompt_lengths is None and columns > 1:
             self._refuse_uncached()
 
     def _refuse_chunks(self, columns: int) -> None:
         """Several tokens on top of a filled cache: the start of the answer is not known."""
         if self.scopes() - {"last", "all"}:
             raise SiteError(
-                f"got a pass of {columns} tokens on a filled cache (chunked prefill or assisted decoding), where scopes "
+                f"got a pass of {columns} tokens on a filled cache (chunked prefill, assisted decoding), where scopes "
                 f"{sorted(self.scopes())} are not defined. Fix: use plant.generate, or scope 'last' or 'all'."
             )
 
@@ -356,9 +337,7 @@ class Actuator:
         if wiring is None or not wiring._handles:
             raise SiteError("this plant was closed: its hooks are gone. Fix: make a new Plant of the model.")
         if self._attached:
-            raise SiteError(
-                "this actuator is attached already. Fix: call plant.under again for a second one."
-            )
+            raise SiteError("this actuator is attached already. Fix: call plant.under again for a second one.")
         for slot, entry in self._targets:
             slot.entries = (*slot.entries, entry)
         self._attached = True

@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.utils import logging
 
 from steerlib.errors import PlantError
 
@@ -110,15 +110,11 @@ def check_folder(folder: Path) -> None:
     """
     config_file = folder / "config.json"
     if not config_file.is_file():
-        raise PlantError(
-            f"plant {folder}: no config.json. Expected a folder written by model.save_pretrained."
-        )
+        raise PlantError(f"plant {folder}: no config.json. Expected a folder written by model.save_pretrained.")
     try:
         config = json.loads(config_file.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise PlantError(
-            f"plant {folder}: config.json is not JSON ({error}). Fix: fetch or copy it again."
-        ) from error
+        raise PlantError(f"plant {folder}: config.json is not JSON ({error}). Fix: fetch or copy it again.") from error
     kind, architectures = config.get("model_type"), config.get("architectures") or []
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or not any(
         a.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")) for a in architectures
@@ -150,9 +146,7 @@ def _check_weights(folder: Path) -> None:
             with safe_open(file, framework="pt") as tensors:
                 tensors.keys()
         except Exception as error:  # safetensors raises its own type, which is not public
-            raise PlantError(
-                f"plant {folder}: {file.name} cannot be read ({error}). Fix: copy it again."
-            ) from error
+            raise PlantError(f"plant {folder}: {file.name} cannot be read ({error}). Fix: copy it again.") from error
 
 
 def read_card(folder: Path) -> dict[str, object]:
@@ -212,7 +206,8 @@ def load_pair(
             )
     except (OSError, ValueError) as error:
         raise PlantError(_load_message(source, error)) from error
-    return model.to(device).eval(), tokenizer
+    model.to(device)  # type: ignore[arg-type] - transformers' stub hides the argument
+    return model.eval(), tokenizer
 
 
 @contextmanager

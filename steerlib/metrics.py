@@ -77,7 +77,7 @@ def product_interval(
     seed: int = 0,
     resamples: int = 2000,
 ) -> Estimate:
-    """Product of two means over the same prompts (True times Info, as the papers compute it), prompts resampled in pairs.
+    """Product of two means over the same prompts, as the papers combine True and Info; prompts resampled in pairs.
 
     Raises:
         MetricError: if the lengths differ, or there are fewer than two prompts.
@@ -188,7 +188,7 @@ class Divergence:
 def kl_per_token(
     plant: Plant, steering: Actuator, prompts: Sequence[str], answers: Sequence[str], *, batch_size: int = 64
 ) -> Divergence:
-    """KL(steered || unsteered) of the next-token distribution at each token of the answers: the effort as the reader feels it.
+    """KL(steered || unsteered) of the next token at each token of the answers: effort as the reader feels it.
 
     Args:
         plant: the plant, with nothing attached that should not be in both passes.

@@ -75,9 +75,7 @@ class Plant:
     The model is put in evaluation mode and never trained.
     """
 
-    def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: PlantSource
-    ) -> None:
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: PlantSource) -> None:
         """Wire the model; see `load` and `from_model`."""
         self.model = _uncompiled(model).eval()
         self.tokenizer = tokenizer
@@ -103,16 +101,12 @@ class Plant:
             PlantError: if it cannot be found, or is not a causal language model in safetensors with a tokenizer.
         """
         source = resolve_plant(name_or_path)
-        chosen = torch.device(
-            device if device is not None else "cuda" if torch.cuda.is_available() else "cpu"
-        )
+        chosen = torch.device(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
         model, tokenizer = load_pair(source, device=chosen, dtype=dtype)
         return cls(model, tokenizer, source)
 
     @classmethod
-    def from_model(
-        cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, name: str = "unnamed"
-    ) -> Plant:
+    def from_model(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, name: str = "unnamed") -> Plant:
         """Wrap a model that is in memory already; its hooks and weights are otherwise left alone."""
         return cls(model, tokenizer, PlantSource(name, "", True, {}))
 
@@ -194,14 +188,10 @@ class Plant:
         rows = self.tokenizer(list(texts), padding=False, return_attention_mask=False)["input_ids"]
         empty = [i for i, row in enumerate(rows) if not row]
         if empty:
-            raise PlantError(
-                f"texts: number {empty[0]} gives no token ({texts[empty[0]]!r}). Fix: leave it out."
-            )
+            raise PlantError(f"texts: number {empty[0]} gives no token ({texts[empty[0]]!r}). Fix: leave it out.")
         longest, limit = max(map(len, rows)), self.context_length
         if limit is not None and longest > limit:
-            raise PlantError(
-                f"texts: got {longest} tokens, but {self.name} reads at most {limit}. Fix: shorten them."
-            )
+            raise PlantError(f"texts: got {longest} tokens, but {self.name} reads at most {limit}. Fix: shorten them.")
         return rows
 
     @property
@@ -256,7 +246,7 @@ class Plant:
 
     @contextmanager
     def passing(self, *, prompt_lengths: Tensor | None, teacher_forced: bool = False) -> Iterator[None]:
-        """Tell the wiring what the passes inside the block see: where prompts end, and whether they replay an answer."""
+        """Tell the wiring what the passes inside see: where prompts end, and whether they replay an answer."""
         now: Pass = self.wiring.now
         before = (now.prompt_lengths, now.teacher_forced)
         now.prompt_lengths, now.teacher_forced = prompt_lengths, teacher_forced
@@ -318,14 +308,10 @@ class Plant:
             out[chosen] = self._continuation_logprobs(batch, lengths).double().cpu()
         return out
 
-    def _pairs(
-        self, prompts: Sequence[str], continuations: Sequence[str]
-    ) -> tuple[list[list[int]], list[list[int]]]:
+    def _pairs(self, prompts: Sequence[str], continuations: Sequence[str]) -> tuple[list[list[int]], list[list[int]]]:
         """Token ids of each prompt, and of each prompt with its continuation; see `logprobs`."""
         if len(prompts) != len(continuations):
-            raise PlantError(
-                f"got {len(prompts)} prompts and {len(continuations)} continuations, expected as many."
-            )
+            raise PlantError(f"got {len(prompts)} prompts and {len(continuations)} continuations, expected as many.")
         known = dict(zip(dict.fromkeys(prompts), self._ids(list(dict.fromkeys(prompts))), strict=True))
         heads = [known[prompt] for prompt in prompts]
         rows = self._ids([p + c for p, c in zip(prompts, continuations, strict=True)])
@@ -397,9 +383,7 @@ class Plant:
         texts = self._answer_texts(rows, tokens)
         return Generation(tuple(p for p in prompts for _ in range(samples)), texts, tokens, seed)
 
-    def _answer_texts(
-        self, prompts: list[list[int]], answers: tuple[tuple[int, ...], ...]
-    ) -> tuple[str, ...]:
+    def _answer_texts(self, prompts: list[list[int]], answers: tuple[tuple[int, ...], ...]) -> tuple[str, ...]:
         """Decode answers in their context: alone, some tokenizers drop the space an answer begins with."""
         whole = self.tokenizer.batch_decode(
             [[*head, *tail] for head, tail in zip(prompts, answers, strict=True)], skip_special_tokens=True
@@ -423,7 +407,7 @@ class Plant:
             self._decoding_with(compile),
             _quiet(),
         ):
-            out = self.model.generate(
+            out = self.model.generate(  # type: ignore[operator]
                 input_ids=batch.input_ids,
                 attention_mask=batch.attention_mask,
                 max_new_tokens=max_new_tokens,

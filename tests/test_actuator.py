@@ -77,6 +77,14 @@ def by_generation(p: Plant, scope: Scope | str | None, **options: object) -> Ten
     return torch.stack(out.logits, 1)
 
 
+def states_behind(p: Plant, law: Additive, batch: Tokens) -> Tensor:
+    """Every state of the batch, padding included, as it leaves the law."""
+    seen: list[Tensor] = []
+    with p.under(law, layer=1, scope="all"), p.under(lambda s: seen.append(s) or s, layer=1, scope="all"):
+        p.forward(batch)
+    return seen[0]
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 class TestEveryFamily:
     """What must hold whatever the architecture."""
@@ -84,7 +92,9 @@ class TestEveryFamily:
     def test_recorded_states_are_the_models_own(self, family: str) -> None:
         p = plant(family)
         batch = p.encode(PROMPTS[:1])
-        recorded = record(p, PROMPTS[:1], sites=[*range(DEPTH), Site(0, "resid_pre"), Site(-1, "final_norm")], position="all")
+        recorded = record(
+            p, PROMPTS[:1], sites=[*range(DEPTH), Site(0, "resid_pre"), Site(-1, "final_norm")], position="all"
+        )
         with torch.inference_mode():
             states = p.model(batch.input_ids, output_hidden_states=True).hidden_states
         for layer in range(DEPTH - 1):
@@ -129,12 +139,9 @@ class TestEveryFamily:
         for side in ("left", "right"):
             batch = p.encode(PROMPTS, side=side)
             pads = ~batch.attention_mask.bool()
-            seen: list[Tensor] = []
-            for law in (push().at(0.0), push()):
-                with p.under(law, layer=1, scope="all"), p.under(lambda s: seen.append(s) or s, layer=1, scope="all"):
-                    p.forward(batch)
-            assert torch.equal(seen[0][pads], seen[1][pads])
-            assert not torch.allclose(seen[0][~pads], seen[1][~pads], atol=1e-2)
+            free, steered = states_behind(p, push().at(0.0), batch), states_behind(p, push(), batch)
+            assert torch.equal(free[pads], steered[pads])
+            assert not torch.allclose(free[~pads], steered[~pads], atol=1e-2)
 
     def test_compiled_generation_agrees_and_notices_every_change(self, family: str) -> None:
         p = plant(family)

@@ -125,7 +125,8 @@ class TestRunning:
 
     def test_greedy_generation_is_the_models_own(self) -> None:
         p = plant("gpt_neox")
-        for prompt, tokens in zip(PROMPTS, p.generate(PROMPTS, max_new_tokens=5, seed=0, temperature=0).tokens, strict=True):
+        answers = p.generate(PROMPTS, max_new_tokens=5, seed=0, temperature=0).tokens
+        for prompt, tokens in zip(PROMPTS, answers, strict=True):
             ids = p.encode([prompt]).input_ids
             own = p.model.generate(ids, max_new_tokens=5, do_sample=False, pad_token_id=0)[0, ids.shape[1] :].tolist()
             assert list(tokens) == own[: len(tokens)]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from steerlib.figures.dynamics import Panel, over, small_multiples, trajectories
 from steerlib.figures.plane import Plane, draw
 from steerlib.figures.style import PALETTE, ROLES, look, panels
 from steerlib.figures.sweeps import curve, dose_response, intervals, layer_sweep
+from steerlib.figures.wiring import placement, scope_grid
 
 __all__ = [
     "PALETTE",
     "ROLES",
+    "Panel",
     "Plane",
     "curve",
     "dose_response",
@@ -16,5 +19,10 @@ __all__ = [
     "intervals",
     "layer_sweep",
     "look",
+    "over",
     "panels",
+    "placement",
+    "scope_grid",
+    "small_multiples",
+    "trajectories",
 ]

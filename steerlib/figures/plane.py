@@ -50,9 +50,7 @@ class Plane:
         _, spread, axes = np.linalg.svd(rest, full_matrices=False)
         if spread[0] == 0:
             raise ValueError("states: they do not vary off the direction, so there is no second axis.")
-        off = axes[0] * np.sign(
-            axes[0][np.abs(axes[0]).argmax()]
-        )  # a sign that does not depend on the library
+        off = axes[0] * np.sign(axes[0][np.abs(axes[0]).argmax()])  # a sign that does not depend on the library
         return cls(origin, target, off)
 
     def project(self, states: States) -> Float[np.ndarray, "n 2"]:
@@ -85,12 +83,8 @@ def draw(
         figure, (axis,) = panels(1, height=3.9, width=5.6)
         for i, (name, states) in enumerate(clouds.items()):
             points = plane.project(states)
-            axis.scatter(
-                points[:, 0], points[:, 1], s=13, alpha=0.55, linewidths=0, label=name, color=colour(name, i)
-            )
-            axis.plot(
-                *points.mean(0), marker="X", markersize=10, color=colour(name, i), markeredgecolor="white"
-            )
+            axis.scatter(points[:, 0], points[:, 1], s=13, alpha=0.55, linewidths=0, label=name, color=colour(name, i))
+            axis.plot(*points.mean(0), marker="X", markersize=10, color=colour(name, i), markeredgecolor="white")
         for name, (start, end) in (arrows or {}).items():
             a, b = plane.project(np.stack([start, end]))
             axis.annotate(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib as mpl
 import seaborn as sns
@@ -32,7 +33,7 @@ ROLES = {
 }
 
 WIDTH = 7.2  # inches; a page's text column
-_RC = {
+_RC: Any = {  # matplotlib's stub asks for its own key type
     "figure.dpi": 120,
     "font.size": 10,
     "axes.titlesize": 10.5,
@@ -59,9 +60,7 @@ def look() -> Iterator[None]:
         yield
 
 
-def panels(
-    columns: int = 1, rows: int = 1, *, height: float = 2.9, width: float = WIDTH
-) -> tuple[Figure, list[Axes]]:
+def panels(columns: int = 1, rows: int = 1, *, height: float = 2.9, width: float = WIDTH) -> tuple[Figure, list[Axes]]:
     """A figure of a page's width with rows x columns axes, as a flat list. Call inside `look()`."""
     figure, axes = plt.subplots(rows, columns, figsize=(width, height * rows), squeeze=False)
     return figure, list(axes.flat)

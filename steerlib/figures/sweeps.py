@@ -78,9 +78,7 @@ def dose_response(
         return figure
 
 
-def layer_sweep(
-    groups: Mapping[str, Curves], *, ylabel: str = "", xlabel: str = "layer (block, from 0)"
-) -> Figure:
+def layer_sweep(groups: Mapping[str, Curves], *, ylabel: str = "", xlabel: str = "layer (block, from 0)") -> Figure:
     """Scores against the layer, one panel for each group of curves."""
     with look():
         figure, axes = panels(len(groups), height=3.0)

@@ -1,0 +1,1 @@
+"""Control laws, one method a file, all under the contract of `steerlib.laws.base`."""

@@ -101,9 +101,9 @@ class Sentiment(Task):
     ) -> tuple[list[str], list[str]]:
         """Happy and sad sentences; see `Task.contrast_texts`.
 
-        With the shipped sentences "choice" ends where a word for the feeling is due ("... and smiled. It felt very") and
-        "end" at the full stop. Sentences of SST-2 are opinions, not stories: for them both are the end of the sentence,
-        without and with its full stop.
+        With the shipped sentences "choice" ends where a word for the feeling is due ("... and smiled. It felt
+        very") and "end" at the full stop. Sentences of SST-2 are opinions, not stories: for them both are the end
+        of the sentence, without and with its full stop.
         """
         if at not in ("choice", "end"):
             raise ValueError(f"at: got {at!r}, expected 'choice' or 'end'.")

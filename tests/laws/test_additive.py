@@ -22,7 +22,14 @@ from tests.families import WIDTH, plant, words
 POSITIVE = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
 NEGATIVE = torch.tensor([[0.0, 1.0], [0.0, 1.0], [3.0, 4.0]])
 HEADER = LawHeader(
-    layer=1, point="resid_post", scope="generated", plant="toy", weight_hash="ab" * 32, width=2, data_hash="cd" * 32, seed=3
+    layer=1,
+    point="resid_post",
+    scope="generated",
+    plant="toy",
+    weight_hash="ab" * 32,
+    width=2,
+    data_hash="cd" * 32,
+    seed=3,
 )
 TEXTS = [words(5, 9, 30), words(60, 3)]
 

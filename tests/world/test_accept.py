@@ -33,6 +33,7 @@ def test_share_of_the_gap_is_zero_without_a_push_and_one_at_the_best_source():
     assert closed(bare, best, bare, index) == 0.0
     assert closed(bare, best, best, index) == 1.0
     assert closed(bare, best, masses(0.2, 0.7), index) < 0.0
+    assert closed(bare, bare, best, index) == 0.0  # no gap: nothing to close
 
 
 def test_the_chosen_push_keeps_info():

@@ -1,0 +1,223 @@
+"""The command line: `steerlib doctor | grow | accept | claims`.
+
+Knows how to print; every command is a few calls into the library, which is imported only when a command needs it.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from steerlib.errors import SteerlibError
+
+app = typer.Typer(
+    help="Language-model alignment as control.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+errors = Console(stderr=True)
+
+# What the doctor looks for: package, what it is for, how to get it.
+_CORE = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy", "matplotlib", "seaborn", "pydantic")
+_EXTRAS = {
+    "jupyter-book": ("building the book", "make env, or pip install 'steerlib[book]'"),
+    "papermill": ("executing notebooks", "make env, or pip install 'steerlib[book]'"),
+    "snakemake": ("running notebooks in parallel", "make env, or pip install 'steerlib[book]'"),
+    "pytest": ("running the tests", "make env, or pip install 'steerlib[dev]'"),
+    "playwright": ("browser tests", "make env, or pip install 'steerlib[dev]'"),
+}
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _fail(error: Exception) -> typer.Exit:
+    errors.print("[bold red]error[/]", escape(str(error)), highlight=False, soft_wrap=True)
+    return typer.Exit(2)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed, which device is used, what is missing and how to get it; exits 1 if anything is."""
+    table = Table(title="steerlib doctor", title_justify="left", show_header=True)
+    for column in ("what", "found", "fix"):
+        table.add_column(column, overflow="fold")
+    missing = [*_packages(table), *_device(table), *_plants(table)]
+    _tools(table)
+    _samples(table)
+    console.print(table)
+    if missing:
+        console.print(f"[red]missing: {', '.join(missing)}[/]")
+        raise typer.Exit(1)
+    console.print("[green]everything needed is here[/]")
+
+
+def _packages(table: Table) -> list[str]:
+    """Rows of Python and its packages; returns what is needed and missing."""
+    here = sys.version_info[:2]
+    good = (3, 11) <= here <= (3, 13)
+    table.add_row("Python", platform.python_version(), "" if good else "use Python 3.11, 3.12 or 3.13")
+    missing = [] if good else ["a supported Python"]
+    table.add_row(
+        "steerlib", _installed("steerlib") or "not installed", "" if _installed("steerlib") else "pip install -e ."
+    )
+    for package in _CORE:
+        found = _installed(package)
+        table.add_row(package, found or "missing", "" if found else "make env")
+        missing += [] if found else [package]
+    for package, (purpose, fix) in _EXTRAS.items():
+        found = _installed(package)
+        table.add_row(package, found or f"missing ({purpose})", "" if found else fix)
+    book = _installed("jupyter-book")
+    if book is not None and int(book.split(".")[0]) >= 2:
+        table.add_row("jupyter-book", book, "version 2 cannot read _config.yml: pip install 'jupyter-book<2'")
+        missing.append("jupyter-book 1.x")
+    return missing
+
+
+def _device(table: Table) -> list[str]:
+    """Rows of the device that plants will use."""
+    if find_spec("torch") is None:
+        return []
+    import torch
+
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        table.add_row(
+            "device", f"{torch.cuda.get_device_name()}, {free / 2**30:.0f} of {total / 2**30:.0f} GiB free", ""
+        )
+    else:
+        built = torch.version.cuda
+        hint = "" if built is None else "torch is a CUDA build but sees no GPU: look at nvidia-smi and the driver"
+        table.add_row("device", f"CPU, {torch.get_num_threads()} threads of {os.cpu_count()} cores", hint)
+    return []
+
+
+def _plants(table: Table) -> list[str]:
+    """Rows of the shipped plants."""
+    from steerlib.loading import check_loadable, shipped_plants
+
+    names = shipped_plants()
+    for name in names:
+        try:
+            check_loadable(name)
+        except SteerlibError as error:
+            table.add_row(f"plant {name}", "broken", str(error))
+            return [f"plant {name}"]
+        table.add_row(f"plant {name}", "weights match the card", "")
+    if not names:
+        table.add_row("plants", "none found", "run from a checkout, or reinstall steerlib")
+        return ["shipped plants"]
+    return []
+
+
+def _tools(table: Table) -> None:
+    """Rows of programs outside Python."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    table.add_row(
+        "Chromium", chromium or "missing (browser tests are skipped)", "" if chromium else "apt install chromium"
+    )
+    compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    table.add_row("C++ compiler", compiler or "missing (no Inductor code)", "" if compiler else "apt install g++")
+    free = shutil.disk_usage(Path.cwd()).free / 1e9
+    table.add_row("disk", f"{free:.1f} GB free", "" if free > 2 else "the book needs about 2 GB")
+
+
+def _samples(table: Table) -> None:
+    """Rows of the optional sample folders."""
+    for name in ("STEERLIB_DATA", "STEERLIB_MODELS"):
+        value = os.environ.get(name)
+        if not value:
+            table.add_row(name, "not set (optional: samples for some tests)", "")
+        else:
+            fine = Path(value).is_dir()
+            table.add_row(
+                name, value if fine else f"{value}: no such folder", "" if fine else f"unset {name}, or mend it"
+            )
+
+
+@app.command()
+def grow(
+    name: Annotated[str, typer.Argument(help="name of a plant")],
+    out: Annotated[Path | None, typer.Option(help="folder to write; by default build/plants/NAME")] = None,
+    steps: Annotated[int | None, typer.Option(help="optimiser steps, instead of the recipe's")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda; by default a GPU if there is one")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="start again instead of resuming")] = False,
+    compiled: Annotated[bool, typer.Option("--compiled", help="compile the training step")] = False,
+) -> None:
+    """Grow a plant of the Almanac again from its recipe; interrupted runs resume."""
+    from steerlib.world.grow import GrowthError, GrowthInterrupted
+    from steerlib.world.grow import grow as grow_plant
+
+    target = out if out is not None else Path("build") / "plants" / name
+    try:
+        folder = grow_plant(name, target, steps=steps, device=device, resume=not fresh, compiled=compiled)
+    except GrowthInterrupted as stopped:
+        errors.print(f"stopped: {stopped}", soft_wrap=True)
+        raise typer.Exit(130) from stopped
+    except (GrowthError, ValueError) as error:
+        raise _fail(error) from error
+    console.print(f"grown: {folder}", soft_wrap=True)
+
+
+@app.command()
+def accept(
+    name: Annotated[str, typer.Argument(help="a shipped plant, or the folder of a grown one")],
+    write: Annotated[bool, typer.Option("--write", help="write the figures into the plant's card")] = False,
+) -> None:
+    """Measure whether a plant behaves and can be steered as the book needs; exits 1 if it does not."""
+    from steerlib.world.accept import main
+
+    try:
+        passed = main(name, write=write)
+    except (SteerlibError, ValueError) as error:
+        raise _fail(error) from error
+    if not passed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def claims(
+    records: Annotated[Path, typer.Option(help="folder of page records")] = Path("build/tiny/records"),
+) -> None:
+    """List the papers' claims, with the verdicts of the last build."""
+    from steerlib.experiment.claims import load_claims
+    from steerlib.experiment.records import read_record
+
+    try:
+        known = load_claims()
+        pages = [read_record(file) for file in sorted(records.glob("*.json"))]
+    except (SteerlibError, ValueError, OSError) as error:
+        raise _fail(error) from error
+    checks = {name: check for page in pages for name, check in page.checks.items()}
+    table = Table(title=f"{len(known)} claims, {len(checks)} checked in {records}", title_justify="left")
+    for column in ("claim", "kind", "verdict", "ours"):
+        table.add_column(column, overflow="fold")
+    for claim_id, claim in sorted(known.items()):
+        check = checks.get(claim_id)
+        ours = "" if check is None or check.estimate is None else f"{check.estimate:.3g}"
+        if check is not None and check.low is not None:
+            ours += f" [{check.low:.3g}, {check.high:.3g}]"
+        table.add_row(claim_id, claim.kind, check.verdict if check else "not run", ours)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    app()

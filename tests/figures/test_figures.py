@@ -1,0 +1,71 @@
+"""Figures draw what they were given."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+
+from steerlib.figures import Plane, dose_response, draw, intervals, layer_sweep
+from steerlib.figures.sweeps import colour
+from steerlib.metrics import Estimate
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():  # noqa: ANN202
+    yield
+    plt.close("all")
+
+
+ESTIMATES = [Estimate(v, v - 0.1, v + 0.1, 10) for v in (0.2, 0.5, 0.4)]
+
+
+class TestPlane:
+    """The slice behind the running picture."""
+
+    def test_axes_are_the_direction_and_the_largest_rest(self) -> None:
+        rng = np.random.default_rng(0)
+        states = rng.normal(size=(400, 5)) * np.array([1, 4, 0.5, 0.5, 0.5])
+        plane = Plane.of(np.array([2.0, 0, 0, 0, 0]), states)
+        np.testing.assert_allclose(plane.target, [1, 0, 0, 0, 0])
+        assert abs(plane.off[1]) > 0.99
+        assert plane.off @ plane.target == pytest.approx(0, abs=1e-12)
+        moved = plane.project(states + 3 * plane.target) - plane.project(states)
+        np.testing.assert_allclose(moved, np.tile([3.0, 0.0], (400, 1)), atol=1e-12)
+
+    def test_no_direction_or_no_spread(self) -> None:
+        with pytest.raises(ValueError, match="zero vector"):
+            Plane.of(np.zeros(3), np.eye(3))
+        with pytest.raises(ValueError, match="do not vary"):
+            Plane.of(np.array([1.0, 0]), np.array([[0.0, 1.0], [5.0, 1.0]]))
+
+    def test_the_picture_shows_every_cloud(self) -> None:
+        states = np.random.default_rng(0).normal(size=(30, 4))
+        plane = Plane.of(np.ones(4), states)
+        figure = draw(
+            plane, {"positive": states, "negative": -states}, arrows={"law": (states[0], states[1])}, boundary=0.0
+        )
+        axis = figure.axes[0]
+        assert [len(c.get_offsets()) for c in axis.collections] == [30, 30]
+        assert {t.get_text() for t in axis.get_legend().get_texts()} == {"positive", "negative", "law"}
+
+
+def test_curves_carry_values_and_intervals() -> None:
+    figure = dose_response(
+        [0, 1, 2], {"A": {"law": ESTIMATES, "random": ESTIMATES}, "B": {"law": ESTIMATES}}, xlabel="s"
+    )
+    first = figure.axes[0]
+    np.testing.assert_allclose(first.lines[0].get_ydata(), [0.2, 0.5, 0.4])
+    band = first.collections[0].get_paths()[0].vertices
+    assert band[:, 1].min() == pytest.approx(0.1)
+    assert band[:, 1].max() == pytest.approx(0.6)
+    assert [a.get_title(loc="left") for a in figure.axes] == ["A", "B"]
+    sweep = layer_sweep({"A": {"law": ESTIMATES}})
+    np.testing.assert_allclose(sweep.axes[0].lines[0].get_xdata(), [0, 1, 2])
+    rows = intervals({"law": ESTIMATES[0], "random": ESTIMATES[1]}, xlabel="x", zero=0.0)
+    assert [t.get_text() for t in rows.axes[0].get_yticklabels()] == ["law", "random"]
+
+
+def test_things_keep_their_colour() -> None:
+    assert colour("random direction") == colour("random, 95th percentile") != colour("law")
+    assert colour("something", 0) != colour("something else", 1)
