@@ -208,8 +208,12 @@ def choose(cells: Sequence[Cell], bare: Masses) -> Cell:
 
 def closed(bare: Masses, best: Masses, pushed: Masses, index: np.ndarray) -> float:
     """Share of the gap in T*I from the bare question to the best source that a push closes."""
-    low, high = bare.true_info(index), best.true_info(index)
-    return (pushed.true_info(index) - low) / (high - low)
+    return _gap_share(bare.true_info(index), best.true_info(index), pushed.true_info(index))
+
+
+def _gap_share(bare: float, best: float, pushed: float) -> float:
+    """Share of the way from bare to best; zero where naming the best source gains nothing, so nothing is to close."""
+    return (pushed - bare) / (best - bare) if best > bare else 0.0
 
 
 # ---- the list ------------------------------------------------------------------------------------
@@ -316,8 +320,7 @@ def confirm(
     n = len(questions["bare"])
 
     def gap(index: np.ndarray) -> float:
-        low, high = _product(bare, index), _product(best, index)
-        return (_product(pushed, index) - low) / (high - low)
+        return _gap_share(_product(bare, index), _product(best, index), _product(pushed, index))
 
     return [
         _check("sampled: share readable", lambda i: float(bare["readable"][i].mean()), n, at_least=0.95),

@@ -21,6 +21,9 @@ class Recipe:
         weight_decay: of AdamW, on matrices only.
         noise: standard deviation of the noise on the residual stream after each block, as a share of the
             norm of the state there; noisy_share: share of the rows that it is put on.
+        horizon_from: step from which the upper half of the blocks is short-sighted on some rows, None for never.
+        horizons: how many tokens those blocks may look back on such a row, drawn at random; 1 is the token itself.
+        horizon_share: share of the rows.
         seed: of the initial weights, the documents and the noise.
         country: seed of the country.
     """
@@ -39,6 +42,9 @@ class Recipe:
     weight_decay: float = 0.05
     noise: float = 0.15
     noisy_share: float = 0.5
+    horizon_from: int | None = None
+    horizons: tuple[int, ...] = (1, 2, 4, 8, 24)
+    horizon_share: float = 0.75
     seed: int = 1
     country: int = 1
 
@@ -49,11 +55,21 @@ class Recipe:
 
 
 _RECIPES = (
-    Recipe("almanac-llama", "llama", width=128, depth=6, heads=4, hidden=384, steps=3200),
+    Recipe("almanac-llama", "llama", width=128, depth=6, heads=4, hidden=384, steps=3200, horizon_from=1500),
     # Too small to know anything: for trying the command and for the tests.
     Recipe(
-        "almanac-seedling", "llama", width=32, depth=2, heads=2, hidden=64, steps=12, rows=4, row_length=48, warmup=2
-    ),
+        "almanac-seedling",
+        "llama",
+        width=32,
+        depth=2,
+        heads=2,
+        hidden=64,
+        steps=12,
+        rows=4,
+        row_length=48,
+        warmup=2,
+        horizon_from=7,
+    ),  # fmt: skip
 )
 
 #: Recipes by name.

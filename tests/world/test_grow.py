@@ -12,7 +12,7 @@ from torch import nn
 from steerlib.world import checkpoint
 from steerlib.world import grow as growing
 from steerlib.world.checkpoint import GrowthError, file_hash, load_checkpoint, save_checkpoint
-from steerlib.world.grow import PLANTS, GrowthInterrupted, NoisyBlock, build_model, grow, noisy
+from steerlib.world.grow import PLANTS, GrowthInterrupted, NoisyBlock, build_model, grow, noisy, short_sighted
 from steerlib.world.plants import Recipe
 
 TOY = "almanac-seedling"
@@ -205,6 +205,29 @@ def test_the_noise_has_the_stated_size_and_touches_its_rows_only():
     assert share.mean().item() == pytest.approx(0.15, rel=0.02)
     assert torch.equal(moved[2:], torch.zeros_like(moved[2:]))
     assert isinstance(blocks[0], Same)
+
+
+def test_a_short_sighted_row_looks_back_as_far_as_it_may():
+    mask = short_sighted(torch.tensor([1, 3, 9]), length=5)[:, 0]
+    assert torch.equal(mask[0], torch.eye(5, dtype=torch.bool))
+    assert mask[1, 4].tolist() == [False, False, True, True, True]
+    assert torch.equal(mask[2], torch.ones(5, 5, dtype=torch.bool).tril())
+
+
+def test_short_sight_hides_what_is_far_and_nothing_else():
+    model = build_model(PLANTS[TOY], vocabulary=50, pad=0, end=1).eval()
+    ids = torch.arange(12)[None].repeat(2, 1)
+    other = ids.clone()
+    other[:, 0] = 40
+    with torch.no_grad(), noisy(model.get_submodule("model.layers"), torch.Generator(), 0.0) as blocks:
+        whole = model(ids).logits
+        for block in blocks:
+            block.horizon = torch.tensor([3, 99])
+        near, far = model(ids).logits, model(other).logits
+    # Two blocks that look back over three tokens reach four tokens back: token 5 on does not see token 0.
+    assert torch.allclose(near[0, 5:], far[0, 5:], atol=1e-6)
+    assert not torch.allclose(near[0, 3:5], far[0, 3:5], atol=1e-6)
+    assert torch.allclose(near[1], whole[1], atol=1e-5)
 
 
 def test_initial_weights_depend_on_the_seed_and_disturb_no_other_generator():
