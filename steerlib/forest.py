@@ -130,7 +130,7 @@ def reads_trees(plant: Plant) -> bool:
     if plant.dtype not in (torch.float32, torch.float64) or not plant._takes_positions:
         return False
     if plant not in _reads_trees:
-        size = plant.model.get_input_embeddings().num_embeddings  # type: ignore[union-attr]
+        size = int(plant.model.get_input_embeddings().weight.shape[0])  # type: ignore[union-attr, arg-type]
         words = [(7 * i + 3) % size for i in range(9)]
         rows = [words[:3] + words[3:6], words[:3] + words[4:9], words[:3] + [words[3], words[8]]]
         try:
