@@ -28,45 +28,52 @@ _reads_trees: WeakKeyDictionary[Plant, bool] = WeakKeyDictionary()
 
 @dataclass(frozen=True)
 class Tree:
-    """A prompt and its continuations; node i stands in column i, parents before children, the prompt first.
+    """A prompt and its continuations as columns of one row: parents before children, the prompt first.
+
+    A token that nothing follows is scored but never read, so it has no column.
 
     Attributes:
-        tokens: token id of each node.
-        parents: column of the token before it (0 for the first).
-        sees: which nodes each node attends to: its ancestors and itself.
+        tokens: token id of each column.
+        sees: which columns each column attends to: its ancestors and itself.
         prompt: number of prompt tokens.
-        leaves: column of the last token of each continuation.
+        steps: column before each scored token, and its token id.
+        paths: which scored tokens each continuation consists of.
     """
 
-    tokens: Int[Tensor, " nodes"]
-    parents: Int[Tensor, " nodes"]
-    sees: Bool[Tensor, "nodes nodes"]
+    tokens: Int[Tensor, " columns"]
+    sees: Bool[Tensor, "columns columns"]
     prompt: int
-    leaves: Int[Tensor, " continuations"]
+    steps: Int[Tensor, "steps 2"]
+    paths: Bool[Tensor, "continuations steps"]
 
     @classmethod
     def of(cls, prompt: Sequence[int], rows: Sequence[Sequence[int]]) -> Tree:
-        """The tree of token sequences that all begin with the prompt."""
-        tokens, parents = list(prompt), [max(i - 1, 0) for i in range(len(prompt))]
-        place: dict[tuple[int, int], int] = {}  # (parent, token) -> column
-        leaves = []
+        """The tree of token sequences that all begin with the prompt and go on."""
+        tokens, parents = list(prompt), [i - 1 for i in range(len(prompt))]
+        columns: dict[tuple[int, int], int] = {}  # (column before, token) -> its own column
+        steps: dict[tuple[int, int], int] = {}  # (column before, token) -> number of the step
+        paths: list[list[int]] = []
         for row in rows:
-            here = len(prompt) - 1
-            for token in row[len(prompt) :]:
-                if (here, token) not in place:
-                    place[here, token] = len(tokens)
+            here, path = len(prompt) - 1, []
+            for i, token in enumerate(row[len(prompt) :], start=len(prompt)):
+                path.append(steps.setdefault((here, token), len(steps)))
+                if i + 1 < len(row) and (here, token) not in columns:
+                    columns[here, token] = len(tokens)
                     tokens.append(token)
                     parents.append(here)
-                here = place[here, token]
-            leaves.append(here)
+                here = columns.get((here, token), -1)
+            paths.append(path)
         sees = torch.eye(len(tokens), dtype=torch.bool)
         for i, parent in enumerate(parents):
             if i:
                 sees[i] |= sees[parent]
-        return cls(torch.tensor(tokens), torch.tensor(parents), sees, len(prompt), torch.tensor(leaves))
+        on = torch.zeros(len(rows), len(steps), dtype=torch.bool)
+        for i, path in enumerate(paths):
+            on[i, path] = True
+        return cls(torch.tensor(tokens), sees, len(prompt), torch.tensor(list(steps)), on)
 
     def __len__(self) -> int:
-        """Number of nodes."""
+        """Number of columns."""
         return len(self.tokens)
 
 
@@ -76,13 +83,13 @@ class Forest:
 
     Attributes:
         trees: one for each distinct prompt.
-        owners: for each tree, which of the pairs its leaves are.
+        owners: for each tree, which of the pairs its continuations are.
         prompts: the prompts, one for each pair.
         continuations: the continuations.
     """
 
     trees: tuple[Tree, ...]
-    owners: tuple[Int[Tensor, " leaves"], ...]
+    owners: tuple[Int[Tensor, " continuations"], ...]
     prompts: tuple[str, ...]
     continuations: tuple[str, ...]
 
@@ -121,7 +128,7 @@ class Forest:
 
     def _fits(self, plant: Plant) -> bool:
         window = getattr(plant.model.config.get_text_config(decoder=True), "sliding_window", None)
-        deepest = max(int(tree.sees.sum(1).max()) for tree in self.trees)
+        deepest = max(int(tree.sees.sum(1).max()) for tree in self.trees)  # scored tokens are not read
         return (window is None or deepest <= window) and reads_trees(plant)
 
 
@@ -144,16 +151,14 @@ def reads_trees(plant: Plant) -> bool:
     return _reads_trees[plant]
 
 
-def _score(plant: Plant, trees: Sequence[Tree]) -> list[Float[Tensor, " leaves"]]:
-    """Log probability of each leaf's path after the prompt, for each tree of a batch."""
+def _score(plant: Plant, trees: Sequence[Tree]) -> list[Float[Tensor, " continuations"]]:
+    """Log probability of each continuation, for each tree of a batch."""
     shape = (len(trees), max(map(len, trees)))
-    ids = torch.full(shape, plant.pad_id)
-    parents, depth = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
+    ids, depth = torch.full(shape, plant.pad_id), torch.zeros(shape, dtype=torch.long)
     sees = torch.zeros(*shape, shape[1], dtype=torch.bool)
     for i, tree in enumerate(trees):
         n = len(tree)
-        ids[i, :n], parents[i, :n], depth[i, :n] = tree.tokens, tree.parents, tree.sees.sum(1) - 1
-        sees[i, :n, :n] = tree.sees
+        ids[i, :n], depth[i, :n], sees[i, :n, :n] = tree.tokens, tree.sees.sum(1) - 1, tree.sees
         sees[i, n:, 0] = True  # padding must look somewhere; not at itself, which would make it a token
     prompts = torch.tensor([tree.prompt for tree in trees], device=plant.device)
     blocked = torch.zeros(sees.shape, dtype=plant.dtype).masked_fill(~sees, torch.finfo(plant.dtype).min)
@@ -162,13 +167,8 @@ def _score(plant: Plant, trees: Sequence[Tree]) -> list[Float[Tensor, " leaves"]
             input_ids=ids.to(plant.device), attention_mask=blocked[:, None].to(plant.device),
             position_ids=depth.to(plant.device), use_cache=None,
         ).logits.float()  # fmt: skip
-        row = torch.arange(len(trees), device=plant.device)[:, None]
-        before = parents.to(plant.device)
-        chosen = logits[row, before, ids.to(plant.device)] - logits.logsumexp(-1)[row, before]
-    steps = chosen.double().cpu()
-    totals = []
-    for i, tree in enumerate(trees):
-        path = tree.sees[tree.leaves].double()
-        path[:, : tree.prompt] = 0.0
-        totals.append(path @ steps[i, : len(tree)])
+        totals = []
+        for tree, found in zip(trees, logits - logits.logsumexp(-1, keepdim=True), strict=True):
+            before, token = tree.steps.to(plant.device).T
+            totals.append(tree.paths.double() @ found[before, token].double().cpu())
     return totals

@@ -22,10 +22,16 @@ def push() -> Additive:
 
 def test_tree_shares_what_is_shared() -> None:
     tree = Tree.of([1, 2], [[1, 2, 7], [1, 2, 7, 8], [1, 2, 9, 8]])
-    assert tree.tokens.tolist() == [1, 2, 7, 8, 9, 8]
-    assert tree.parents.tolist() == [0, 0, 1, 2, 1, 4]
-    assert tree.leaves.tolist() == [2, 3, 5]
-    assert tree.sees[5].tolist() == [True, True, False, False, True, True]
+    assert tree.tokens.tolist() == [1, 2, 7, 9]  # what ends an answer is scored, never read
+    assert tree.steps.tolist() == [[1, 7], [2, 8], [1, 9], [3, 8]]
+    assert tree.paths.int().tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1]]
+    assert tree.sees[3].tolist() == [True, True, False, True]
+
+
+def test_a_beginning_may_come_after_what_it_begins() -> None:
+    tree = Tree.of([1], [[1, 7, 8], [1, 7]])
+    assert tree.tokens.tolist() == [1, 7]
+    assert tree.paths.int().tolist() == [[1, 1], [1, 0]]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
