@@ -97,6 +97,40 @@ def product_interval(
     return _bootstrap((a, b), statistic, level=level, seed=seed, resamples=resamples)
 
 
+def product_difference(
+    treated: tuple[np.ndarray, np.ndarray],
+    control: tuple[np.ndarray, np.ndarray],
+    *,
+    level: float = 0.95,
+    seed: int = 0,
+    resamples: int = 2000,
+) -> Estimate:
+    """Difference of two products of means over the same prompts, prompts resampled with all four scores together.
+
+    Args:
+        treated: the two scores of each prompt under treatment, such as True and Info.
+        control: the same without.
+        level: coverage of the interval.
+        seed: of the bootstrap.
+        resamples: of the bootstrap.
+
+    Raises:
+        MetricError: if the lengths differ, or there are fewer than two prompts.
+    """
+    data = tuple(_checked(values, "product_difference") for values in (*treated, *control))
+    if len({len(values) for values in data}) > 1 or len(data[0]) < 2:
+        raise MetricError(
+            f"product_difference: got {[len(v) for v in data]} values, expected as many of each, at least two."
+        )
+
+    def statistic(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, axis: int = -1) -> np.ndarray:
+        return np.mean(a, axis=axis) * np.mean(b, axis=axis) - np.mean(c, axis=axis) * np.mean(d, axis=axis)
+
+    if np.array_equal(data[0], data[2]) and np.array_equal(data[1], data[3]):
+        return Estimate(0.0, 0.0, 0.0, len(data[0]))
+    return _bootstrap(data, statistic, level=level, seed=seed, resamples=resamples)
+
+
 def _bootstrap(data: tuple[np.ndarray, ...], statistic, *, level: float, seed: int, resamples: int) -> Estimate:  # noqa: ANN001
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=stats.DegenerateDataWarning)

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from steerlib.actuator import Point, Site
 from steerlib.errors import ContrastError, MetricError
 from steerlib.laws.base import Contrast, LawHeader
-from steerlib.metrics import Estimate, mean_interval, product_interval
+from steerlib.metrics import Estimate, mean_interval, product_difference, product_interval
 from steerlib.plant import Plant
 from steerlib.recorder import Activations, record
 
@@ -93,6 +93,10 @@ class Scores:
     def combined(self, *, seed: int = 0) -> Estimate:
         """Product of the two means, as the papers combine True and Info."""
         return product_interval(self.wanted, self.intact, seed=seed)
+
+    def combined_gain(self, control: Scores, *, seed: int = 0) -> Estimate:
+        """How much higher the combined score is than that of a control on the same prompts."""
+        return product_difference((self.wanted, self.intact), (control.wanted, control.intact), seed=seed)
 
     @staticmethod
     def pooled(scores: Sequence[Scores]) -> Scores:
