@@ -6,7 +6,7 @@ Knows pybtex, which formats the entries; knows nothing about Sphinx beyond the n
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +28,8 @@ def surname(person: Person) -> str:
 
 def label(entry: Entry) -> str:
     """Author and year of one entry: "Kong et al., 2024", "Eldan and Li, 2023"."""
-    persons = entry.persons or {}
-    names = [surname(person) for person in persons.get("author", persons.get("editor", []))]
+    persons: Mapping[str, list[Person]] = entry.persons or {}
+    names = [surname(person) for person in persons.get("author") or persons.get("editor") or []]
     year = str(entry.fields.get("year", "no date"))
     if not names:
         return f"{entry.key}, {year}"

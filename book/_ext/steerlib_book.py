@@ -43,6 +43,7 @@ _FORWARD = """<!DOCTYPE html>
     <meta name="viewport" content="width=device-width, initial-scale=1">
     <meta http-equiv="refresh" content="0; url={target}">
     <title>{title}</title>
+    <link rel="icon" href="data:,">
   </head>
   <body>
     <h1>{title}</h1>
