@@ -18,6 +18,7 @@ import sys
 import time
 from pathlib import Path
 
+import nbformat
 import yaml
 
 from steerlib.experiment.files import write_atomic
@@ -28,6 +29,7 @@ from steerlib.workflow.project import CONFIG, TOC, Run
 
 NOISE = re.compile(r"\x1b\[[0-9;]*m")
 TOLD = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b|^(Exception|Extension error|Traceback|Theme error)|Error:")
+PLACE = re.compile(r"notebooks/(?P<notebook>\d\d_\w+)\.ipynb:(?P<line>\d{5,})")
 CLI = "from jupyter_book.cli.main import main; main()"
 
 
@@ -98,7 +100,7 @@ def _explain(log: Path, run: Run, *, code: int) -> str:
     """The warnings and errors of a failed build, with paths as in the tree, and where the whole log is."""
     text = NOISE.sub("", log.read_text(encoding="utf-8", errors="replace"))
     lines = [line.replace(f"{run.folder}/stage/", "").strip() for line in text.splitlines()]
-    told = list(dict.fromkeys(line for line in lines if TOLD.search(line)))
+    told = [in_source(run, line) for line in dict.fromkeys(line for line in lines if TOLD.search(line))]
     told = told or [line for line in lines if line][-15:]
     more = [f"  and {len(told) - 30} more"] if len(told) > 30 else []
     return "\n".join(
@@ -109,6 +111,22 @@ def _explain(log: Path, run: Run, *, code: int) -> str:
             f"whole log: {log.relative_to(run.root)}",
         ]
     )
+
+
+def in_source(run: Run, line: str) -> str:
+    """Point a message about a cell at the text source: MyST-NB counts lines as 10,000 x cell number + line."""
+    found = PLACE.search(line)
+    if not found:
+        return line
+    notebook, cell, row = found["notebook"], int(found["line"]) // 10_000, int(found["line"]) % 10_000
+    try:
+        text = nbformat.read(run.executed(notebook), as_version=4).cells[cell - 1].source.splitlines()[max(row - 2, 0)]
+    except (OSError, ValueError, IndexError):
+        return line
+    rows = run.source(notebook).read_text(encoding="utf-8").splitlines()
+    at = [number for number, written in enumerate(rows, start=1) if written.removeprefix("# ") == text]
+    where = f"notebooks/{notebook}.py:{at[0]}" if at else f"notebooks/{notebook}.py, cell {cell}"
+    return line.replace(found[0], where)
 
 
 def publish(run: Run, pages: Path) -> None:

@@ -10,6 +10,7 @@ import yaml
 
 from steerlib.workflow import stage
 from steerlib.workflow.errors import BookError, GateError
+from steerlib.workflow.pairing import write_pairs
 from steerlib.workflow.project import Run
 
 from .conftest import CONFIG, NAMES, Project
@@ -52,9 +53,15 @@ def test_a_book_and_then_a_warning(run: Run) -> None:
     index = run.root / "book" / "index.md"
     good = index.read_text()
     index.write_text(good + "\nSee {ref}`nowhere`.\n")
+    source = run.source("02_second")
+    source.write_text(source.read_text().replace("# Prose with", "# See {ref}`nobody`. Prose with"))
+    write_pairs(run.root)
+    fake(run, "02_second")
+    line = source.read_text()[: source.read_text().index("nobody")].count("\n") + 1
     for _ in range(2):  # the second time, too: nothing remembers that the page was read
         with pytest.raises(BookError, match=r"(?s)book/index\.md:5: WARNING: .*nowhere.*jupyter-book\.log") as raised:
             stage.make(run)
+    assert f"notebooks/02_second.py:{line}: WARNING:" in str(raised.value)
     assert str(run.folder) not in str(raised.value)
     assert (run.html / "notebooks" / "01_first.html").read_text() == page, "the last good book is kept"
 
