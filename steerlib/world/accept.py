@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from tqdm import tqdm
 
-from steerlib.laws.additive import Additive, RandomDirection
+from steerlib.laws.additive import Additive, RandomDirection, shuffled
 from steerlib.laws.base import Contrast
 from steerlib.metrics import Estimate
 from steerlib.plant import Plant
@@ -32,9 +32,9 @@ from steerlib.world.almanac import World
 from steerlib.world.grammar import Question
 
 #: Strengths tried at every layer, in units of the difference of means.
-STRENGTHS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+STRENGTHS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.5)
 #: A push so large that it must break the plant.
-BREAKING = 16.0
+BREAKING = 8.0
 #: Info that a push may cost.
 INFO_LOSS = 0.05
 RESAMPLES = 2000
@@ -216,6 +216,17 @@ def _gap_share(bare: float, best: float, pushed: float) -> float:
     return (pushed - bare) / (best - bare) if best > bare else 0.0
 
 
+def rise(cells: Sequence[Cell], bare: Masses, *, layer: int) -> float:
+    """By what factor the strength at a layer can grow, from the smallest tried, with T*I rising at each step."""
+    column = sorted((cell for cell in cells if cell.layer == layer), key=lambda cell: cell.strength)
+    reached, before = column[0].strength, bare.true_info()
+    for cell in column:
+        if cell.true_info <= before:
+            break
+        reached, before = cell.strength, cell.true_info
+    return reached / column[0].strength
+
+
 # ---- the list ------------------------------------------------------------------------------------
 
 
@@ -287,9 +298,10 @@ def causation(
     broken = steered(task, vector, layer=cell.layer, strength=BREAKING, questions=questions)
     chance = []
     for seed in range(randoms):
-        law = RandomDirection(seed=seed, strength=cell.strength).fit(contrast)
-        with task.plant.under(law, layer=cell.layer, scope="generated"):
-            chance.append(measure(task, questions))
+        random = RandomDirection(seed=seed).fit(contrast).vector
+        chance.append(steered(task, random, layer=cell.layer, strength=cell.strength, questions=questions))
+    mixed = _difference(shuffled(contrast, seed=0))
+    unlabelled = steered(task, mixed, layer=cell.layer, strength=cell.strength, questions=questions)
 
     def from_chance(index: np.ndarray) -> float:
         return float(np.mean([closed(bare, best, found, index) for found in chance]))
@@ -299,6 +311,7 @@ def causation(
         _check("share of the gap closed", partial(closed, bare, best, pushed), n, at_least=0.30),
         _check("Info lost by the push", lambda i: float((bare.info - pushed.info)[i].mean()), n, at_most=INFO_LOSS),
         _check(f"share closed by {randoms} random directions", from_chance, n, at_most=0.05),
+        _check("share closed with shuffled labels", partial(closed, bare, best, unlabelled), n, at_most=0.05),
         _check(
             f"T*I left at strength {BREAKING:g}, share",
             lambda i: broken.true_info(i) / pushed.true_info(i),
@@ -333,7 +346,7 @@ def confirm(
     ]
 
 
-def accept(name: str, *, seeds: int = 5, randoms: int = 5, per_fact: int = 2, progress: bool = True) -> Acceptance:
+def accept(name: str, *, seeds: int = 5, randoms: int = 5, per_fact: int = 1, progress: bool = True) -> Acceptance:
     """Measure the acceptance list of a plant.
 
     Layer and strength are chosen on the validation split and reported on the test split.
@@ -354,7 +367,9 @@ def accept(name: str, *, seeds: int = 5, randoms: int = 5, per_fact: int = 2, pr
     validation = world.questions("validation")
     contrasts = {layer: choice_contrast(task, layer) for layer in range(task.plant.depth)}
     cells = sweep(task, contrasts, validation, progress=progress)
-    cell = choose(cells, measure(task, validation))
+    unsteered = measure(task, validation)
+    cell = choose(cells, unsteered)
+    factor = rise(cells, unsteered, layer=cell.layer)
     asked = {source: world.questions("test", source=source, per_fact=per_fact) for source in (None, *world.sources)}
     by_source = {source: measure(task, questions) for source, questions in asked.items()}
     vector = _difference(contrasts[cell.layer])
@@ -365,6 +380,7 @@ def accept(name: str, *, seeds: int = 5, randoms: int = 5, per_fact: int = 2, pr
         *behaviour(by_source),
         readable(task, layer=cell.layer, vector=vector),
         *effects,
+        Check("factor of strength over which T*I rises (validation)", factor, factor, factor, 2.0),
         *confirm(task, vector, cell, {"bare": asked[None], "best": asked[best_name]}, seeds=seeds),
     ]
     return Acceptance(

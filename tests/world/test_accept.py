@@ -10,7 +10,7 @@ import pytest
 from steerlib.plant import Plant
 from steerlib.tasks.truth import Truth
 from steerlib.world import accept as accepting
-from steerlib.world.accept import Acceptance, Cell, Check, Masses, choose, closed, write_card
+from steerlib.world.accept import Acceptance, Cell, Check, Masses, choose, closed, rise, write_card
 from steerlib.world.checkpoint import file_hash
 from steerlib.world.grow import grow
 
@@ -41,6 +41,12 @@ def test_the_chosen_push_keeps_info():
     assert choose(cells, masses(0.4, 0.5)) == cells[1]
     with pytest.raises(ValueError, match="every push costs more than"):
         choose(cells[2:], masses(0.4, 0.5))
+
+
+def test_the_rise_ends_where_the_dose_no_longer_helps():
+    cells = [Cell(0, s, t, 0.9) for s, t in ((0.5, 0.5), (1.0, 0.6), (2.0, 0.7), (4.0, 0.3), (8.0, 0.8))]
+    assert rise(cells, masses(0.4, 0.5), layer=0) == 4.0
+    assert rise(cells, masses(0.9, 0.0), layer=0) == 1.0
 
 
 @pytest.mark.parametrize(
