@@ -69,6 +69,22 @@ def mean_interval(
     return _bootstrap((array,), np.mean, level=level, seed=seed, resamples=resamples)
 
 
+def central_range(values: Sequence[float] | np.ndarray, *, coverage: float = 0.95) -> Estimate:
+    """Mean of several draws and the range that holds most of them: what a negative control does from seed to seed.
+
+    This is a range of the draws, not a confidence interval of their mean: an effect inside it is what chance can do.
+
+    Raises:
+        MetricError: if there are fewer than two draws, or one is not finite.
+    """
+    array = _checked(values, "central_range")
+    if len(array) < 2:
+        raise MetricError("central_range: got one draw, expected at least two.")
+    low, high = np.quantile(array, [(1 - coverage) / 2, (1 + coverage) / 2])
+    mean = float(array.mean())
+    return Estimate(mean, min(float(low), mean), max(float(high), mean), len(array))
+
+
 def product_interval(
     first: Sequence[float] | np.ndarray,
     second: Sequence[float] | np.ndarray,
@@ -165,9 +181,9 @@ def auc_interval(
     a, b = _checked(positive, "auc_interval, positive"), _checked(negative, "auc_interval, negative")
     above = (a[:, None] > b) + 0.5 * (a[:, None] == b)
     rng = np.random.default_rng(seed)
-    first = rng.multinomial(len(a), np.full(len(a), 1 / len(a)), size=resamples) / len(a)
-    second = rng.multinomial(len(b), np.full(len(b), 1 / len(b)), size=resamples) / len(b)
-    draws = ((first @ above) * second).sum(1)
+    first = rng.multinomial(len(a), np.full(len(a), 1 / len(a)), size=resamples)
+    second = rng.multinomial(len(b), np.full(len(b), 1 / len(b)), size=resamples)
+    draws = ((first @ above) * second).sum(1) / above.size  # counts are divided last, so that 1 is exactly 1
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     value = float(above.mean())
     return Estimate(value, min(float(low), value), max(float(high), value), len(a) + len(b))

@@ -13,6 +13,7 @@ from steerlib.errors import MetricError
 from steerlib.laws.additive import Additive
 from steerlib.metrics import (
     auc_interval,
+    central_range,
     dist_n,
     gap_closed,
     kl_per_token,
@@ -78,6 +79,15 @@ class TestIntervals:
         assert stats.kstest(null, "uniform").pvalue > 1e-3
         with pytest.raises(MetricError, match="expected pairs"):
             paired_difference([1.0, 2.0], [1.0])
+
+
+def test_central_range_is_of_the_draws_and_does_not_shrink_with_their_number() -> None:
+    draws = np.random.default_rng(5).normal(size=4000)
+    e = central_range(draws)
+    assert (e.low, e.high) == pytest.approx((-1.96, 1.96), abs=0.1)
+    assert (e.value, e.n) == (pytest.approx(draws.mean()), 4000)
+    with pytest.raises(MetricError, match="at least two"):
+        central_range([1.0])
 
 
 class TestAuc:

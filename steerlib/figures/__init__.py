@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from steerlib.figures.dynamics import Panel, over, small_multiples, trajectories
+from steerlib.figures.open_loop import Band, data_efficiency, disturbance, open_loop_response, spectrum
 from steerlib.figures.plane import Plane, draw
 from steerlib.figures.style import PALETTE, ROLES, look, panels
 from steerlib.figures.sweeps import curve, dose_response, intervals, layer_sweep
@@ -11,18 +12,23 @@ from steerlib.figures.wiring import placement, scope_grid
 __all__ = [
     "PALETTE",
     "ROLES",
+    "Band",
     "Panel",
     "Plane",
     "curve",
+    "data_efficiency",
+    "disturbance",
     "dose_response",
     "draw",
     "intervals",
     "layer_sweep",
     "look",
+    "open_loop_response",
     "over",
     "panels",
     "placement",
     "scope_grid",
     "small_multiples",
+    "spectrum",
     "trajectories",
 ]

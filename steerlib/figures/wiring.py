@@ -17,9 +17,7 @@ from steerlib.figures.style import BLUE, WIDTH, look, panels
 ABSENT, UNTOUCHED, STEERED = -1, 0, 1
 
 
-def scope_grid(
-    grids: Mapping[str, Mapping[str, Int[np.ndarray, "passes positions"]]], *, prompt_length: int
-) -> Figure:
+def scope_grid(grids: Mapping[str, Mapping[str, Int[np.ndarray, "passes positions"]]], *, prompt_length: int) -> Figure:
     """Which positions were changed in which forward pass: a row of panels for each way of running.
 
     Args:
@@ -65,7 +63,9 @@ def placement(
             axis.imshow(grid, cmap="PuOr_r", vmin=-limit, vmax=limit)
             for (i, j), value in np.ndenumerate(grid):
                 dark = abs(value) > 0.6 * limit
-                axis.text(j, i, f"{value:.1f}", ha="center", va="center", fontsize=7.5, color="white" if dark else "black")
+                axis.text(
+                    j, i, f"{value:.1f}", ha="center", va="center", fontsize=7.5, color="white" if dark else "black"
+                )
             places = list(range(len(grid)))
             axis.set_xticks(places, list(ticks or places))
             axis.set_yticks(places, list(ticks or places))

@@ -1,0 +1,923 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# (ch-dynamical-system)=
+# # 01 A language model as a dynamical system
+#
+# **A frozen language model is a discrete-time dynamical system with two clocks, depth and tokens; a push on its state reaches the answer through a product of Jacobians, and how far that linear story can be trusted is something one measures.**
+#
+# :::{admonition} Cost
+# :class: cost-card note
+#
+# Time
+# : under a minute on one processor core, for the `tiny` profile
+#
+# Memory
+# : about 1 GB
+#
+# Read first
+# : nothing; [](../book/notation.md) and [](../book/dictionary.md) are for looking things up
+# :::
+
+# %% tags=["parameters"]
+profile = "tiny"
+plant = "almanac-llama"
+seeds = [0, 1, 2, 3, 4]
+
+# %%
+import os
+
+import numpy as np
+import pandas as pd
+import torch
+
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from steerlib import Contrast, DifferenceOfMeans, Plant, RandomDirection, Scope, Site, figures, record, tasks
+from steerlib.experiment.page import Page
+from steerlib.laws.additive import Additive, shuffled
+from steerlib.metrics import auc_interval, central_range, mean_interval
+
+page = Page("01_dynamical_system", profile=profile, plant=plant, seeds=seeds)
+lm = page.uses(Plant.load(plant, dtype=torch.float32))
+task = tasks.for_plant(lm, data=os.environ.get("STEERLIB_DATA"))
+lm
+
+# %% [markdown]
+# ## One nudge
+#
+# Here is a prompt for the model that this page was run on. We let it answer, always taking the most probable next token, so that nothing is random. Then we ask again, and while it reads the last token of the prompt we add a vector to the numbers that flow between two of its blocks: once, in the middle, never again. First in a direction drawn blindly; then in one that was measured, and that should lead *away* from the behaviour that this plant will be steered towards ({glue:text}`open.behaviour`).
+
+# %%
+middle = lm.depth // 2
+prompt = [task.pairs("test")[0].prompt]
+contrast = task.contrast(layer=middle, seed=seeds[0])
+blind = RandomDirection(seed=seeds[0]).fit(contrast).vector
+away = -DifferenceOfMeans().fit(contrast).vector
+norm_there = record(lm, prompt, sites=[middle]).at(middle).norm()
+
+
+def ask(direction, share):
+    """The greedy answer, and the final state, after one push of `share` of the state's norm at the last prompt token."""
+    push = Additive(direction / direction.norm() * norm_there * share)
+    with lm.under(push, layer=middle, scope=Scope("prefill", positions=(-1,))):
+        answer = lm.generate(prompt, max_new_tokens=16, seed=0, temperature=0).texts[0]
+        return answer.strip().partition("\n")[0], record(lm, prompt, sites=[-1]).at(lm.depth - 1)[0]
+
+
+# %%
+pushes = [0.0, 0.1, 0.3, 1.0, 2.0]
+answers = {name: [ask(v, share) for share in pushes] for name, v in (("blind", blind), ("away", away))}
+print(prompt[0])
+pd.DataFrame({"push": pushes, **{name: [text for text, _ in row] for name, row in answers.items()}}).set_index("push")
+
+# %% tags=["hide-input"]
+for name, row in answers.items():
+    changed = [share for share, (text, _) in zip(pushes, row, strict=True) if text != row[0][0]]
+    page.text(f"open.{name}", f"first at a push of {changed[0]:g}" if changed else "at none of these sizes")
+moved = [float((row[1][1] - row[0][1]).norm() / row[0][1].norm()) for row in answers.values()]
+page.record("open.small.blind", 100 * moved[0], digits=1, unit="%")
+page.record("open.small.away", 100 * moved[1], digits=1, unit="%")
+page.text("open.behaviour", task.labels.behaviour)
+
+# %% [markdown]
+# Sizes are given in units of the norm of the state that is pushed. A push of 0.1 moves the state that leaves the last block by {glue:text}`open.small.blind` (blind) and {glue:text}`open.small.away` (away): inside, everything responds. Outside, the blind direction changes the text {glue:text}`open.blind`, the measured one {glue:text}`open.away`. Something that responds smoothly is seen through a switch.
+#
+# What kind of object is this? A control engineer would ask: what is its **{term}`state`**, what moves it, where can it be pushed, what can be seen of it? This chapter answers in that order. We say which two clocks the object has, build it three times (by hand, in plain PyTorch, with `steerlib`), and then measure what every later chapter rests on: at which layer a behaviour can be read, from which layer it can be moved, and how large a push may be before linear algebra stops being true.
+#
+# ## Two clocks
+#
+# A transformer carries one vector for each token of the text: the **{term}`residual stream`**. Each **{term}`block`** reads it and *adds* to it. If $Z_l$ stands for all these vectors on entering block $l$, then
+#
+# $$ Z_{l+1} = Z_l + f_l(Z_l), \qquad l = 0, \dots, L-1, $$ (eq-residual)
+#
+# where $Z_0$ is the embedding of the text and $f_l$ is what block $l$ computes (attention, then a feed-forward network). That is a **difference equation**: time is the layer, and the model's weights are the law of motion {cite:p}`elhage2021circuits`. Read $f_l$ as a velocity and {eq}`eq-residual` is one Euler step of length one, the observation behind neural ordinary differential equations {cite:p}`haber2018stable,chen2018neuralode`. This is the *depth clock*, on which a forward pass is a trajectory.
+#
+# The *token clock* ticks once for every token written. After a pass, the model samples a token from its output distribution, appends it, and runs the depth clock again; what it remembers of the past is in the **{term}`key-value cache`**. So over tokens the model is a *stochastic* system, whose noise is the sampling.
+#
+# | control | on the depth clock | on the token clock |
+# |---|---|---|
+# | state | $Z_l$, the residual stream at all positions | cache and last token |
+# | dynamics | block $l$ | one whole forward pass |
+# | input $u$ | vector added after a block | the same pushes, at every token |
+# | output $y$ | logits, after the last block | sampled token |
+# | disturbance | none: the pass is deterministic | sampling; the prompt sets the initial state |
+#
+# The **{term}`plant`** is the frozen model, the object that we may not rebuild. The {term}`input` is ours. The prompt is *not* the input in this language: it fixes the {term}`operating point`, the point around which we act.
+#
+# :::{prf:definition} The controlled residual recursion
+# :label: def-recursion
+# Let $z_l \in \mathbb{R}^d$ be the residual stream at the last position on entering block $l$, and $\phi_l(z) = z + f_l(z)$ the map of block $l$ with the vectors at all earlier positions held at their values. With inputs $u_l \in \mathbb{R}^d$,
+#
+# $$ z_{l+1} = \phi_l(z_l) + u_l, \qquad l = 0, \dots, L-1, \qquad y = \mathrm{softmax}\big(W_U\,\mathrm{norm}(z_L)\big). $$
+# :::
+#
+# The input enters *after* its block, so it moves $z_{l+1}$ by exactly $u_l$, as in {cite:t}`skifstad2026alqr`.
+#
+# ## Rung 1: two dimensions, by hand
+#
+# Three blocks in the plane, each adding a matrix times the positive part of the state. All numbers are small enough to check on paper.
+
+# %%
+W = [np.array([[0.0, -1], [1, 0]]), np.array([[-1.0, -1], [0, 0]]), np.array([[1.0, 1], [1, -0.5]])]
+toy = [lambda z, w=w: z + w @ np.maximum(z, 0) for w in W]
+
+
+def run(blocks, z, pushes=None):
+    """The states z_0, ..., z_L of the recursion, with pushes[l] added after block l."""
+    states = [z]
+    for layer, block in enumerate(blocks):
+        states.append(block(states[-1]) + (pushes or {}).get(layer, 0.0))
+    return states
+
+
+start = np.array([2.0, 1.0])
+np.stack(run(toy, start))
+
+# %% [markdown]
+# From $z_0=(2,1)$ the states are $(1,3)$, $(-3,3)$ and $(0,1.5)$. Now push by $u=(1,0)$, once after block 0 and once after block 1, and see by how much the end moves.
+
+# %%
+u = np.array([1.0, 0.0])
+end = run(toy, start)[-1]
+for layer in (0, 1):
+    print(f"pushed after block {layer}: the end moves by", run(toy, start, {layer: u})[-1] - end)
+
+# %% [markdown]
+# The same push, one block apart: after block 1 it arrives whole, after block 0 it vanishes without a trace. Nothing is broken. Block 1 subtracts the (positive) first coordinate from itself, so whatever we put there is cancelled. *Where* one pushes decides whether anything happens, and the tool that predicts it is the **{term}`Jacobian`**.
+#
+# :::{prf:proposition} A push travels through a product of Jacobians
+# :label: prop-impulse
+# Let $A_k = \partial \phi_k / \partial z$ at the unpushed trajectory, and push once, by $u$, after block $l$. To first order in $u$ the final state moves by
+#
+# $$ \delta z_L = A_{L-1} A_{L-2} \cdots A_{l+1}\, u, $$
+#
+# where the empty product ($l = L-1$) is the identity.
+# :::
+#
+# :::{prf:proof}
+# The push moves $z_{l+1}$ by $u$. If $\delta z_k$ is the deviation on entering block $k > l$, then $\delta z_{k+1} = \phi_k(z_k + \delta z_k) - \phi_k(z_k) = A_k\,\delta z_k + o(\|\delta z_k\|)$. Apply this for $k = l+1, \dots, L-1$.
+# :::
+#
+# In the toy, the Jacobian of block $k$ is $A_k = I + W_k\,\mathrm{diag}(z_k > 0)$: the identity of the residual connection, and what the block adds. We write it down and check it against finite differences.
+
+# %%
+path = run(toy, start)
+A = [np.eye(2) + w * (z > 0) for w, z in zip(W, path, strict=False)]
+
+
+def finite_difference(block, z, h=1e-6):
+    """Jacobian by central differences, one column for each coordinate."""
+    return np.stack([(block(z + h * e) - block(z - h * e)) / (2 * h) for e in np.eye(len(z))], axis=1)
+
+
+for block, z, jacobian in zip(toy, path, A, strict=False):
+    assert np.allclose(finite_difference(block, z), jacobian, atol=1e-6)
+A[2] @ A[1]
+
+# %% [markdown]
+# The first column of $A_2 A_1$ is zero: that is the direction that does nothing from behind block 0. The second says that a push of $(0,1)$ arrives as $(0,0.5)$. The matrices agree with the loop:
+
+# %%
+for e in np.eye(2):
+    assert np.allclose(run(toy, start, {0: 0.5 * e})[-1] - end, A[2] @ A[1] @ (0.5 * e))
+    assert np.allclose(run(toy, start, {1: 0.5 * e})[-1] - end, A[2] @ (0.5 * e))
+
+for size in (1.0, 4.0):
+    print(f"push of {size:g}: predicted", A[2] @ (size * u), "happened", run(toy, start, {1: size * u})[-1] - end)
+
+# %% [markdown]
+# For the push of 4 they part company: it carries the first coordinate from $-3$ to $+1$, past the kink of the positive part, and a term wakes up that the Jacobian at the old trajectory knows nothing of. This is all that "locally linear" means, and all that can go wrong with it: **a Jacobian describes a neighbourhood, and the size of the neighbourhood must be measured.**
+#
+# ## Rung 2: the plant, in plain PyTorch
+#
+# The same `run`, on a transformer. A block of a transformer wants more than the state (attention mask, positions), and these extras differ between architectures. So we let the model run once, with a hook on each block that writes down what the block was called with. The extras do not depend on the state: they are constants of the law of motion.
+
+# %%
+def open_up(batch):
+    """The blocks as maps from states to states, the embedding z_0, and what the model itself returned."""
+    calls = {}
+    note = lambda block, args, more: calls.update({block: (args, more)})  # noqa: E731
+    handles = [block.register_forward_pre_hook(note, with_kwargs=True) for block in lm.blocks]
+    places = (batch.attention_mask.cumsum(1) - 1).clamp(min=0)
+    inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "position_ids": places}
+    with torch.no_grad():
+        out = lm.model(**inputs, use_cache=False, output_hidden_states=True)
+    for handle in handles:
+        handle.remove()
+    return [phi(block, *calls[block]) for block in lm.blocks], calls[lm.blocks[0]][0][0], out
+
+
+# %%
+def phi(block, args, more):
+    """One block as a map of the state alone."""
+
+    def step(state):
+        out = block(state, *args[1:], **more)
+        return out[0] if isinstance(out, tuple) else out  # some architectures return a tuple
+
+    return step
+
+
+# %% [markdown]
+# Embedding, loop over blocks, norm, unembedding: that is the whole model. Does our recursion, started from the embedding, predict the same tokens?
+
+# %%
+prompts = [pair.prompt for pair in task.pairs("test")[:32]]
+batch = lm.encode(prompts)  # padded on the left, so that the last column is every prompt's last token
+blocks, embedded, official = open_up(batch)
+norm = lm.anatomy.final_norm or torch.nn.Identity()
+unembed = lm.model.get_output_embeddings()
+
+with torch.no_grad():
+    states = run(blocks, embedded)
+    logits = unembed(norm(states[-1]))
+assert torch.equal(logits[:, -1].argmax(-1), official.logits[:, -1].argmax(-1))
+print(len(states), "states of shape", tuple(states[0].shape), "(texts, tokens, width)")
+
+# %% [markdown]
+# It does. And the states on the way? The library that runs the model offers them as `output_hidden_states`. We compare, token by token, padding left out.
+
+# %%
+real = batch.attention_mask.bool()
+gaps = [float((a - b)[real].abs().max()) for a, b in zip(states, official.hidden_states, strict=True)]
+pd.DataFrame({"state": [f"z_{k}" for k in range(len(gaps))], "largest difference": gaps}).set_index("state")
+
+# %% tags=["hide-input"]
+assert max(gaps[:-1]) < 1e-3 * float(states[-1][real].abs().max())
+torch.testing.assert_close(norm(states[-1])[real], official.hidden_states[-1][real], atol=1e-3, rtol=1e-3)
+lengths = [s[-1][real].norm(dim=1).mean() for s in (official.hidden_states, states)]
+page.record("trap.gap", gaps[-1], digits=2)
+page.record("trap.ratio", lengths[0] / lengths[1], digits=3)
+
+# %% [markdown]
+# They agree, except for the last, which is off by up to {glue:text}`trap.gap`. This is a **trap**: the last entry of `output_hidden_states` is not $z_L$ but $\mathrm{norm}(z_L)$, the state *after* the final norm (the folded cell asserts it). Here its vectors are {glue:text}`trap.ratio` times as long as the true ones. A direction fitted on that entry and added to $z_L$ is a direction in other coordinates, and nothing warns you.
+#
+# ## Rung 3: `steerlib`
+#
+# The library's recorder never reads that list, and its actuator must move the states exactly as our `pushes` did.
+
+# %%
+seen = record(lm, prompts, sites=[Site(0, "resid_pre"), *range(lm.depth)], position="all")
+recorded = [seen.at(site) for site in seen.sites]
+worst = 0.0
+for ours, theirs in zip(states, recorded, strict=True):
+    worst = max(worst, float((ours[real] - theirs).abs().max() / theirs.abs().max()))
+assert worst < 1e-4
+
+with lm.under(Additive(blind), layer=middle, scope="all"):
+    pushed = record(lm, prompts, sites=[-1], position="all").at(lm.depth - 1)
+with torch.no_grad():
+    by_hand = run(blocks, embedded, {middle: blind})[-1]
+torch.testing.assert_close(by_hand[real], pushed, atol=1e-3, rtol=1e-3)
+page.check("alqr.s3.depth-is-time", estimate=worst, note="largest difference, relative to the largest entry of a state")
+
+# %% [markdown]
+# So {eq}`eq-residual` is not a metaphor. From here on we use whichever of the two is shorter.
+#
+# ## What the trajectory looks like
+#
+# Two plain questions about any dynamical system: how large is the state, and how fast does it move? We now take texts cut right before the token where the plant decides between a wanted and an unwanted answer, and look at the state of that last token: the *deciding state*.
+
+# %%
+decisions = tasks.Decisions.of(lm, tasks.base.spread(task.pairs("test"), 32))
+blocks, embedded, _ = open_up(decisions.tokens)
+with torch.no_grad():
+    states = run(blocks, embedded)
+ends = torch.stack([state[:, -1] for state in states])  # (layers + 1, texts, width)
+
+size = ends.norm(dim=2).numpy()
+step = (ends.diff(dim=0).norm(dim=2) / ends[:-1].norm(dim=2)).numpy()
+sizes, steps = ([mean_interval(row) for row in rows] for rows in (size, step))
+growth = sizes[-1].value / sizes[0].value
+
+# %% tags=["hide-input"]
+page.record("size.growth", growth, digits=0)
+page.record("step.largest", max(e.value for e in steps), digits=2)
+page.record("step.smallest", min(e.value for e in steps), digits=2)
+page.figure(
+    "norms",
+    figures.over(
+        range(lm.depth + 1),
+        {
+            "Size of the state": figures.Panel({"norm": sizes}, "norm of z_l", log=True),
+            "Size of a step": figures.Panel({"step": steps}, "norm of the step / norm of z_l", log=True),
+        },
+        xlabel="layer l of the state z_l",
+    ),
+    alt=f"Two curves over layers 0 to {lm.depth}. The norm of the deciding state grows {growth:.0f}-fold from embedding to "
+    f"last block. The step that a block adds is between {min(e.value for e in steps):.2f} and "
+    f"{max(e.value for e in steps):.2f} times the norm of the state it is added to.",
+)
+
+# %% [markdown]
+# The state grows {glue:text}`size.growth`-fold on its way, so a push of fixed length means different things at different layers: from now on, sizes of pushes are given *relative to the norm of the state where they act*. And the steps are large: between {glue:text}`step.smallest` and {glue:text}`step.largest` of the state itself. Euler's method with such steps would be a poor integrator of a smooth differential equation. The recursion {eq}`eq-residual` is exact as a difference equation; "a discretised ODE" is a useful picture of it and no more.
+#
+# ## The running picture
+#
+# A state has many coordinates; we will look at two of them all through this book. The horizontal axis is the **target direction**, from the mean state of texts without the wanted behaviour to the mean state with it; the vertical axis is the direction, perpendicular to the target, in which the states vary most. The two classes of texts are made for contrast:
+
+# %%
+layers = list(range(lm.depth))
+sites = [Site(0, "resid_pre"), *layers]
+fit_on = task.activations(sites, n=150, seed=seeds[0])
+held_out = task.activations(sites, n=150, seed=seeds[0] + 1, split="test")
+texts = task.contrast_texts(n=1, seed=seeds[0], split="test")
+for name, text in zip((task.labels.positive, task.labels.negative), texts, strict=True):
+    print(f"--- {name}:\n{text[0]}\n")
+
+# %%
+def target(k):
+    """The target direction (unit vector) for the state z_k, and the midpoint and distance of the class means."""
+    good, bad = (side.at(sites[k]).double() for side in fit_on)
+    gap = good.mean(0) - bad.mean(0)
+    return gap / gap.norm().clamp(min=1e-12), (good.mean(0) + bad.mean(0)) / 2, gap.norm()
+
+
+views = {}
+for k in tasks.base.spread(range(1, lm.depth + 1), 6):
+    good, bad = (side.at(sites[k]).double().numpy() for side in held_out)
+    plane = figures.Plane.of(target(k)[0].numpy(), np.concatenate([good, bad]))
+    views[f"after block {k - 1}"] = (plane, {"positive": good, "negative": bad})
+
+# %% tags=["hide-input"]
+page.figure(
+    "picture",
+    figures.small_multiples(views),
+    alt=f"Clouds of held-out states of two classes, {task.labels.positive} and {task.labels.negative}, after {len(views)} "
+    "blocks from the first to the last, in the plane of target direction and largest off-target direction. "
+    "Crosses mark the class means; how far they are apart, compared with the width of the clouds, changes with depth.",
+)
+
+# %% [markdown]
+# Each panel has its own axes, since the target direction is measured afresh at every layer; the directions were fitted on other texts than those drawn. A trajectory of the plant runs through the panels from left to right.
+#
+# ## Observability: when can the behaviour be read?
+#
+# In control, a quantity is **observable** ({term}`observability`) if it can be worked out from what is measured. The simplest sensor is a projection: $v_l^\top z_l$ with the unit target direction $v_l$. Ask of it at every layer: if we draw one text of each class that the sensor has never seen, how often is the reading of the wanted one higher? That number is the **AUC**; 0.5 is guessing. The control: sensors fitted in the same way on shuffled labels.
+
+# %%
+def reading(k, states):
+    """Position along the target, in units of the distance between the class means."""
+    direction, midpoint, gap = target(k)
+    return ((states.double() - midpoint) @ direction / gap.clamp(min=1e-12)).numpy()
+
+
+def shuffled_auc(k, seed):
+    """AUC on held-out texts of a direction fitted on shuffled labels."""
+    good, bad = (torch.as_tensor(side.at(sites[k])) for side in fit_on)
+    mixed = shuffled(Contrast(good, bad), seed=seed)
+    direction = mixed.positive.mean(0) - mixed.negative.mean(0)
+    return auc_interval(*((side.at(sites[k]) @ direction).numpy() for side in held_out), resamples=1).value
+
+
+rows = [[reading(k, side.at(sites[k])) for k in range(lm.depth + 1)] for side in held_out]
+auc = [auc_interval(good, bad) for good, bad in zip(*rows, strict=True)]
+guess = [central_range([shuffled_auc(k, seed) for seed in range(20)]) for k in range(lm.depth + 1)]
+
+# %% tags=["hide-input"]
+best = int(np.argmax([e.value for e in auc]))
+clear = [k for k, (e, c) in enumerate(zip(auc, guess, strict=True)) if e.low > c.high]
+page.record("auc.best", auc[best].value, low=auc[best].low, high=auc[best].high, n=auc[best].n)
+page.text("auc.where", "in the embedding" if best == 0 else f"after block {best - 1}")
+page.text("auc.first", f"from $z_{{{clear[0]}}}$ on" if clear else "nowhere")
+page.figure(
+    "readable",
+    figures.trajectories(
+        {"positive": np.stack(rows[0], 1), "negative": np.stack(rows[1], 1)}, {"target direction": auc, "shuffled labels": guess}
+    ),
+    alt=f"Left: readings of single held-out texts along the target direction over layers 0 to {lm.depth}, two classes. "
+    f"Right: AUC of the reading. It is highest, {auc[best]}, for state z_{best}; directions from shuffled labels lie between "
+    f"{min(c.low for c in guess):.2f} and {max(c.high for c in guess):.2f}.",
+)
+
+# %% [markdown]
+# The best reading is {glue:text}`auc.where`, with an AUC of {glue:text}`auc.best`. It stands clear of what shuffled labels give {glue:text}`auc.first`. The shuffled band is wide, and it should be: a direction drawn from a few labels is not neutral, it is *some* direction in a cloud with few dominant axes. That is why a single AUC without its control says little.
+#
+# ## Controllability: from where can it be moved?
+#
+# Reading is not moving. {prf:ref}`prop-impulse` says what decides: the product of Jacobians between the push and the output. We do not need the matrices, only their effect on a few directions, a *Jacobian-vector product*, which forward-mode differentiation gives exactly, for the cost of about two passes. The output is the **margin**: logit of the wanted answer's token minus that of the unwanted one, at the token that decides.
+
+# %%
+last = torch.eye(decisions.tokens.input_ids.shape[1])[-1][:, None]  # selects the last position
+
+
+def after_push(layer, u):
+    """The deciding state z_L and the margin, after a push u behind block `layer`."""
+    final = run(blocks[layer + 1 :], states[layer + 1] + last * u[:, None])[-1][:, -1]
+    return final, decisions.margin(unembed(norm(final)))
+
+
+def jvp(layer, directions):
+    """Derivatives of both along each of several directions of the push: (directions, texts, ...)."""
+    zero = torch.zeros(len(decisions), lm.width)
+
+    def along(direction):
+        return torch.func.jvp(lambda u: after_push(layer, u), (zero,), (direction.expand_as(zero),))[1]
+
+    with sdpa_kernel(SDPBackend.MATH), torch.no_grad():  # the fast attention kernel has no forward derivative
+        return torch.func.vmap(along, chunk_size=7)(directions)
+
+
+# %% [markdown]
+# Trust, but differentiate twice: central differences must agree.
+
+# %%
+v = target(middle + 1)[0].float()
+h = 1e-2 * float(size[middle + 1].mean())
+with torch.no_grad():
+    up, down = (after_push(middle, torch.full((len(decisions), 1), sign * h) * v) for sign in (1, -1))
+for exact, plus, minus in zip(jvp(middle, v[None]), up, down, strict=True):
+    error = ((plus - minus) / (2 * h) - exact[0]).norm() / exact.norm()
+    print(f"relative difference between derivative and finite difference: {error:.1e}")
+    assert error < 2e-2
+
+# %% [markdown]
+# The **gain** of layer $l$ in direction $v$ is $\|\delta z_L\| / \|u\|$: how much of a small push survives, or how much it is amplified, on its way through the remaining blocks. We measure it for the target direction and for 20 random directions.
+
+# %%
+DRAWS = 20
+chance = torch.randn(DRAWS, lm.width, generator=torch.Generator().manual_seed(seeds[0]))
+chance = chance / chance.norm(dim=1, keepdim=True)
+
+gain, gain_random = [], []
+for layer in layers:
+    both = torch.cat([target(layer + 1)[0].float()[None], chance])
+    lengths = jvp(layer, both)[0].norm(dim=2).numpy()  # (directions, texts)
+    gain.append(mean_interval(lengths[0]))
+    gain_random.append(central_range(lengths[1:].mean(1)))
+
+# %% tags=["hide-input"]
+record_gain = {f"gain.{name}": e for name, e in (("first", gain[0]), ("random.first", gain_random[0]))}
+for name, e in record_gain.items():
+    page.record(name, e.value, low=e.low, high=e.high, n=e.n)
+larger = sum(g.low > r.high for g, r in zip(gain, gain_random, strict=True))
+page.text("gain.larger", f"at {larger} of {lm.depth} layers")
+page.figure(
+    "gain",
+    figures.over(
+        layers,
+        {"What is left of a small push": figures.Panel({"target direction": gain, "random directions": gain_random}, "|dz_L| / |du|")},
+        xlabel="pushed after block",
+    ),
+    alt=f"Gain from a push behind each of {lm.depth} blocks to the final state. From block 0 the target direction has gain "
+    f"{gain[0]}, random directions {gain_random[0]}; behind the last block both are exactly 1.",
+)
+
+# %% [markdown]
+# From behind block 0, a small push in the target direction arrives {glue:text}`gain.first` times as long as it set out; random directions {glue:text}`gain.random.first` (mean, and the range of 95 % of the draws). The target's gain is above that range {glue:text}`gain.larger`. Behind the last block the gain is 1 by {prf:ref}`prop-impulse`, whatever the direction.
+#
+# But length is not effect. What we want to move is the output, and the state has grown meanwhile. So here is the **impulse response** proper, and the signature figure of this chapter: one push, at one layer, of 10 % of the state's norm there, and what it does to the distribution over the next token ({term}`KL divergence`) and to the margin.
+
+# %%
+with torch.no_grad():
+    free = decisions.logits(lm)
+
+
+def impulse(layer, direction, share=0.1):
+    """KL to the unpushed distribution and change of margin, one of each for every text."""
+    push = Additive(direction * share * float(size[layer + 1].mean()))
+    with lm.under(push, layer=layer, scope="last"):
+        logits = decisions.logits(lm)
+    p, q = logits.log_softmax(-1), free.log_softmax(-1)
+    return (p.exp() * (p - q)).sum(-1).numpy(), (decisions.margin(logits) - decisions.margin(free)).numpy()
+
+
+kl, shift, kl_random, shift_random = [], [], [], []
+for layer in layers:
+    both = [mean_interval(values) for values in impulse(layer, target(layer + 1)[0].float())]
+    draws = np.array([[values.mean() for values in impulse(layer, direction)] for direction in chance])
+    for store, entry in zip((kl, shift, kl_random, shift_random), (*both, *map(central_range, draws.T)), strict=True):
+        store.append(entry)
+
+# %% tags=["hide-input"]
+peak = int(np.argmax([e.value for e in shift]))
+beats = [layer for layer in layers if shift[layer].low > shift_random[layer].high]
+e, r = shift[peak], shift_random[peak]
+page.record("impulse.peak.layer", peak)
+page.record("impulse.peak", e.value, low=e.low, high=e.high, n=e.n, unit="logits")
+page.record("impulse.random", r.value, low=r.low, high=r.high, n=r.n, unit="logits")
+page.text("impulse.beats", f"at {len(beats)} of {lm.depth} layers" if beats else "at no layer")
+page.figure(
+    "impulse",
+    figures.over(
+        layers,
+        {
+            "Any effect": figures.Panel({"target direction": kl, "random directions": kl_random}, "KL, nats", log=True),
+            "Wanted effect": figures.Panel(
+                {"target direction": shift, "random directions": shift_random}, "change of margin, logits", line=("none", 0.0)
+            ),
+        },
+        xlabel="pushed after block",
+    ),
+    alt=f"Impulse response over {lm.depth} layers for a push of 10 % of the state's norm. Left: KL divergence of the next-token "
+    f"distribution, target and {DRAWS} random directions. Right: change of the margin; the target's is largest behind block {peak}, "
+    f"{e} logits, where random directions give {r}.",
+)
+
+# %% [markdown]
+# Read the two panels against each other. The left one asks whether the push does *anything*: random directions do. The right one asks whether it does what is wanted: a random direction pushes the margin one way as often as the other, so its mean is near zero, and the band is the luck of the draw. The target moves the margin most behind block {glue:text}`impulse.peak.layer`, by {glue:text}`impulse.peak`, against {glue:text}`impulse.random` for random directions; it stands clear of the band {glue:text}`impulse.beats`. Compare with the AUC above: where a behaviour is best read and where it is best moved are two questions with two answers.
+#
+# ## Linearity: how far does the neighbourhood reach?
+#
+# :::{prf:assumption} Local linearity
+# :label: as-linear
+# For pushes of the size that is used, $\delta z_L$ is given by the product of Jacobians at the unpushed trajectory.
+# :::
+#
+# Linear-quadratic control of the depth clock rests on it {cite:p}`skifstad2026alqr`. We grow the push and compare the true $\delta z_L(s) $ with the prediction $s J u$. The relative error is $\|\delta z_L(s) - sJu\| / \|sJu\|$, and the **10 % radius** is the size of push at which it passes 0.1.
+
+# %%
+shares = np.geomspace(0.01, 2, 9)
+
+
+def linear_error(layer, direction):
+    """Relative error of the linear prediction: one row for each text, one column for each size of push."""
+    unit = direction * size[layer + 1].mean()
+    slope = jvp(layer, unit[None])[0][0]
+    with torch.no_grad():
+        moved = [after_push(layer, torch.full((len(decisions), 1), float(s)) * unit)[0] - states[-1][:, -1] for s in shares]
+    return np.stack([((m - s * slope).norm(dim=1) / (s * slope).norm(dim=1)).numpy() for m, s in zip(moved, shares)], 1)
+
+
+def radius(errors):
+    """Where each row first passes 0.1, interpolated on logarithmic axes; the end of the range if it never does."""
+    out = []
+    for row in np.maximum.accumulate(errors, axis=1):
+        out.append(np.exp(np.interp(np.log(0.1), np.log(row), np.log(shares))))
+    return np.array(out)
+
+
+# %%
+inner = layers[:-1]  # behind the last block the map to z_L is the identity, and linear everywhere
+errors = {layer: linear_error(layer, target(layer + 1)[0].float()) for layer in inner}
+radii = [mean_interval(radius(errors[layer])) for layer in inner]
+curves = {f"behind block {layer}": [mean_interval(c) for c in errors[layer].T] for layer in sorted({0, middle, inner[-1]})}
+
+# %% tags=["hide-input"]
+low, high = min(radii, key=lambda e: e.value), max(radii, key=lambda e: e.value)
+page.record("radius.low", 100 * low.value, low=100 * low.low, high=100 * low.high, n=low.n, unit="%")
+page.record("radius.high", 100 * high.value, low=100 * high.low, high=100 * high.high, n=high.n, unit="%")
+inside = sum(e.low > 0.1 for e in radii)
+page.text("radius.verdict", f"at {inside} of {len(inner)} layers the 10 % push of the impulse response lay inside it")
+page.figure(
+    "linearity",
+    figures.over(
+        list(shares),
+        {"Error of the linear prediction": figures.Panel(curves, "relative error", log=True, line=("10 %", 0.1))},
+        xlabel="size of the push / norm of the state",
+        log_x=True,
+    ),
+    alt=f"Relative error of the Jacobian's prediction against size of the push, from 1 % to 200 % of the state's norm, for pushes "
+    f"along the target direction. It passes 10 % at a push of {low.value:.0%} to {high.value:.0%} of the norm, depending on the layer.",
+)
+
+# %% [markdown]
+# For small pushes the error grows in proportion to the push, as the next term of a Taylor series should. The 10 % radius lies between {glue:text}`radius.low` and {glue:text}`radius.high` of the state's norm, depending on the layer; {glue:text}`radius.verdict`. Methods that promise optimality from a linear model promise it inside this radius.
+#
+# Everything about depth in one table:
+
+# %%
+columns = {
+    "block": layers,
+    "step / state": [f"{e.value:.2f}" for e in steps],
+    "AUC": [f"{e.value:.2f}" for e in auc[1:]],
+    "gain": [f"{e.value:.2f}" for e in gain],
+    "margin": [f"{e.value:+.2f}" for e in shift],
+    "random": [f"{e.low:+.2f} to {e.high:+.2f}" for e in shift_random],
+    "radius": [*(f"{e.value:.0%}" for e in radii), "all"],
+}
+pd.DataFrame(columns).set_index("block")
+
+# %% [markdown]
+# *step / state*: size of what the block adds. *AUC*: reading of the state behind the block, on held-out texts. *gain*: of a small push along the target. *margin*: change in logits by a push of 10 % of the norm; *random*: the range of 95 % of random directions. *radius*: size of push at which the linear prediction is 10 % wrong.
+#
+# ## The token clock
+#
+# Now let the model write. After every pass the token is drawn from the output distribution, and that draw is the **{term}`disturbance`** of the token clock: nobody asked for it, and everything after depends on it. Same prompt, two seeds:
+
+# %%
+asked = task.prompts("test")[:24]
+two = [lm.generate(asked[:3], max_new_tokens=20, seed=seed).texts for seed in seeds[:2]]
+pd.DataFrame({f"seed {seed}": [t.strip().partition("\n")[0] for t in texts] for seed, texts in zip(seeds, two, strict=False)})
+
+# %% [markdown]
+# The state on this clock is the pair of cache and last token, and we can check that it is one: a pass over the last token alone, given the cache, must produce what a pass over the whole text produces.
+
+# %%
+ids = lm.encode(asked[:1]).input_ids
+with torch.no_grad():
+    memory = lm.model(ids[:, :-1], use_cache=True).past_key_values
+    from_state = lm.model(ids[:, -1:], past_key_values=memory, use_cache=True).logits[:, -1]
+    from_text = lm.model(ids).logits[:, -1]
+torch.testing.assert_close(from_state, from_text, atol=1e-3, rtol=1e-3)
+
+# %% [markdown]
+# How large is the disturbance? The entropy of the distribution that a token is drawn from says how open the choice is, token by token. And how do we tell the effect of a push from the noise, when a single different draw sends the rest of the text elsewhere? By **common random numbers**: the noise of `steerlib.sampling` depends on seed, prompt, step and token alone, so a pushed and an unpushed run are given the *same* luck and stay together until the push matters.
+
+# %%
+LENGTH = 20
+written = lm.generate(asked, max_new_tokens=LENGTH, seed=seeds[0])
+
+
+def entropies(prompt, answer):
+    """Entropy, in bits, of the distribution of each token of an answer."""
+    whole = lm.encode([prompt + answer])
+    start = int(lm.encode([prompt]).lengths[0])
+    logs = lm.forward(whole)[0, start - 1 : -1].float().log_softmax(-1)
+    return (-(logs.exp() * logs).sum(-1) / np.log(2)).tolist()
+
+
+kept = [(p, t) for p, t in zip(asked, written.texts, strict=True) if t.strip()]
+by_place = [[] for _ in range(LENGTH)]
+for prompt, text in kept:
+    for place, bits in enumerate(entropies(prompt, text)[:LENGTH]):
+        by_place[place].append(bits)
+entropy = [mean_interval(values) for values in by_place if len(values) >= 5]
+
+# %%
+def same(one, other):
+    """Share of positions at which two answers have the same token."""
+    pairs = [list(zip(a, b, strict=False)) for a, b in zip(one.tokens, other.tokens, strict=True)]
+    return [np.mean([x == y for x, y in row]) if row else 1.0 for row in pairs]
+
+
+v, doses = target(middle + 1)[0].float(), [0.0, 0.02, 0.05, 0.1, 0.2, 0.4]
+together, apart = [], []
+for dose in doses:
+    with lm.under(Additive(v * dose * float(size[middle + 1].mean())), layer=middle):
+        runs = [lm.generate(asked, max_new_tokens=LENGTH, seed=seeds[0] + offset) for offset in (0, 1000)]
+    together.append(mean_interval(same(written, runs[0])))
+    apart.append(mean_interval(same(written, runs[1])))
+assert together[0].value == 1.0  # no push, same luck: the same text, token by token
+
+# %% tags=["hide-input"]
+page.record("same.luck", 100 * together[2].value, low=100 * together[2].low, high=100 * together[2].high, n=len(asked), unit="%")
+page.record("other.luck", 100 * apart[0].value, low=100 * apart[0].low, high=100 * apart[0].high, n=len(asked), unit="%")
+page.record("entropy.first", entropy[0].value, low=entropy[0].low, high=entropy[0].high, n=entropy[0].n, unit="bits")
+page.figure(
+    "tokens",
+    figures.over(
+        doses,
+        {"Identical tokens": figures.Panel({"same noise": together, "other noise": apart}, "share of positions")},
+        xlabel="push after the middle block / norm of the state",
+    ),
+    alt=f"Share of identical tokens in pushed and unpushed answers against size of push. With the same noise it starts at 1 and is "
+    f"{together[2]} at a push of {doses[2]:.0%}; with other noise it is {apart[0]} even without a push.",
+)
+
+# %% tags=["hide-input"]
+page.figure(
+    "entropy",
+    figures.over(
+        range(1, len(entropy) + 1),
+        {"How open is the choice?": figures.Panel({"unsteered plant": entropy}, "entropy, bits")},
+        xlabel="token of the answer",
+    ),
+    alt=f"Entropy of the next-token distribution along the answers, mean over prompts with interval; {entropy[0]} bits at the first "
+    f"token and {entropy[-1]} bits at token {len(entropy)}.",
+)
+
+# %% [markdown]
+# With other noise, two answers to the same prompt share {glue:text}`other.luck` of their tokens, and that is without any push: to compare single texts is to compare luck. With the same noise, a push of 5 % of the norm leaves {glue:text}`same.luck` identical, and each difference that remains was caused by the push. The choice is open unevenly, too: the first token is drawn from {glue:text}`entropy.first`, and along an answer open choices alternate with foregone ones.
+#
+# ## Break it
+#
+# ### The state of the last token is not the state
+#
+# We wrote $z_l$ for the vector at the last position, and held the others fixed. How much does that leave out? Take the vector of text A behind block $l$, and put it at the last position of another text B. If $z_l$ alone were the state, B would now answer like A.
+
+# %%
+def roll(x):
+    return x.roll(1, 0)
+
+
+divergence = []
+with torch.no_grad():
+    wanted = unembed(norm(roll(states[-1])[:, -1])).log_softmax(-1)  # A's own distribution: A is B's neighbour
+    for layer in layers:
+        swapped = torch.where(last.bool(), roll(states[layer + 1]), states[layer + 1])
+        got = unembed(norm(run(blocks[layer + 1 :], swapped)[-1][:, -1])).log_softmax(-1)
+        divergence.append(mean_interval((wanted.exp() * (wanted - got)).sum(-1).numpy()))
+assert divergence[-1].high < 1e-4
+
+# %% tags=["hide-input"]
+page.record("patch.first", divergence[0].value, low=divergence[0].low, high=divergence[0].high, n=divergence[0].n, unit="nats")
+page.figure(
+    "patch",
+    figures.over(
+        layers,
+        {"B with A's last vector, against A": figures.Panel({"patched": divergence}, "KL, nats")},
+        xlabel="vector exchanged after block",
+    ),
+    alt=f"KL divergence between the answer of text A and that of text B which was given A's last vector behind each block. After "
+    f"block 0 it is {divergence[0]} nats; after the last block it is zero.",
+)
+
+# %% [markdown]
+# After the last block the exchange is perfect, as it must be: nothing but that vector is read any more. After the first it is off by {glue:text}`patch.first`: the same vector at the same place has another future in another context, because later blocks still look at the other positions. On the depth clock, *the state is the whole residual stream*; $z_l$ at one position evolves as {prf:ref}`def-recursion` says only while the context is held, which is why the definition says so.
+#
+# ### Saturation behind the last block
+#
+# The output reads the state through a norm, which removes its length. So a push *along* the state does nothing at all, however large:
+
+# %%
+final = states[-1][:, -1]
+with torch.no_grad():
+    base = unembed(norm(final)).softmax(-1)
+    factors = [0.5, 1.0, 2.0, 10.0, 100.0]
+    change = [float((unembed(norm(f * final)).softmax(-1) - base).abs().max()) for f in factors]
+pd.DataFrame({"z_L times": factors, "largest change of a probability": [f"{c:.1e}" for c in change]}).set_index("z_L times")
+
+# %% [markdown]
+# Nor does a push in another direction add up for ever: once it outweighs the state, the normalised state is the normalised push, and more of it changes nothing. In control this is **{term}`saturation`**. In a language model it looks like the same few words, whatever was asked.
+#
+# ## What is assumed, and whether it is so
+#
+# | assumption | holds? | seen in |
+# |---|---|---|
+# | a pass is deterministic | yes, on one machine, to rounding | rung 3 |
+# | $Z_{l+1}$ depends on $Z_l$ alone | yes, for all positions together | rung 2: restarting from a state |
+# | $z_{l+1}$ depends on the last token's $z_l$ alone | no; yes with the context held | *Break it* |
+# | a push at the last token leaves other positions alone | yes within a pass, since attention looks backwards only; no over tokens, since the cache remembers | chapter [03](03_actuators_and_sensors) |
+# | steps are small (Euler) | no | *Size of a step* |
+# | responses are linear ({prf:ref}`as-linear`) | up to the measured radius | *Error of the linear prediction* |
+#
+# ## Exercises
+#
+# Each has a stub, a test that you can read, and a folded solution. They need nothing from the cells above.
+#
+# ### Exercise 01.1: the transfer matrix
+#
+# *Easy, 10 minutes.* Write `transfer(jacobians, layer)`: the matrix that takes a small push behind block `layer` to the final state, given the Jacobians $A_0, \dots, A_{L-1}$. By {prf:ref}`prop-impulse`, which of them take part, and in which order?
+
+# %% tags=["exercise-setup", "ex:01.1"]
+import numpy as np
+
+# %% tags=["exercise-stub", "ex:01.1"]
+def transfer(jacobians: list[np.ndarray], layer: int) -> np.ndarray:
+    raise NotImplementedError
+
+
+# %% tags=["exercise-check", "ex:01.1"]
+def check_01_1(transfer):
+    A = list(np.random.default_rng(0).normal(size=(4, 3, 3)))
+    assert np.allclose(transfer(A, 3), np.eye(3)), "behind the last block nothing is left to pass"
+    assert np.allclose(transfer(A, 2), A[3]), "behind block 2 only block 3 is left"
+    u = np.array([1.0, -2.0, 0.5])
+    step_by_step = A[3] @ (A[2] @ (A[1] @ u))
+    assert np.allclose(transfer(A, 0) @ u, step_by_step), "the earliest block acts first"
+
+
+# %% tags=["exercise-solution", "ex:01.1", "hide-cell"]
+def transfer(jacobians: list[np.ndarray], layer: int) -> np.ndarray:
+    product = np.eye(len(jacobians[0]))
+    for A in jacobians[layer + 1 :]:
+        product = A @ product  # the later block stands on the left
+    return product
+
+
+# %% tags=["exercise-wrong", "ex:01.1", "remove-cell"]
+def transfer(jacobians: list[np.ndarray], layer: int) -> np.ndarray:
+    product = np.eye(len(jacobians[0]))
+    for A in jacobians[layer + 1 :]:
+        product = product @ A  # reversed
+    return product
+
+
+# %% tags=["exercise-wrong", "ex:01.1", "remove-cell"]
+def transfer(jacobians: list[np.ndarray], layer: int) -> np.ndarray:
+    product = np.eye(len(jacobians[0]))
+    for A in jacobians[layer:]:  # the push enters behind block `layer`, not before it
+        product = A @ product
+    return product
+
+
+# %% [markdown]
+# ### Exercise 01.2: an impulse response without matrices
+#
+# *Medium, 20 minutes.* For wide models the Jacobians are too large to store. Given the functions $f_l$ (what each block *adds*), write `impulse(fs, z, layer, u)`: the first-order move of the final state for a push `u` behind block `layer`, by `torch.func.jvp`, without forming a matrix.
+
+# %% tags=["exercise-setup", "ex:01.2"]
+import torch
+
+# %% tags=["exercise-stub", "ex:01.2"]
+def impulse(fs, z: torch.Tensor, layer: int, u: torch.Tensor) -> torch.Tensor:
+    raise NotImplementedError
+
+
+# %% tags=["exercise-check", "ex:01.2"]
+def check_01_2(impulse):
+    g = torch.Generator().manual_seed(0)
+    mats = [torch.randn(4, 4, generator=g, dtype=torch.float64) / 2 for _ in range(3)]
+    fs = [lambda z, m=m: torch.tanh(m @ z) for m in mats]
+    z, u = (torch.randn(4, generator=g, dtype=torch.float64) for _ in range(2))
+
+    def end(size, layer):
+        state = z
+        for k, f in enumerate(fs):
+            state = state + f(state) + (size * u if k == layer else 0)
+        return state
+
+    for layer in range(3):
+        slope = (end(1e-5, layer) - end(-1e-5, layer)) / 2e-5
+        assert torch.allclose(impulse(fs, z, layer, u), slope, atol=1e-6), f"wrong behind block {layer}"
+
+
+# %% tags=["exercise-solution", "ex:01.2", "hide-cell"]
+def impulse(fs, z: torch.Tensor, layer: int, u: torch.Tensor) -> torch.Tensor:
+    for f in fs[: layer + 1]:
+        z = z + f(z)
+
+    def rest(state):
+        for f in fs[layer + 1 :]:
+            state = state + f(state)
+        return state
+
+    return torch.func.jvp(rest, (z,), (u,))[1]
+
+
+# %% tags=["exercise-wrong", "ex:01.2", "remove-cell"]
+def impulse(fs, z: torch.Tensor, layer: int, u: torch.Tensor) -> torch.Tensor:
+    for f in fs[: layer + 1]:
+        z = z + f(z)
+
+    def rest(state):
+        for f in fs[layer + 1 :]:
+            state = f(state)  # the residual connection is forgotten: the Jacobian lacks the identity
+        return state
+
+    return torch.func.jvp(rest, (z,), (u,))[1]
+
+
+# %% [markdown]
+# ### Exercise 01.3: all the states, and the right ones
+#
+# *Medium, 15 minutes.* Write `all_states(model, ids)`: the list $z_0, \dots, z_L$ of a Llama model, *before* the final norm, as tensors of shape (1, tokens, width). Plain hooks or anything else you like, but leave no hook behind.
+
+# %% tags=["exercise-setup", "ex:01.3"]
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+# %% tags=["exercise-stub", "ex:01.3"]
+def all_states(model: LlamaForCausalLM, ids: torch.Tensor) -> list[torch.Tensor]:
+    raise NotImplementedError
+
+
+# %% tags=["exercise-check", "ex:01.3"]
+def check_01_3(all_states):
+    sizes = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model, ids = LlamaForCausalLM(LlamaConfig(**sizes)).eval(), torch.tensor([[3, 1, 4, 1, 5]])
+    with torch.no_grad():
+        states = all_states(model, ids)
+        assert len(states) == 4, "three blocks have four states: one before each, one behind the last"
+        assert torch.allclose(states[0], model.model.embed_tokens(ids)), "z_0 is the embedding"
+        logits = model.lm_head(model.model.norm(states[-1]))
+        assert torch.allclose(logits, model(ids).logits, atol=1e-5), "norm and unembedding of z_L must give the logits"
+    assert not any(block._forward_hooks or block._forward_pre_hooks for block in model.model.layers), "a hook was left"
+
+
+# %% tags=["exercise-solution", "ex:01.3", "hide-cell"]
+def all_states(model: LlamaForCausalLM, ids: torch.Tensor) -> list[torch.Tensor]:
+    states = []
+    keep = lambda _block, args: states.append(args[0])  # noqa: E731
+    handles = [block.register_forward_pre_hook(keep) for block in model.model.layers]
+    handles.append(model.model.norm.register_forward_pre_hook(keep))
+    try:
+        model(ids)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return states
+
+
+# %% tags=["exercise-wrong", "ex:01.3", "remove-cell"]
+def all_states(model: LlamaForCausalLM, ids: torch.Tensor) -> list[torch.Tensor]:
+    return list(model(ids, output_hidden_states=True).hidden_states)  # the last one is post-norm
+
+
+# %% [markdown]
+# ## What we found
+#
+# One claim of a paper was checked on this page, that the forward pass is a discrete-time system over depth {cite:p}`skifstad2026alqr`: **{glue:text}`alqr.s3.depth-is-time.verdict`**, by running the recursion ourselves. What the paper goes on to assume, {prf:ref}`as-linear`, is not a yes or no: it holds up to a radius, between {glue:text}`radius.low` and {glue:text}`radius.high` of the state's norm on this plant. And readable (AUC {glue:text}`auc.best`, best {glue:text}`auc.where`) is not movable ({glue:text}`impulse.peak` at best, behind block {glue:text}`impulse.peak.layer`). The next chapter of this part, [03](03_actuators_and_sensors), builds the devices that read and push, and lists the ways in which they fail without a word.
+#
+# ## Further reading
+#
+# - {cite:t}`elhage2021circuits`: the residual stream as the channel that all blocks read and write; the picture behind {eq}`eq-residual`.
+# - {cite:t}`haber2018stable` and {cite:t}`chen2018neuralode`: depth as time, and what stability of the differential equation says about the network.
+# - {cite:t}`skifstad2026alqr`: Jacobians of blocks used for optimal control; Part 4 of this book.
+# - {cite:t}`belrose2023tunedlens`: reading the output from intermediate states, another way to ask when a decision is made.
+# - {cite:t}`astrom2021feedback`: state, input, output, Jacobian linearisation, for readers new to control.
+
+# %% tags=["hide-input"]
+page.footer()
