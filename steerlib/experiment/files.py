@@ -15,6 +15,10 @@ from pathlib import Path
 class DiskFullError(OSError):
     """The disk is full; says where, and that finished work is kept."""
 
+    def __str__(self) -> str:
+        """The message alone, without the number of the error."""
+        return str(self.strerror)
+
 
 def project_root() -> Path | None:
     """Root of the clone this package runs from, or None for an installed package.
@@ -60,18 +64,23 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         os.chmod(scratch, 0o644)  # mkstemp gives 0600, which a web server could not read
         os.replace(scratch, path)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise disk_full(path, error) from error
+        if is_disk_full(error):
+            raise disk_full(path) from error
         raise
     finally:
         if scratch is not None and os.path.exists(scratch):
             os.unlink(scratch)
 
 
-def disk_full(path: Path, error: OSError) -> DiskFullError:
-    """The error to raise when `error` says that the disk of `path` is full."""
+def is_disk_full(error: OSError) -> bool:
+    """Whether an error comes from a full disk; `shutil` reports it in words only."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error)
+
+
+def disk_full(path: Path) -> DiskFullError:
+    """The error that says that the disk of `path` is full."""
     return DiskFullError(
-        error.errno,
+        errno.ENOSPC,
         f"no space left on the disk while writing {path}. Finished work is kept. "
         "Fix: free some space (`make clean` removes everything generated) and run the same command again",
     )

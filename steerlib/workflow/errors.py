@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from steerlib.errors import SteerlibError
-from steerlib.experiment.files import disk_full
+from steerlib.experiment.files import DiskFullError, disk_full, is_disk_full
 
 
 class WorkflowError(SteerlibError):
@@ -46,11 +45,9 @@ def run_command(body: Callable[[], int | None]) -> None:
         print(f"steerlib: {error}", flush=True)
         code = 1
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not is_disk_full(error):
             raise
-        told = (
-            str(error) if "Finished work is kept" in str(error) else str(disk_full(Path(error.filename or "."), error))
-        )
+        told = error if isinstance(error, DiskFullError) else disk_full(Path(error.filename or "build"))
         print(f"steerlib: {told}", flush=True)
         code = 1
     sys.exit(code)

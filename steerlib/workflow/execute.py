@@ -30,7 +30,7 @@ from nbformat import NotebookNode
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
-from steerlib.experiment.files import sha256, write_atomic
+from steerlib.experiment.files import disk_full, is_disk_full, sha256, write_atomic
 from steerlib.workflow.errors import ExecutionError, run_command
 from steerlib.workflow.keys import notebook_key
 from steerlib.workflow.outputs import tidy
@@ -135,6 +135,8 @@ def execute(run: Run, notebook: str, *, threads: int = 1) -> None:
         _keep_failed(run, notebook)
         if isinstance(error, PapermillExecutionError | CellTimeoutError | DeadKernelError):
             raise ExecutionError(_explain(error, run, notebook, progress, limit)) from error
+        if isinstance(error, OSError) and is_disk_full(error):
+            raise disk_full(partial) from error
         raise
     _publish(run, notebook, key=key, wall_s=progress.seconds())
     progress.say(f"done in {progress.seconds():.0f} s{_left(run)}")

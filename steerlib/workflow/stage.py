@@ -9,6 +9,7 @@ environment kept from a failed build would not warn again about the pages it has
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib.metadata
 import os
 import re
@@ -21,7 +22,7 @@ from pathlib import Path
 import nbformat
 import yaml
 
-from steerlib.experiment.files import write_atomic
+from steerlib.experiment.files import disk_full, write_atomic
 from steerlib.workflow import gate
 from steerlib.workflow.errors import BookError, run_command
 from steerlib.workflow.keys import book_key, notebook_key
@@ -99,6 +100,8 @@ def build(run: Run, staged: Path) -> Path:
 def _explain(log: Path, run: Run, *, code: int) -> str:
     """The warnings and errors of a failed build, with paths as in the tree, and where the whole log is."""
     text = NOISE.sub("", log.read_text(encoding="utf-8", errors="replace"))
+    if os.strerror(errno.ENOSPC) in text:
+        return str(disk_full(run.folder / "render"))
     lines = [line.replace(f"{run.folder}/stage/", "").strip() for line in text.splitlines()]
     told = [in_source(run, line) for line in dict.fromkeys(line for line in lines if TOLD.search(line))]
     told = told or [line for line in lines if line][-15:]

@@ -111,6 +111,17 @@ def test_a_full_disk_keeps_what_is_finished(project: Project, monkeypatch: pytes
     assert not run.executed("01_first").exists()
 
 
+def test_a_disk_that_fills_while_papermill_writes(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(module.papermill, "execute_notebook", full)
+    run = project.run()
+    with pytest.raises(DiskFullError, match=r"^no space left on the disk while writing .*01_first\.ipynb\. Finished"):
+        execute(run, "01_first")
+    assert not run.executed("01_first").exists()
+
+
 def test_an_unknown_parameter_is_refused_before_a_kernel_starts(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+import shutil
 
 import pytest
 import yaml
 
 from steerlib.workflow import stage
-from steerlib.workflow.errors import BookError, GateError
+from steerlib.workflow.errors import BookError, GateError, run_command
 from steerlib.workflow.pairing import write_pairs
 from steerlib.workflow.project import Run
 
@@ -79,3 +80,31 @@ def test_the_staged_tree_holds_nothing_stale(run: Run) -> None:
     staged = stage.stage(run)
     assert not stale.exists()
     assert sorted(path.stem for path in (staged / "notebooks").iterdir()) == list(NAMES)
+
+
+def test_a_disk_that_fills_while_rendering(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "CLI", "raise OSError(28, 'No space left on device')")
+    with pytest.raises(BookError, match="no space left on the disk.*Finished work is kept.*make clean"):
+        stage.make(run)
+    assert not run.html_key.exists()
+    assert all(run.executed(name).exists() for name in NAMES)
+
+
+def test_a_renderer_that_fails_without_a_word(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "CLI", "print('all is well')")
+    with pytest.raises(BookError, match="all is well"):
+        stage.make(run)
+    assert not run.html.exists()
+
+
+def test_a_disk_that_fills_while_staging(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def copytree(*_: object, **__: object) -> None:
+        raise shutil.Error([("a", "b", "[Errno 28] No space left on device: 'a' -> 'b'")])
+
+    monkeypatch.setattr(shutil, "copytree", copytree)
+    with pytest.raises(SystemExit) as raised:
+        run_command(lambda: stage.main(["--root", str(run.root)]))
+    assert raised.value.code == 1
+    assert "steerlib: no space left" in capsys.readouterr().out
