@@ -53,9 +53,7 @@ def find_anatomy(model: PreTrainedModel) -> Anatomy:
         if isinstance(module, nn.ModuleList) and len(module) == depth
     ]
     # A list inside a block (experts, heads) can have the same length by chance: keep the outermost.
-    outer = [
-        (n, m) for n, m in lists if not any(n != other and n.startswith(other + ".") for other, _ in lists)
-    ]
+    outer = [(n, m) for n, m in lists if not any(n != other and n.startswith(other + ".") for other, _ in lists)]
     if len(outer) != 1:
         found = ", ".join(name for name, _ in outer) or "none"
         raise PlantError(

@@ -130,9 +130,7 @@ def _count(length: int, position: Position, index: int) -> int:
     return 1
 
 
-def _select(
-    states: Float[Tensor, "batch time width"], batch: Tokens, position: Position
-) -> Float[Tensor, "n width"]:
+def _select(states: Float[Tensor, "batch time width"], batch: Tokens, position: Position) -> Float[Tensor, "n width"]:
     """The recorded tokens of a left-padded batch, row by row."""
     if position == "all":
         return states[batch.attention_mask.bool()]

@@ -25,12 +25,12 @@ _MIX_1 = -4658895280553007687
 _MIX_2 = -7723592293110705685
 
 
-def _shift(x: Int[Tensor, "..."], bits: int) -> Int[Tensor, "..."]:
+def _shift(x: Int[Tensor, ...], bits: int) -> Int[Tensor, ...]:
     """Logical right shift: torch's >> copies the sign bit of int64."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
-def hash64(x: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
+def hash64(x: Int[Tensor, ...]) -> Int[Tensor, ...]:
     """The splitmix64 finaliser, elementwise on int64 with wrap-around."""
     x = (x ^ _shift(x, 30)) * _MIX_1
     x = (x ^ _shift(x, 27)) * _MIX_2

@@ -43,14 +43,8 @@ class Additive(Law):
             LawError: if the law has not been fitted, or was fitted for another width.
         """
         if self.vector.shape[0] != state.shape[-1]:
-            held = (
-                f"a vector of width {self.vector.shape[0]}"
-                if len(self.vector)
-                else "no vector: it is not fitted"
-            )
-            raise LawError(
-                f"{type(self).__name__}: holds {held}; the state has width {state.shape[-1]}. Fix: fit it."
-            )
+            held = f"a vector of width {self.vector.shape[0]}" if len(self.vector) else "no vector: it is not fitted"
+            raise LawError(f"{type(self).__name__}: holds {held}; the state has width {state.shape[-1]}. Fix: fit it.")
         return self.vector
 
     def _hold(self, vector: Float[Tensor, " width"], contrast: Contrast) -> Self:
@@ -85,9 +79,7 @@ class DifferenceOfMeans(Additive):
             LawError: if the means are equal.
         """
         difference = contrast.positive.double().mean(0) - contrast.negative.double().mean(0)
-        norm = norm_or_raise(
-            difference, "difference of means", ["both classes hold the same states", "wrong token"]
-        )
+        norm = norm_or_raise(difference, "difference of means", ["both classes hold the same states", "wrong token"])
         return self._hold(difference / norm if self.scale == "unit" else difference, contrast)
 
 

@@ -77,13 +77,9 @@ class Contrast:
         """
         for name, states in (("positive", self.positive), ("negative", self.negative)):
             if states.dim() != 2:
-                raise ContrastError(
-                    f"{name} states: got shape {tuple(states.shape)}, expected (examples, width)."
-                )
+                raise ContrastError(f"{name} states: got shape {tuple(states.shape)}, expected (examples, width).")
             if len(states) == 0:
-                raise ContrastError(
-                    f"{name} states: got none. Fix: a contrast needs examples of both classes."
-                )
+                raise ContrastError(f"{name} states: got none. Fix: a contrast needs examples of both classes.")
             bad = (~torch.isfinite(states)).any(1).nonzero()
             if len(bad):
                 raise ContrastError(
@@ -205,13 +201,9 @@ class Law(nn.Module):
                 meta = handle.metadata() or {}
                 tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 - not a dict
         except Exception as error:  # safetensors raises its own type, which is not public
-            raise LawError(
-                f"{source}: cannot be read as safetensors ({error}). Fix: save the law again."
-            ) from error
+            raise LawError(f"{source}: cannot be read as safetensors ({error}). Fix: save the law again.") from error
         if meta.get("format") != FORMAT:
-            raise LawError(
-                f"{source}: got format {meta.get('format')!r}, expected {FORMAT!r}: not a steerlib law."
-            )
+            raise LawError(f"{source}: got format {meta.get('format')!r}, expected {FORMAT!r}: not a steerlib law.")
         if (meta["law"], int(meta["version"])) != (cls.__name__, cls.version):
             raise LawError(
                 f"{source}: holds {meta['law']} version {meta['version']}, "
@@ -230,9 +222,7 @@ class Law(nn.Module):
 
     def __repr__(self) -> str:
         """Name, strength and place."""
-        place = (
-            f", {Site(self.header.layer, self.header.point)} of {self.header.plant}" if self.header else ""
-        )
+        place = f", {Site(self.header.layer, self.header.point)} of {self.header.plant}" if self.header else ""
         return f"{type(self).__name__}(strength={float(self.strength):g}{place})"
 
 
@@ -244,7 +234,5 @@ def norm_or_raise(vector: Float[Tensor, " width"], what: str, causes: Sequence[s
     """
     norm = vector.norm()
     if not torch.isfinite(norm) or norm == 0:
-        raise LawError(
-            f"{what}: got norm {float(norm)}, expected a positive one. Likely cause: {'; '.join(causes)}."
-        )
+        raise LawError(f"{what}: got norm {float(norm)}, expected a positive one. Likely cause: {'; '.join(causes)}.")
     return norm
