@@ -235,6 +235,11 @@ class Wiring:
         """Whether anything is attached anywhere."""
         return any(slot.entries for slot in self._slots.values())
 
+    def untouched(self) -> int:
+        """How many blocks, counted from the first, run before anything is attached."""
+        sites = [site for site, slot in self._slots.items() if slot.entries]
+        return min((site.layer + (site.point != "resid_pre") for site in sites), default=self.anatomy.depth)
+
     def scopes(self) -> set[str]:
         """Names of the scopes in use."""
         return {scope.name for slot in self._slots.values() for _, scope in slot.entries}

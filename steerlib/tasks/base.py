@@ -90,6 +90,11 @@ class Scores:
         """Mean of the score that should not fall."""
         return mean_interval(self.intact, seed=seed)
 
+    @property
+    def combined_mean(self) -> float:
+        """The combined score without its interval, for choosing among many."""
+        return float(self.wanted.mean() * self.intact.mean())
+
     def combined(self, *, seed: int = 0) -> Estimate:
         """Product of the two means, as the papers combine True and Info."""
         return product_interval(self.wanted, self.intact, seed=seed)

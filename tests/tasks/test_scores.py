@@ -20,6 +20,7 @@ def test_gain_is_the_difference_of_products_and_has_the_delta_method_interval() 
     got = a.combined_gain(b)
     m = [x.mean() for x in (a.wanted, a.intact, b.wanted, b.intact)]
     assert got.value == pytest.approx(m[0] * m[1] - m[2] * m[3])
+    assert got.value == pytest.approx(a.combined_mean - b.combined_mean)
     gradient = np.array([m[1], m[0], -m[3], -m[2]])
     spread = np.cov(np.stack([a.wanted, a.intact, b.wanted, b.intact]))
     half = 1.96 * np.sqrt(gradient @ spread @ gradient / 400)
