@@ -6,9 +6,9 @@ Knows pybtex, which formats the entries; knows nothing about Sphinx beyond the n
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from string import ascii_lowercase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pybtex.plugin import register_plugin
 from pybtex.richtext import Text
@@ -16,6 +16,8 @@ from pybtex.style.formatting.plain import Style as PlainStyle
 from pybtex.style.labels import BaseLabelStyle
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pybtex.database import Entry, Person
     from sphinx.application import Sphinx
 
@@ -28,9 +30,9 @@ def surname(person: Person) -> str:
 
 def label(entry: Entry) -> str:
     """Author and year of one entry: "Kong et al., 2024", "Eldan and Li, 2023"."""
-    persons: Mapping[str, list[Person]] = entry.persons or {}
+    persons = cast("Mapping[str, list[Person]]", entry.persons)  # pybtex fills both in, its types do not say so
     names = [surname(person) for person in persons.get("author") or persons.get("editor") or []]
-    year = str(entry.fields.get("year", "no date"))
+    year = cast("Mapping[str, str]", entry.fields).get("year", "no date")
     if not names:
         return f"{entry.key}, {year}"
     if len(names) == 1:

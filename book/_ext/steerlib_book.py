@@ -7,6 +7,7 @@ Sphinx that it corrects. Knows nothing about steerlib, about what the chapters s
 - Code of `sphinx_thebe` (live cells, loaded from a content network) is left out of the pages.
 - The site's `index.html` forwards to the front page as a valid, readable document.
 - An image without a text alternative is a warning, and so an error of the strict build.
+- A bibliography is a list of list items; docutils writes items of a deprecated role that screen readers lose.
 - Vertical bars in docstrings (`|u|`) are norms, not substitutions of reStructuredText.
 - A class of steerlib that a signature names without its module becomes a link; a private one stays text.
 """
@@ -94,6 +95,14 @@ def leave_out_thebe_style(
     """Drop the style sheet that belongs to the disconnected extension (handler of `html-page-context`)."""
     files = context.get("css_files", [])
     files[:] = [file for file in files if "sphinx-thebe" not in str(getattr(file, "filename", file))]
+
+
+def list_items_in_bibliography(
+    _app: Sphinx, _pagename: str, _template: str, context: dict[str, Any], _doctree: nodes.document | None
+) -> None:
+    """Give the entries of a bibliography the role that their list asks for (handler of `html-page-context`)."""
+    if "body" in context:
+        context["body"] = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
 
 
 def write_forwarding_page(app: Sphinx, exception: Exception | None) -> None:
@@ -185,10 +194,12 @@ def resolve_annotation(
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the handlers."""
+    app.setup_extension("sphinx.ext.autodoc")  # defines autodoc-process-docstring
     app.connect("builder-inited", leave_out_thebe, priority=1)
     # After the theme (501), which fills in the header's buttons.
     app.connect("html-page-context", edit_the_text_source, priority=502)
     app.connect("html-page-context", leave_out_thebe_style, priority=502)
+    app.connect("html-page-context", list_items_in_bibliography)
     app.connect("build-finished", write_forwarding_page)
     app.connect("autodoc-process-docstring", norms_not_substitutions)
     app.connect("missing-reference", resolve_annotation)

@@ -1,0 +1,218 @@
+"""The built book in a real browser: Chromium of the system, no network but this machine.
+
+One test for each width goes through all pages in both modes, so that a page is opened only twice.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+from urllib.parse import urlsplit
+
+import pytest
+from axe_playwright_python.base import AXE_SCRIPT
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Response,
+    Route,
+    TimeoutError,
+    sync_playwright,
+)
+
+from tests.book.site import Site, served
+
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+)
+NO_BROWSER = (
+    "no Chromium on the path. Install it (Debian and Ubuntu: apt install chromium) to check the pages in a browser"
+)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=NO_BROWSER)
+
+Mode = Literal["light", "dark"]
+WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
+# Pages that Sphinx makes by itself are looked at for errors and width, but are not the book's to word.
+GENERATED = {"genindex.html", "py-modindex.html", "prf-prf.html", "search.html"}
+SERIOUS = {"serious", "critical"}
+WCAG: dict[str, object] = {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
+CONTRAST: dict[str, object] = {"type": "rule", "values": ["color-contrast"]}
+BY_MODE: tuple[tuple[Mode, dict[str, object]], ...] = (("light", WCAG), ("dark", CONTRAST))
+AXE = """only => axe.run(document, {preload: false, resultTypes: ['violations'], runOnly: only})
+    .then(found => found.violations)"""
+TYPESET = "() => window.MathJax?.startup?.promise?.then(() => true) ?? true"
+FORMULAS = """() => ({
+    written: document.querySelectorAll('.math').length,
+    set: document.querySelectorAll('.math mjx-container').length,
+    wrong: [...document.querySelectorAll('mjx-merror, [data-mjx-error]')].map(e => e.textContent.slice(0, 80)),
+})"""
+WIDER = """() => {
+    const page = document.documentElement;
+    if (page.scrollWidth <= window.innerWidth) return null;
+    const sticksOut = e => e.getBoundingClientRect().right > window.innerWidth + 1;
+    const last = [...document.querySelectorAll('body *')].filter(sticksOut).at(-1);
+    const what = `${last?.tagName}.${last?.className}: ${last?.textContent.trim().slice(0, 60)}`;
+    return `${page.scrollWidth} > ${window.innerWidth} px, ${what}`;
+}"""
+FOLLOWS = "mode => document.documentElement.dataset.theme === mode"
+THEME = "() => document.documentElement.dataset.theme"
+
+
+@dataclass
+class Watched:
+    """A page that remembers what went wrong since it was last asked."""
+
+    page: Page
+    trouble: list[str] = field(default_factory=list)
+
+    def on_console(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.trouble.append(f"console: {message.text}")
+
+    def on_response(self, response: Response) -> None:
+        if response.status >= 400:
+            self.trouble.append(f"{response.status}: {response.url}")
+
+    def open(self, address: str) -> list[str]:
+        """Open an address, wait for its mathematics; gives and forgets the trouble."""
+        self.page.goto(address, wait_until="load")
+        self.page.evaluate(TYPESET)
+        told, self.trouble = self.trouble, []
+        return told
+
+    def shows(self, mode: Mode) -> str | None:
+        """Let the system ask for a mode; gives what is wrong if the page does not follow."""
+        self.page.emulate_media(color_scheme=mode)
+        try:
+            self.page.wait_for_function(FOLLOWS, arg=mode, timeout=3_000)
+        except TimeoutError:
+            return f"shown in {self.page.evaluate(THEME)}, expected {mode}"
+        return None
+
+
+@pytest.fixture(scope="module")
+def address(site: Site) -> Iterator[str]:
+    with served(site.root) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    # A process that runs as root (containers) has no sandbox to offer.
+    arguments = ["--no-sandbox"] if getattr(os, "geteuid", lambda: 1)() == 0 else []
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=[*arguments, "--disable-dev-shm-usage"])
+        yield launched
+        launched.close()
+
+
+@contextmanager
+def watched(browser: Browser, *, width: str) -> Iterator[Watched]:
+    size = WIDTHS[width]
+    context: BrowserContext = browser.new_context(
+        viewport={"width": size[0], "height": size[1]}, color_scheme="light", reduced_motion="reduce"
+    )
+    seen = Watched(context.new_page())
+
+    def only_this_machine(route: Route) -> None:
+        if urlsplit(route.request.url).hostname == "127.0.0.1":
+            route.continue_()
+        else:
+            seen.trouble.append(f"asked for {route.request.url}")
+            route.abort()
+
+    context.route("**/*", only_this_machine)
+    seen.page.on("console", seen.on_console)
+    seen.page.on("pageerror", lambda error: seen.trouble.append(f"script: {error}"))
+    seen.page.on("requestfailed", lambda request: seen.trouble.append(f"failed: {request.url}"))
+    seen.page.on("response", seen.on_response)
+    try:
+        yield seen
+    finally:
+        context.close()
+
+
+def accessibility_problems(page: Page, only: dict[str, object]) -> list[str]:
+    """Violations of serious or critical impact of a set of rules. No element is left out."""
+    problems = []
+    for violation in page.evaluate(AXE, only):
+        if violation["impact"] in SERIOUS:
+            for node in violation["nodes"][:3]:
+                why = "; ".join(part["message"] for part in [*node["any"], *node["all"], *node["none"]])
+                problems.append(f"{violation['id']} ({len(violation['nodes'])}): {node['html'][:120]} {why[:160]}")
+    return problems
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_every_page(site: Site, address: str, browser: Browser, width: str) -> None:
+    """No error, no request that fails or leaves this machine, no sideways scrolling, mathematics set, accessible."""
+    found: list[str] = []
+    with watched(browser, width=width) as seen:
+        for name in sorted(set(site.pages) - {"index.html"}):
+            problems = seen.open(address + name)
+            formulas = seen.page.evaluate(FORMULAS)
+            if formulas["written"] > formulas["set"] or formulas["wrong"]:
+                problems.append(f"mathematics: {formulas}")
+            # Contrast does not depend on the width, and nothing but contrast depends on the mode.
+            accessible = width == "desktop" and name not in GENERATED
+            if accessible:
+                seen.page.evaluate(AXE_SCRIPT)
+            for mode, rules in BY_MODE:
+                problems += filter(None, [seen.shows(mode)])
+                if wide := seen.page.evaluate(WIDER):
+                    problems.append(f"{mode}: scrolls sideways: {wide}")
+                if accessible:
+                    problems += [f"{mode}: {problem}" for problem in accessibility_problems(seen.page, rules)]
+            seen.shows("light")
+            found += [f"{name}: {problem}" for problem in [*problems, *seen.trouble]]
+            seen.trouble.clear()
+    assert not found, "\n".join(found)
+
+
+def test_the_first_address_leads_to_the_front_page(address: str, browser: Browser) -> None:
+    with watched(browser, width="phone") as seen:
+        seen.page.goto(address)
+        seen.page.wait_for_url(address + "book/index.html", timeout=10_000)
+        assert not seen.trouble
+
+
+def test_the_theme_button_switches_the_colours(address: str, browser: Browser) -> None:
+    with watched(browser, width="desktop") as seen:
+        seen.open(address + "book/index.html")
+        background = "() => getComputedStyle(document.body).backgroundColor"
+        text = "() => getComputedStyle(document.querySelector('article p')).color"
+        by_theme: dict[str, tuple[str, str]] = {}
+        for _ in range(3):  # automatic, light, dark, in the theme's order
+            seen.page.locator("button.theme-switch-button:visible").first.click()
+            by_theme[seen.page.evaluate(THEME)] = (seen.page.evaluate(background), seen.page.evaluate(text))
+        assert set(by_theme) == {"light", "dark"}
+        assert by_theme["light"][0] != by_theme["dark"][0]
+        assert by_theme["light"][1] != by_theme["dark"][1]
+
+
+def test_search_finds_a_page(address: str, browser: Browser) -> None:
+    with watched(browser, width="desktop") as seen:
+        trouble = seen.open(address + "search.html?q=jacobian")
+        seen.page.wait_for_selector("#search-results li a", timeout=10_000)
+        links = seen.page.eval_on_selector_all("#search-results li a", "links => links.map(link => link.href)")
+        assert any("notation.html" in link for link in links), links
+        assert not trouble
+
+
+def test_folded_solutions_open(site: Site, address: str, browser: Browser) -> None:
+    folded = [page.name for page in site.chapters if page.soup.select("details.hide")]
+    assert len(folded) == len(site.chapters) > 0, "a chapter without a folded solution"
+    with watched(browser, width="phone") as seen:
+        for name in folded:
+            seen.open(address + name)
+            box = seen.page.locator("details.hide").last
+            code = box.locator("div.highlight").last
+            assert not code.is_visible(), f"{name}: the solution is open from the start"
+            box.locator("summary").click()
+            assert code.is_visible(), f"{name}: the solution does not open"
