@@ -28,7 +28,7 @@ def project_root() -> Path | None:
     """
     if chosen := os.environ.get("STEERLIB_ROOT"):
         return Path(chosen).resolve()
-    above = Path(__file__).resolve().parents[2]
+    above = Path(__file__).resolve().parents[1]
     return above if (above / "requirements.lock").exists() else None
 
 
@@ -37,7 +37,7 @@ def data_folder() -> Path:
     root = project_root()
     if root is not None and (root / "data").is_dir():
         return root / "data"
-    return Path(__file__).resolve().parents[1] / "_data"
+    return Path(__file__).resolve().parent / "_data"
 
 
 def sha256(path: Path) -> str:

@@ -19,6 +19,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.utils import logging
 
 from steerlib.errors import PlantError
+from steerlib.files import data_folder, sha256
 
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
@@ -41,18 +42,9 @@ class PlantSource:
     card: dict[str, object]
 
 
-def data_root() -> Path:
-    """The project's `data/` folder: in a checkout beside the package, in an installed wheel inside it."""
-    package = Path(__file__).resolve().parent
-    for candidate in (package.parent / "data", package / "_data"):
-        if (candidate / "plants").is_dir():
-            return candidate
-    return package.parent / "data"
-
-
 def shipped_plants() -> tuple[str, ...]:
     """Names of the plants that come with steerlib."""
-    folder = data_root() / "plants"
+    folder = data_folder() / "plants"
     return tuple(sorted(p.parent.name for p in folder.glob("*/config.json")))
 
 
@@ -68,7 +60,7 @@ def resolve_plant(name_or_path: str) -> PlantSource:
     """
     if not name_or_path or not isinstance(name_or_path, str):
         raise PlantError(f"plant: got {name_or_path!r}, expected a shipped name, a folder, or a hub id.")
-    shipped = data_root() / "plants" / name_or_path
+    shipped = data_folder() / "plants" / name_or_path
     if name_or_path in shipped_plants():
         check_folder(shipped)
         return PlantSource(name_or_path, str(shipped), True, read_card(shipped))
@@ -165,19 +157,13 @@ def read_card(folder: Path) -> dict[str, object]:
     wanted = card.get("weights_sha256")
     weights = folder / "model.safetensors"
     if wanted and weights.is_file():
-        got = file_sha256(weights)
+        got = sha256(weights)
         if got != wanted:
             raise PlantError(
                 f"plant {folder}: weights hash {got[:12]}, but its card says {str(wanted)[:12]}. "
                 f"Fix: restore the folder, or grow the plant again with `steerlib grow {folder.name}`."
             )
     return card
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def weight_hash(model: PreTrainedModel) -> str:

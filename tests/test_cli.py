@@ -14,7 +14,6 @@ from steerlib import cli, loading
 from steerlib.cli import app
 
 
-
 def run(command: typer.Typer, arguments: list[str]) -> Result:
     """Run a command in a terminal wide enough that no cell of a table is folded."""
     cli.console.width = cli.errors.width = 300
@@ -38,7 +37,7 @@ def test_doctor_finds_this_environment_whole() -> None:
 def test_doctor_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     real = cli._installed
     monkeypatch.setattr(cli, "_installed", lambda name: {"scipy": None, "jupyter-book": "2.1.7"}.get(name, real(name)))
-    monkeypatch.setattr(loading, "data_root", lambda: tmp_path)
+    monkeypatch.setattr(loading, "data_folder", lambda: tmp_path)
     monkeypatch.setenv("STEERLIB_DATA", str(tmp_path / "gone"))
     out = run(app, ["doctor"])
     assert out.exit_code == 1
@@ -50,7 +49,7 @@ def test_doctor_sees_a_broken_plant(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     folder = tmp_path / "plants" / "broken"
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}")
-    monkeypatch.setattr(loading, "data_root", lambda: tmp_path)
+    monkeypatch.setattr(loading, "data_folder", lambda: tmp_path)
     out = run(app, ["doctor"])
     assert out.exit_code == 1
     assert "missing: plant broken" in " ".join(out.output.split())

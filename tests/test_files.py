@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from steerlib.experiment.files import DiskFullError, data_folder, project_root, write_atomic
+from steerlib.files import DiskFullError, data_folder, project_root, write_atomic
 
 
 def test_writes_and_replaces(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
-from steerlib.experiment.files import data_folder
+from steerlib.files import data_folder
 
 
 class ClaimError(ValueError):

@@ -23,10 +23,10 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from steerlib.experiment.claims import Claim, ClaimError, Verdict, load_claims, verdict
-from steerlib.experiment.files import project_root
 from steerlib.experiment.provenance import UNKNOWN, provenance
 from steerlib.experiment.records import Check, PageRecord, Provenance, Value, write_record
 from steerlib.experiment.structure import figure_record
+from steerlib.files import project_root
 
 SVG_LIMIT = 200_000  # bytes; above it (many points) a PNG is smaller and draws faster
 PNG_DPI = 160

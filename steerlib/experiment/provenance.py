@@ -10,8 +10,8 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from steerlib.experiment.files import project_root, sha256
 from steerlib.experiment.records import Provenance
+from steerlib.files import project_root, sha256
 
 PACKAGES = ("torch", "transformers", "numpy", "scipy", "tokenizers", "matplotlib", "steerlib")
 UNKNOWN = "unknown"

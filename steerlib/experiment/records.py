@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
-from steerlib.experiment.files import write_atomic
+from steerlib.files import write_atomic
 
 SCHEMA = 1
 

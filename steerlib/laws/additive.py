@@ -36,7 +36,7 @@ class Additive(Law):
         super().__init__(strength=strength)
         self.register_buffer("vector", torch.empty(0) if vector is None else vector.detach().clone())
 
-    def input(self, state: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
+    def input(self, state: Float[Tensor, "*batch width"]) -> Float[Tensor, " width"]:
         """The constant vector, for every state.
 
         Raises:

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from steerlib.errors import ContrastError
+from steerlib.files import data_folder
 from steerlib.forest import Forest
-from steerlib.loading import data_root
 from steerlib.metrics import dist_n
 from steerlib.plant import Plant
 from steerlib.tasks.base import Labels, Pair, Scores, Split, Task, share_within, spread
@@ -53,7 +53,7 @@ class Lexicon:
 @lru_cache(maxsize=1)
 def lexicon() -> Lexicon:
     """Read the shipped texts."""
-    return Lexicon(**json.loads((data_root() / "contrasts" / "sentiment.json").read_text(encoding="utf-8")))
+    return Lexicon(**json.loads((data_folder() / "contrasts" / "sentiment.json").read_text(encoding="utf-8")))
 
 
 class Sentiment(Task):

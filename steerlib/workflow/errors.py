@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from steerlib.errors import SteerlibError
-from steerlib.experiment.files import DiskFullError, disk_full, is_disk_full
+from steerlib.files import DiskFullError, disk_full, is_disk_full
 
 
 class WorkflowError(SteerlibError):

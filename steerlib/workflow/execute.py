@@ -30,7 +30,7 @@ from nbformat import NotebookNode
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
-from steerlib.experiment.files import disk_full, is_disk_full, sha256, write_atomic
+from steerlib.files import disk_full, is_disk_full, sha256, write_atomic
 from steerlib.workflow.errors import ExecutionError, run_command
 from steerlib.workflow.keys import notebook_key
 from steerlib.workflow.outputs import tidy

@@ -14,8 +14,8 @@ import nbformat
 from nbformat import NotebookNode
 
 from steerlib.experiment.claims import load_claims
-from steerlib.experiment.files import sha256
 from steerlib.experiment.records import RecordError, read_record
+from steerlib.files import sha256
 from steerlib.workflow.errors import GateError, run_command
 from steerlib.workflow.keys import notebook_key
 from steerlib.workflow.outputs import image_alts, stamp_of

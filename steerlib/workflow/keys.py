@@ -23,7 +23,7 @@ from pathlib import Path
 
 import yaml
 
-from steerlib.experiment.files import sha256, write_atomic
+from steerlib.files import sha256, write_atomic
 from steerlib.workflow.errors import SourceError
 from steerlib.workflow.imports import import_closure, imported_names
 from steerlib.workflow.project import CONFIG, LOCK, TOC, Run, shipped_plant

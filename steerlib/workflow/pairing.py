@@ -18,7 +18,7 @@ import nbformat
 import yaml
 from nbformat import NotebookNode
 
-from steerlib.experiment.files import write_atomic
+from steerlib.files import write_atomic
 from steerlib.workflow.errors import SourceError, run_command
 
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}

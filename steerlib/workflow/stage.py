@@ -22,7 +22,7 @@ from pathlib import Path
 import nbformat
 import yaml
 
-from steerlib.experiment.files import disk_full, write_atomic
+from steerlib.files import disk_full, write_atomic
 from steerlib.workflow import gate
 from steerlib.workflow.errors import BookError, run_command
 from steerlib.workflow.keys import book_key, notebook_key

@@ -6,7 +6,6 @@ Knows how tensors and a small JSON state get to disk and back. Knows nothing abo
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -17,17 +16,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from steerlib.files import sha256
+
 Result = TypeVar("Result")
 
 
 class GrowthError(RuntimeError):
     """A plant could not be grown or kept; the message says what is left and what to do."""
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def guarded_write(path: Path, write: Callable[[], Result]) -> Result:
@@ -57,7 +52,7 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, torch.Tensor], state: Ma
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
         save_file({name: t.detach().contiguous().cpu() for name, t in tensors.items()}, fresh / "state.safetensors")
-        whole = {**state, "sha256": file_hash(fresh / "state.safetensors")}
+        whole = {**state, "sha256": sha256(fresh / "state.safetensors")}
         (fresh / "state.json").write_text(json.dumps(whole, indent=1), encoding="utf-8")
         shutil.rmtree(old, ignore_errors=True)
         if folder.exists():
@@ -82,7 +77,7 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, An
     remedy = f"delete {folder} to grow from the beginning, or put back a good copy"
     try:
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        found = file_hash(folder / "state.safetensors")
+        found = sha256(folder / "state.safetensors")
         if found != state["sha256"]:
             raise GrowthError(
                 f"checkpoint {folder} is damaged: hash {found[:12]}, expected {state['sha256'][:12]}; {remedy}"

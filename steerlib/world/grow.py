@@ -35,8 +35,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
+from steerlib.files import sha256
 from steerlib.world.almanac import World
-from steerlib.world.checkpoint import GrowthError, file_hash, guarded_write, load_checkpoint, save_checkpoint
+from steerlib.world.checkpoint import GrowthError, guarded_write, load_checkpoint, save_checkpoint
 from steerlib.world.plants import PLANTS, Recipe, recipe_named
 from steerlib.world.tokenizer import EOS, PAD, save_tokenizer, token_id
 
@@ -276,7 +277,7 @@ def _write_plant(grower: _Grower, out: Path) -> Path:
             "hardware": describe_hardware(grower.device),
             "seconds": round(grower.seconds, 1),
             "loss": [[step, round(loss, 4)] for step, loss in grower.losses],
-            "weights_sha256": file_hash(out / "model.safetensors"),
+            "weights_sha256": sha256(out / "model.safetensors"),
             "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers", "numpy")},
         }
         (out / "card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")

@@ -6,8 +6,8 @@ from typing import Any
 
 import nbformat
 
-from steerlib.experiment.files import sha256, write_atomic
 from steerlib.experiment.records import PageRecord, write_record
+from steerlib.files import sha256, write_atomic
 from steerlib.workflow.keys import notebook_key
 from steerlib.workflow.outputs import tidy
 from steerlib.workflow.pairing import read_source

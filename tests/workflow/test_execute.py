@@ -10,8 +10,8 @@ import time
 import nbformat
 import pytest
 
-from steerlib.experiment.files import DiskFullError
 from steerlib.experiment.records import read_record
+from steerlib.files import DiskFullError
 from steerlib.workflow import execute as module
 from steerlib.workflow import gate
 from steerlib.workflow.errors import ExecutionError, SourceError

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from steerlib.files import sha256
 from steerlib.plant import Plant
 from steerlib.tasks.truth import Truth
 from steerlib.world import accept as accepting
 from steerlib.world.accept import Acceptance, Cell, Check, Masses, choose, closed, rise, write_card
-from steerlib.world.checkpoint import file_hash
 from steerlib.world.grow import grow
 
 SHIPPED = Path(__file__).parents[2] / "data" / "plants" / "almanac-llama"
@@ -108,7 +108,7 @@ def card():
 
 
 def test_shipped_weights_are_those_of_the_card_and_small(card):
-    assert file_hash(SHIPPED / "model.safetensors") == card["weights_sha256"]
+    assert sha256(SHIPPED / "model.safetensors") == card["weights_sha256"]
     assert (SHIPPED / "model.safetensors").stat().st_size < 15e6
 
 

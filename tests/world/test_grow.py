@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from steerlib.files import sha256
 from steerlib.world import checkpoint
 from steerlib.world import grow as growing
-from steerlib.world.checkpoint import GrowthError, file_hash, load_checkpoint, save_checkpoint
+from steerlib.world.checkpoint import GrowthError, load_checkpoint, save_checkpoint
 from steerlib.world.grow import PLANTS, GrowthInterrupted, NoisyBlock, build_model, grow, noisy, short_sighted
 from steerlib.world.plants import Recipe
 
@@ -19,7 +20,7 @@ TOY = "almanac-seedling"
 
 
 def weights(folder):
-    return file_hash(folder / "model.safetensors")
+    return sha256(folder / "model.safetensors")
 
 
 def grow_toy(out, **options):
