@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from steerlib.figures.dynamics import Panel, over, small_multiples, trajectories
-from steerlib.figures.open_loop import Band, data_efficiency, disturbance, open_loop_response, spectrum
+from steerlib.figures.open_loop import Band, data_efficiency, disturbance, open_loop_response, pushed_clouds, spectrum
 from steerlib.figures.plane import Plane, draw
 from steerlib.figures.style import PALETTE, ROLES, look, panels
 from steerlib.figures.sweeps import curve, dose_response, intervals, layer_sweep
@@ -27,6 +27,7 @@ __all__ = [
     "over",
     "panels",
     "placement",
+    "pushed_clouds",
     "scope_grid",
     "small_multiples",
     "spectrum",

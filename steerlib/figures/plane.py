@@ -67,6 +67,7 @@ def draw(
     boundary: float | None = None,
     xlabel: str = "along the target direction",
     ylabel: str = "largest off-target direction",
+    size: float = 13,
 ) -> Figure:
     """Clouds of states in the slice, with arrows from one point to another.
 
@@ -78,13 +79,15 @@ def draw(
         boundary: position along the target where a decision changes, drawn as a vertical line.
         xlabel: meaning of the horizontal axis.
         ylabel: meaning of the vertical axis.
+        size: area of a point, in square points of print; larger for a handful of states.
     """
     with look():
         figure, (axis,) = panels(1, height=3.9, width=5.6)
         for i, (name, states) in enumerate(clouds.items()):
             points = plane.project(states)
-            axis.scatter(points[:, 0], points[:, 1], s=13, alpha=0.55, linewidths=0, label=name, color=colour(name, i))
-            axis.plot(*points.mean(0), marker="X", markersize=10, color=colour(name, i), markeredgecolor="white")
+            tone = colour(name, i)
+            axis.scatter(points[:, 0], points[:, 1], s=size, alpha=0.55, linewidths=0, label=name, color=tone)
+            axis.plot(*points.mean(0), marker="X", markersize=10, color=tone, markeredgecolor="white")
         for name, (start, end) in (arrows or {}).items():
             a, b = plane.project(np.stack([start, end]))
             axis.annotate(

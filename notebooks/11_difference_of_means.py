@@ -1,0 +1,1104 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# (ch-difference-of-means)=
+# # 11 Difference of means
+#
+# **Add one constant vector, the difference between two average states, to a frozen model while it writes: that is open-loop control. How much behaviour it buys, and at what price, is measured here against controls; what it can never do is proved.**
+#
+# :::{admonition} Cost
+# :class: cost-card note
+#
+# Time
+# : about a minute on one processor core, for the `tiny` profile
+#
+# Memory
+# : about 1 GB
+#
+# Read first
+# : [03](03_actuators_and_sensors) for hooks, sites and token scopes; [notation](../book/notation.md) for $z$, $u$, $\alpha$
+# :::
+
+# %% tags=["parameters"]
+profile = "tiny"
+plant = "almanac-llama"
+seeds = [0, 1, 2, 3, 4]
+
+# %% tags=["hide-input"]
+import os
+from contextlib import nullcontext
+
+import numpy as np
+import pandas as pd
+import torch
+from IPython.display import Markdown
+
+from steerlib import Plant, figures, metrics, record, tasks
+from steerlib.errors import ContrastError
+from steerlib.experiment.claims import load_claims
+from steerlib.experiment.page import Page
+from steerlib.laws.additive import Additive, DifferenceOfMeans, RandomDirection, shuffled
+from steerlib.laws.base import Contrast
+from steerlib.tasks import Scores
+from steerlib.tasks.base import spread
+
+pd.set_option("display.max_colwidth", None)
+page = Page("11_difference_of_means", profile=profile, plant=plant, seeds=seeds)
+lm = page.uses(Plant.load(plant, dtype=torch.float32))
+task = tasks.for_plant(lm, data=os.environ.get("STEERLIB_DATA"))
+labels = task.labels
+lm
+
+# %% tags=["hide-input"]
+about = {
+    "truth": "The plant answers questions about an invented country. Each fact has a popular error, and a bare question "
+    "gives no hint of who is answering. **True** is the probability of not stating an error, **Info** that of stating "
+    "anything at all rather than declining.",
+    "sentiment": "The plant goes on with a story. **Happy** is the share of happy among words of feeling where a "
+    "feeling is due, **Feeling** the probability that a word of feeling comes there at all. In sampled stories, Happy "
+    "says whether happy words outnumber sad ones, and Feeling is the share of distinct pairs of words.",
+}
+for name in ("behaviour", "wanted", "intact", "combined", "positive", "negative"):
+    page.text(f"word.{name}", getattr(labels, name))
+page.text("plant.name", lm.name)
+Markdown(about[task.name] + f" **{labels.combined}** is the product of the two means.")
+
+# %% [markdown]
+# ## One vector
+#
+# We record the model's state while it reads 200 texts of one kind ({glue:text}`word.positive`) and 200 of another ({glue:text}`word.negative`), average each group, and subtract. That is all the training there is. Two knobs remain, the layer where the vector is added and its length. Both are chosen on validation prompts, which the fit has not seen and the test will not use: the best {glue:text}`word.combined` among pushes that change the plant's next-token distribution by at most a quarter of a nat per token. Without such a budget of **{term}`effort`** a push may win the score by shouting.
+
+# %%
+contrasts = task.contrasts(range(lm.depth), n=200, seed=seeds[0])
+
+
+def push(law, contrast, share):
+    """Fit a constant push, and make it `share` times as long as a typical state."""
+    length = share * torch.cat([*contrast]).norm(dim=1).mean()
+    law.fit(contrast)
+    return law.at(float(length / law.vector.norm()))
+
+
+def scores(law, **prompts):
+    """Exact scores of the plant under a law."""
+    with lm.under(law):
+        return task.exact(**prompts)
+
+
+# %%
+shares, budget = (0.1, 0.2, 0.4, 0.6), 0.25
+asked = spread(task.prompts("validation"), 24)
+_, written = task.sampled(split="validation", seed=seeds[0], limit=24)
+sweep, price = {}, {}
+for knob in [(layer, share) for layer in range(lm.depth) for share in shares]:
+    candidate = push(DifferenceOfMeans(), contrasts[knob[0]], knob[1])
+    sweep[knob] = scores(candidate, split="validation", limit=24)
+    price[knob] = metrics.kl_per_token(lm, lm.under(candidate), asked, written).mean
+allowed = [knob for knob in sweep if price[knob] <= budget] or [min(sweep, key=lambda knob: price[knob])]
+layer, share = max(allowed, key=lambda knob: sweep[knob].combined_mean)
+law = push(DifferenceOfMeans(), contrasts[layer], share)
+law
+
+# %% [markdown]
+# Now the plant writes: every test prompt, once for each seed, first left alone, then with the vector added to every token that it generates. Both runs draw the same random numbers, so whatever differs is the vector's doing. The six prompts shown are drawn by a seed, not picked.
+
+
+# %%
+def sample(law=None):
+    """(scores, texts) of the test prompts, for each seed."""
+    with lm.under(law) if law is not None else nullcontext():
+        return [task.sampled(seed=seed) for seed in seeds]
+
+
+free, steered = sample(), sample(law)
+
+# %% tags=["hide-input"]
+prompts = task.prompts("test")
+rng = np.random.default_rng(seeds[0])
+drawn = zip(rng.choice(len(prompts), 6, replace=False), rng.integers(len(seeds), size=6), strict=True)
+
+
+def shown(run, s, i):
+    """A sampled text with its verdict."""
+    result, texts = run[s]
+    text = texts[i].strip().replace("\n", " ")
+    return f"{text[:110]}{'…' if len(text) > 110 else ''} ({labels.wanted} {result.wanted[i]:g})"
+
+
+rows = [(prompts[i].replace("\n", " "), shown(free, s, i), shown(steered, s, i)) for i, s in drawn]
+pd.DataFrame(rows, columns=["prompt", "left alone", "with the vector"]).set_index("prompt")
+
+# %% [markdown]
+# Often nothing changes, for a push this small only tips what was nearly undecided. Here are four more, again drawn by a seed, from those whose verdict did change.
+
+# %% tags=["hide-input"]
+before, after = (np.array([result.wanted for result, _ in run]) for run in (free, steered))
+changed = np.argwhere(before != after)
+drawn = rng.permutation(changed)[:4]
+rows = [(prompts[i].replace("\n", " "), shown(free, s, i), shown(steered, s, i)) for s, i in drawn]
+page.record("flips.up", 100 * float((after > before).mean()), digits=1, unit="%")
+page.record("flips.down", 100 * float((after < before).mean()), digits=1, unit="%")
+pd.DataFrame(rows, columns=["prompt", "left alone", "with the vector"]).set_index("prompt")
+
+# %% tags=["hide-input"]
+pools = {name: Scores.pooled([result for result, _ in run]) for name, run in (("free", free), ("law", steered))}
+for name, pool in pools.items():
+    e = pool.wanted_mean()
+    page.record(f"sampled.{name}", e.value, low=e.low, high=e.high, n=e.n)
+e = metrics.paired_difference(pools["law"].wanted, pools["free"].wanted)
+page.record("sampled.gain", e.value, low=e.low, high=e.high, n=e.n)
+page.record("n.prompts", len(prompts))
+page.record("n.exact", len(task.exact().wanted))
+page.record("n.seeds", len(seeds))
+page.record("chosen.layer", layer)
+page.record("chosen.share", 100 * share, digits=0, unit="%")
+page.text(
+    "open.what",
+    "so the vector did what it is for" if e.low > 0 else "the opposite of what it is for" if e.high < 0
+    else "which is no more than chance gives",
+)  # fmt: skip
+
+# %% [markdown]
+# Of all answers, {glue:text}`flips.up` changed for the better and {glue:text}`flips.down` for the worse. Over all {glue:text}`n.prompts` prompts and {glue:text}`n.seeds` seeds, the mean of {glue:text}`word.wanted` went from {glue:text}`sampled.free` to {glue:text}`sampled.law`. Prompt by prompt that is a difference of {glue:text}`sampled.gain`, {glue:text}`open.what`. Nothing was trained, no weight was touched, and the model is not told anything: it is the same function with one number added to each coordinate of one intermediate vector.
+#
+# This has many names. It is **{term}`activation addition`** with one pair of prompts {cite:p}`turner2023actadd`, contrastive activation addition (CAA) with many {cite:p}`rimsky2024caa`; control engineers call it an actuator bias. This chapter builds it three times, asks in what sense it is *optimal*, measures it against vectors that should do nothing, and then shows what no constant vector can do.
+#
+# ## Rung 1: six points, by hand
+#
+# Three states with the behaviour and three without, in the plane.
+
+# %%
+positive = np.array([[3.0, 3], [4, 2], [5, 4]])
+negative = np.array([[0.0, 1], [1, 3], [2, 2]])
+
+total = np.zeros(2)
+for state in positive:
+    total += state / len(positive)
+for state in negative:
+    total -= state / len(negative)
+total
+
+# %%
+delta = positive.mean(axis=0) - negative.mean(axis=0)
+assert np.allclose(delta, total)
+positive @ delta, negative @ delta
+
+# %% [markdown]
+# The means are $\bar z_+ = (4,3)$ and $\bar z_- = (1,2)$, so the **{term}`difference of means`** is $\delta = (3,1)$. Used as a **{term}`sensor`**, it gives the readings $\delta^\top z$ above: every positive state reads higher than every negative one. Used as an **{term}`input`**, it is simply added:
+
+# %%
+pushed = negative + delta
+assert np.allclose(pushed.mean(axis=0), positive.mean(axis=0))
+pushed
+
+# %% tags=["hide-input"]
+plane = figures.Plane(np.zeros(2), np.array([1.0, 0.0]), np.array([0.0, 1.0]))
+toy = {"positive states": positive, "negative states": negative, "steered: negative + δ": pushed}
+arrow = {"law: δ = (3, 1)": (negative.mean(0), positive.mean(0))}
+page.figure(
+    "toy",
+    figures.draw(
+        plane, toy, arrows=arrow, title="the mean lands exactly, the shape does not", xlabel="z₁", ylabel="z₂", size=70
+    ),
+    alt="Three positive points with mean (4, 3), three negative points with mean (1, 2), and the arrow (3, 1) between "
+    "the means. The pushed negative points have mean (4, 3) exactly and keep the shape of the negative triangle.",
+)
+
+# %% [markdown]
+# The mean of the pushed states is the mean of the positive ones, exactly. The points are not the positive points: each has moved by the same amount, so the triangle keeps its own shape. Both facts will return as a proposition.
+#
+# ## Rung 2: the plant, in plain PyTorch
+#
+# The same three lines on a language model. A **{term}`hook`** reads the output of one block at the last token of each text; the means are subtracted; a second hook adds the difference while the model reads a prompt.
+
+# %%
+seen = {}
+
+
+def read(module, inputs, output):
+    """Keep the state that leaves the block (some families return it in a tuple)."""
+    seen["z"] = output[0] if isinstance(output, tuple) else output
+
+
+def last_state(text):
+    """State at the last token of a text."""
+    with torch.no_grad():
+        lm.model(lm.tokenizer(text, return_tensors="pt").input_ids.to(lm.device))
+    return seen["z"][0, -1]
+
+
+# %%
+texts = task.contrast_texts(n=16, seed=seeds[0])
+handle = lm.blocks[layer].register_forward_hook(read)
+mean_plus, mean_minus = (torch.stack([last_state(text) for text in group]).mean(0) for group in texts)
+handle.remove()
+delta = mean_plus - mean_minus
+f"{len(delta)} numbers; length {delta.norm():.3f}; typical state {mean_minus.norm():.3f}"
+
+
+# %%
+def add(module, inputs, output):
+    """Add the difference at the last token, in place."""
+    state = output[0] if isinstance(output, tuple) else output
+    state[:, -1] += delta
+
+
+ids = lm.tokenizer(prompts[0], return_tensors="pt").input_ids.to(lm.device)
+handle = lm.blocks[layer].register_forward_hook(add)
+with torch.no_grad():
+    by_hand = lm.model(ids).logits[0, -1]
+handle.remove()
+with torch.no_grad():
+    alone = lm.model(ids).logits[0, -1]
+f"largest change of a logit: {(by_hand - alone).abs().max():.3f}"
+
+# %% [markdown]
+# Chapter [03](03_actuators_and_sensors) showed how such hooks go wrong silently: with padding, with a cache, with compiled code. That is why the last rung exists.
+#
+# ## Rung 3: the law
+#
+# In `steerlib` a **{term}`control law`** is a module from state to state. {py:class}`~steerlib.laws.additive.DifferenceOfMeans` fits on a contrast, which remembers where it was measured, and refuses to act anywhere else. It gives the same vector, and the same logits.
+
+# %%
+small = DifferenceOfMeans().fit(task.contrast(layer=layer, n=16, seed=seeds[0]))
+with lm.under(small):
+    by_law = lm.forward([prompts[0]])[0, -1]
+torch.testing.assert_close(small.vector, delta.cpu(), atol=1e-4, rtol=1e-4)
+torch.testing.assert_close(by_law, by_hand, atol=1e-3, rtol=1e-3)
+small
+
+# %% [markdown]
+# ### The unit of strength
+#
+# Strength 1 adds the difference as it is: one class mean is moved onto the other. Is that a lot? It depends on the layer: neither the states nor their differences have the same length everywhere.
+
+# %% tags=["hide-input"]
+unit = pd.DataFrame(
+    [
+        (i, float((c.positive.mean(0) - c.negative.mean(0)).norm()), float(torch.cat([*c]).norm(dim=1).mean()))
+        for i, c in enumerate(contrasts)
+    ],
+    columns=["layer", "‖δ‖", "typical ‖z‖"],
+).set_index("layer")
+unit["‖δ‖ / ‖z‖"] = unit["‖δ‖"] / unit["typical ‖z‖"]
+page.record("unit.least", 100 * unit["‖δ‖ / ‖z‖"].min(), digits=0, unit="%")
+page.record("unit.most", 100 * unit["‖δ‖ / ‖z‖"].max(), digits=0, unit="%")
+page.record("unit.chosen", float(law.strength), digits=1)
+unit.round(3)
+
+# %% [markdown]
+# The difference is between {glue:text}`unit.least` and {glue:text}`unit.most` of the state, so "strength 1" names pushes of quite different force. When laws or layers are compared in this book, the push is therefore given as a *share of the typical state norm*, $\alpha\|\delta\| / \mathbb{E}\|z\|$. The law of the opening acts at layer {glue:text}`chosen.layer` with a push of {glue:text}`chosen.share` of the state, which is {glue:text}`unit.chosen` times the raw difference.
+#
+# ## The running picture
+#
+# :::{prf:definition} Contrast, difference of means, open-loop law
+# :label: dom-law
+# A **contrast** is a set of states $z_1^+, \dots, z_{n}^+$ of texts with a behaviour and $z_1^-, \dots, z_{n}^-$ without it, measured at one site and token. With means $\bar z_+$ and $\bar z_-$, the difference of means is $\delta = \bar z_+ - \bar z_-$. The law $u(z) = \delta$, applied with dose $\alpha$, maps $z \mapsto z + \alpha\delta$. It is **{term}`open loop`**: $u$ does not depend on $z$.
+# :::
+#
+# Here are states the law has never seen, from validation texts, in the plane spanned by $\delta$ and by the direction in which states vary most otherwise.
+
+# %%
+fresh = task.contrast(layer=layer, n=100, seed=seeds[0], split="validation")
+raw = contrasts[layer].positive.mean(0) - contrasts[layer].negative.mean(0)
+moved = fresh.negative + raw
+clouds = {"positive": fresh.positive, "negative": fresh.negative, "steered: negative + δ": moved}
+clouds = {name: states.double().numpy() for name, states in clouds.items()}
+plane = figures.Plane.of(raw.numpy(), np.concatenate(list(clouds.values())))
+start = clouds["negative"].mean(0)
+
+# %% tags=["hide-input"]
+v = raw.double().numpy() / np.linalg.norm(raw)
+gap = {name: float((states.mean(0) - start) @ v / np.linalg.norm(raw)) for name, states in clouds.items()}
+spread = {name: float((states @ v).std() / np.linalg.norm(raw)) for name, states in clouds.items()}
+page.record("plane.gap", gap["positive"], digits=2)
+page.record("plane.spread.minus", spread["negative"], digits=2)
+page.record("plane.spread.plus", spread["positive"], digits=2)
+page.record("plane.spread.pushed", spread["steered: negative + δ"], digits=2)
+arrow = (start, start + raw.double().numpy())
+page.figure(
+    "plane",
+    figures.pushed_clouds(plane, clouds, arrow=arrow, label="law: δ", title="a push moves the cloud as a whole"),
+    alt=f"Held-out states in the plane of the difference of means. In units of its length, the positive cloud lies "
+    f"{gap['positive']:.2f} to the right of the negative one and the pushed cloud exactly 1.00. The spread along the axis "
+    f"is {spread['negative']:.2f} for the negative cloud and for the pushed one, and {spread['positive']:.2f} for the "
+    "positive one.",
+)  # fmt: skip
+
+# %% [markdown]
+# Measured along $\delta$ and in units of its length, the held-out positive mean lies {glue:text}`plane.gap` from the negative one; the push carries the cloud by 1, whatever the states. Its spread along the axis was {glue:text}`plane.spread.minus` before and is {glue:text}`plane.spread.pushed` after, though the positive states have {glue:text}`plane.spread.plus`.
+#
+# :::{prf:proposition} A bias cannot change a spread
+# :label: dom-bias
+# Let $Z$ be a random state with mean $m$ and covariance $\Sigma$. Then $Z + \alpha\delta$ has mean $m + \alpha\delta$ and covariance $\Sigma$. In particular, for $\alpha = 1$ the push carries the mean of the states it was fitted on from $\bar z_-$ to $\bar z_+$ exactly, and every difference between two states is what it was.
+# :::
+#
+# :::{prf:proof}
+# $\mathbb{E}[Z + \alpha\delta] = m + \alpha\delta$ because expectation is linear and $\delta$ is not random. Then $Z + \alpha\delta - \mathbb{E}[Z + \alpha\delta] = Z - m$, so the covariance is that of $Z$. For two states, $(z + \alpha\delta) - (z' + \alpha\delta) = z - z'$.
+# :::
+#
+# A state that needed no push is pushed as far as one that needed twice as much. To narrow a distribution, the input must depend on the state: that is feedback, and it has to wait for Part 4.
+#
+# ## In what sense it is optimal
+#
+# Why the difference of *means*, and not another vector? Because it is the answer to a question about two Gaussians {cite:p}`zhao2026odesteer`.
+#
+# :::{prf:assumption} Isotropic classes
+# :label: dom-isotropic
+# The states of both classes are Gaussian with the same covariance, the identity: $p_\pm = \mathcal{N}(\mu_\pm, I)$.
+# :::
+#
+# :::{prf:theorem} Difference of means is the gradient of a log-density ratio
+# :label: dom-gaussian
+# Under {prf:ref}`dom-isotropic`, let $h(z) = \log p_+(z) - \log p_-(z)$. Then
+#
+# $$ h(z) = (\mu_+ - \mu_-)^\top z - \tfrac12\big(\|\mu_+\|^2 - \|\mu_-\|^2\big), \qquad \nabla h(z) = \mu_+ - \mu_- \quad\text{for every } z. $$ (eq-dom-ratio)
+#
+# Among all pushes of length $\varepsilon$, the one along $\delta = \mu_+ - \mu_-$ raises $h$ most, by $\varepsilon\|\delta\|$; and no classifier of the two classes (equally frequent) errs less often than the sign of $h$.
+# :::
+#
+# :::{prf:proof}
+# $\log p_\pm(z) = -\tfrac12\|z - \mu_\pm\|^2 + c$ with the same $c$. In the difference $\|z\|^2$ cancels and what is left is {eq}`eq-dom-ratio`, whose gradient is $\delta$. As $h$ is affine, $h(z + u) - h(z) = \delta^\top u \le \|\delta\|\,\|u\|$ by the Cauchy-Schwarz inequality, with equality only for $u$ along $\delta$. The sign of $h$ picks the class with the larger posterior probability, which is the rule that errs least for every $z$.
+# :::
+#
+# So the *sensor* $\delta^\top z$ and the *push* $\delta$ are the same vector, for a reason. Control theory calls a function such as $h$, positive where the state should be, a **{term}`barrier function`**; Part 5 keeps the idea and drops the Gaussians. As a check, we let automatic differentiation and finite differences find the gradient at real states of the plant, knowing only the two densities.
+
+# %%
+mu_plus, mu_minus = (c.double().mean(0) for c in contrasts[layer])
+eye = torch.eye(lm.width, dtype=torch.float64)
+gaussian = torch.distributions.MultivariateNormal
+
+
+def h(z):
+    """Log-density ratio of the two Gaussians."""
+    return gaussian(mu_plus, eye).log_prob(z) - gaussian(mu_minus, eye).log_prob(z)
+
+
+z = fresh.negative[:20].double().requires_grad_()
+(auto,) = torch.autograd.grad(h(z).sum(), z)
+tried = range(0, lm.width, max(1, lm.width // 16))  # finite differences along 16 of the axes
+numeric = torch.stack([(h(z + 1e-3 * eye[i]) - h(z - 1e-3 * eye[i])) / 2e-3 for i in tried], -1).detach()
+worst = float(max((auto - (mu_plus - mu_minus)).abs().max(), (numeric - auto[:, list(tried)]).abs().max()))
+page.check("odesteer.t1.difference-of-means-is-gaussian-log-density-ratio", estimate=worst, n=len(z))
+
+# %% [markdown]
+# :::{prf:corollary} Steering is one Euler step
+# :label: dom-euler
+# Adding $\alpha\delta$ is one explicit Euler step of size $\alpha$ along the flow $\dot z = \nabla h(z) = \delta$. The field is constant, so the step has no truncation error: one step of size $\alpha$ and $K$ steps of size $\alpha/K$ end at the same point.
+# :::
+
+# %%
+z = fresh.negative.double()
+dose = float(law.strength)
+one = z + dose * law.vector.double()
+many = z.clone()
+for _ in range(10):
+    many = many + dose / 10 * law.vector.double()
+worst = float(max((law(z) - one).abs().max(), (many - one).abs().max()))
+page.check("odesteer.eq3.activation-addition-is-one-euler-step", estimate=worst, n=len(z))
+
+# %% [markdown]
+# Later methods let the field depend on the state; then steps matter. Here they cannot.
+#
+# ### The assumption, looked at
+#
+# Isotropy says that states vary equally in all directions. If they share another covariance, the optimum turns.
+#
+# :::{prf:theorem} A shared covariance turns the direction
+# :label: dom-lda
+# If $p_\pm = \mathcal{N}(\mu_\pm, \Sigma)$ with $\Sigma$ positive definite, then $\nabla h(z) = \Sigma^{-1}(\mu_+ - \mu_-)$ for every $z$. It points along $\delta$ if and only if $\delta$ is an eigenvector of $\Sigma$.
+# :::
+#
+# :::{prf:proof}
+# $\nabla \log p_\pm(z) = -\Sigma^{-1}(z - \mu_\pm)$; the difference is $\Sigma^{-1}\delta$. It equals $c\,\delta$ exactly when $\Sigma\delta = c^{-1}\delta$, and $c > 0$ because $\Sigma$ is positive definite.
+# :::
+#
+# This is Fisher's discriminant: discount the directions in which states vary anyway. We estimate $\Sigma$ from 300 further pairs of texts.
+
+# %%
+pool = task.contrast(layer=layer, n=300, seed=seeds[0] + 1)
+centred = torch.cat([states.double() - states.double().mean(0) for states in pool])
+sigma = centred.T @ centred / (len(centred) - 2)
+ridge = 0.01 * sigma.trace() / lm.width * eye  # so that directions hardly ever seen do not rule
+fisher = torch.linalg.solve(sigma + ridge, raw.double())
+eigenvalues = torch.linalg.eigvalsh(sigma).clamp(min=1e-12).numpy()
+cosine = float(torch.cosine_similarity(fisher, raw.double(), dim=0))
+
+# %% tags=["hide-input"]
+ratio = float(eigenvalues.max() / np.median(eigenvalues))
+page.record("fisher.cosine", cosine, digits=2)
+page.record("fisher.ratio", ratio, digits=0)
+page.figure(
+    "spectrum",
+    figures.spectrum(eigenvalues, mean=float(sigma.trace()) / lm.width, title="how states vary within a class"),
+    alt=f"Eigenvalues of the within-class covariance of the state, on a logarithmic axis. The largest is {ratio:.0f} times "
+    "the median; isotropy would be a flat line.",
+)
+
+# %% [markdown]
+# The most variable direction has {glue:text}`fisher.ratio` times the variance of the median one, and the cosine between $\Sigma^{-1}\delta$ and $\delta$ is {glue:text}`fisher.cosine`. Here are the parts of {prf:ref}`dom-isotropic` one by one. The thresholds are ours, and generous: a covariance counts as isotropic up to a ratio of 3, a reading as Gaussian up to an excess kurtosis of 1, two covariances as equal while they differ at most twice as much as those of two random halves.
+
+# %% tags=["hide-input"]
+covariance = [torch.cov(states.double().T) for states in pool]
+halves = [torch.cov(states.double().T) for states in shuffled(pool, seed=seeds[0])]
+unequal = float((covariance[0] - covariance[1]).norm() / (halves[0] - halves[1]).norm())
+readings = [((states.double() - states.double().mean(0)) @ torch.from_numpy(v)).numpy() for states in pool]
+kurtosis = max(abs(float((r**4).mean() / (r**2).mean() ** 2 - 3)) for r in readings)
+rows = [
+    ("isotropic", "largest / median eigenvalue", ratio, "false" if ratio > 3 else "approximately true"),
+    (
+        "same covariance",
+        "difference / that of random halves",
+        unequal,
+        "false" if unequal > 2 else "approximately true",
+    ),
+    ("Gaussian", "excess kurtosis of the reading", kurtosis, "false" if kurtosis > 1 else "approximately true"),
+]
+pd.DataFrame(rows, columns=["assumption", "measure", "value", "here"]).set_index("assumption").round(1)
+
+# %% [markdown]
+# Does the better statistics make a better sensor, and does the better sensor make a better push? Two different questions. As a sensor we ask how often a held-out positive state reads higher than a negative one (AUC). As an actuator we push along either direction, equally far.
+
+# %%
+turned = Additive(fisher.float()).at(float(law.strength * law.vector.norm() / fisher.norm()))
+turned.header = law.header
+test = {"none": task.exact(), "dom": scores(law), "fisher": scores(turned)}
+auc = {
+    name: metrics.auc_interval(*[(states.double() @ w.double()).numpy() for states in fresh])
+    for name, w in (("dom", raw), ("fisher", fisher))
+}
+gain = {name: test[name].combined_gain(test["none"]) for name in ("dom", "fisher")}
+
+# %% tags=["hide-input"]
+for name in ("dom", "fisher"):
+    page.record(f"sensor.{name}", auc[name].value, low=auc[name].low, high=auc[name].high, n=auc[name].n)
+    page.record(f"actuator.{name}", gain[name].value, low=gain[name].low, high=gain[name].high, n=gain[name].n)
+e = test["fisher"].combined_gain(test["dom"])
+page.text(
+    "fisher.verdict",
+    "Turning the push towards the better statistics helps here" if e.low > 0
+    else "The direction that is better in theory is the worse push" if e.high < 0
+    else "As pushes, the two cannot be told apart at this sample size",
+)  # fmt: skip
+page.record("fisher.against", e.value, low=e.low, high=e.high, n=e.n)
+
+# %% [markdown]
+# | direction | as a sensor: AUC | as a push: gain in {glue:text}`word.combined` |
+# |---|---|---|
+# | $\delta$ | {glue:text}`sensor.dom` | {glue:text}`actuator.dom` |
+# | $\Sigma^{-1}\delta$ | {glue:text}`sensor.fisher` | {glue:text}`actuator.fisher` |
+#
+# {glue:text}`fisher.verdict` (difference {glue:text}`fisher.against`). The theorem is about densities of states where they were *measured*. What the blocks above do with a push it does not know.
+#
+# ## How many examples
+#
+# :::{prf:proposition} Error of the fitted direction
+# :label: dom-error
+# Let pairs $D_i = z_i^+ - z_i^-$ be independent with mean $\delta$ and covariance $S$, and $P = I - vv^\top$ with $v = \delta/\|\delta\|$. The mean $\hat\delta$ of $n$ pairs misses the direction by an angle $\theta$ with
+#
+# $$ \tan\theta \approx \sqrt{\frac{\operatorname{tr}(PS)}{n\,\|\delta\|^2}}, \qquad\text{for } S = \sigma^2 I:\quad \tan\theta \approx \frac{\sigma}{\|\delta\|}\sqrt{\frac{d-1}{n}}. $$ (eq-dom-angle)
+# :::
+#
+# :::{prf:proof}
+# $\hat\delta = \delta + \epsilon$ with $\operatorname{cov}\epsilon = S/n$. The part across $v$ has mean square length $\mathbb{E}\|P\epsilon\|^2 = \operatorname{tr}(PS)/n$. To first order the part along $v$ is $\|\delta\|$, and $\tan\theta$ is their quotient.
+# :::
+#
+# To test it, we fit on disjoint groups of the 300 pairs, and compare each with the direction of the opening, which was fitted on 200 other pairs. That one has its own error, so the theory line uses $1/n + 1/200$ in place of $1/n$.
+
+# %%
+pairs = (pool.positive - pool.negative).double()
+S = torch.cov(pairs.T)
+length2 = float(raw.double() @ raw.double() - S.trace() / 200)  # the noise lengthens the mean; take it off again
+across = float(S.trace() - torch.from_numpy(v) @ S @ torch.from_numpy(v))
+counts = (2, 5, 10, 20, 50, 100, 300)
+angles = []
+for n in counts:
+    fits = pairs[: n * (len(pairs) // n)].reshape(-1, n, lm.width).mean(1)
+    cosines = torch.nn.functional.cosine_similarity(fits, raw.double()[None]).clamp(-1, 1)
+    angles.append(torch.rad2deg(torch.arccos(cosines)).numpy())
+theory = [np.degrees(np.arctan(np.sqrt(across * (1 / n + 1 / 200) / max(length2, 1e-12)))) for n in counts]
+
+# %% tags=["hide-input"]
+for i in (1, -1):
+    page.record(f"angle.{counts[i]}", float(np.median(angles[i])), digits=0, unit="degrees")
+    page.record(f"theory.{counts[i]}", float(theory[i]), digits=0, unit="degrees")
+page.figure(
+    "examples",
+    figures.data_efficiency(counts, angles, theory, xlabel="examples of each class, n"),
+    alt=f"Angle between the fitted direction and one fitted on other texts. The median falls from "
+    f"{np.median(angles[0]):.0f} degrees with {counts[0]} examples of each class to {np.median(angles[-1]):.0f} with "
+    f"{counts[-1]}; the theory line goes from {theory[0]:.0f} to {theory[-1]:.0f}.",
+)
+
+# %% [markdown]
+# With 5 examples of each class the direction is off by {glue:text}`angle.5` (theory: {glue:text}`theory.5`), with 300 by {glue:text}`angle.300` ({glue:text}`theory.300`). The angle shrinks like $1/\sqrt n$, and in $d$ dimensions pure noise has $\sqrt{d}$ chances to point elsewhere. This is also why a difference of *two single prompts* works at all only where the two classes are far apart.
+#
+# ## Where to push, and how hard
+#
+# This is the sweep on validation prompts that chose the two knobs of the opening. The dashed levels of the later figures all refer to this choice; the test prompts had no part in it.
+
+# %% tags=["hide-input"]
+groups = {
+    f"{labels.combined}, validation": {
+        f"push of {s:g} of the state": [sweep[i, s].combined() for i in range(lm.depth)] for s in shares
+    }
+}
+best = [max(shares, key=lambda s, i=i: sweep[i, s].combined_mean) for i in range(lm.depth)]
+unsteered = task.exact(split="validation", limit=24)
+page.record("sweep.cells", len(sweep))
+page.record("sweep.dear", len(sweep) - len(allowed))
+page.record("sweep.none", unsteered.combined_mean, digits=2)
+page.record("sweep.best", sweep[layer, share].combined_mean, digits=2)
+page.figure(
+    "layers",
+    figures.layer_sweep(groups, ylabel=labels.combined),
+    alt=f"{labels.combined} on validation prompts against the layer of the push, one curve for each length. Unsteered it is "
+    f"{unsteered.combined_mean:.2f}; within the budget of effort the best is {sweep[layer, share].combined_mean:.2f} at layer {layer} with a push of "
+    f"{share:g} of the state's norm; best per layer: "
+    + ", ".join(f"{sweep[i, s].combined_mean:.2f} at layer {i}" for i, s in enumerate(best)) + ".",
+)  # fmt: skip
+
+# %% [markdown]
+# Unsteered, validation prompts score {glue:text}`sweep.none`; the chosen cell scores {glue:text}`sweep.best`. Of the {glue:text}`sweep.cells` cells, {glue:text}`sweep.dear` were over the budget. Mind the price of choosing: the winner of many cells is partly lucky, which is why everything that follows is measured on other prompts. And mind the last layer: a push there is read by nothing but the unembedding, so it can only favour words; it cannot change what is looked up.
+#
+# ## Dose and response
+#
+# Now the measurement that decides. {glue:text}`n.exact` held-out prompts, exact scores. Beside the law stand two **{term}`negative controls <negative control>`** of equal length at the same site: 20 **random directions**, which say what any push of this force does, and the same recipe with **shuffled labels**, which says what the fitting procedure finds where there is nothing to find. The second is the harder to beat: a random direction points mostly where states hardly vary, while the difference of two random halves points where they vary most, because its covariance is that of the states.
+
+# %%
+doses = (-2, -1, -0.5, 0, 0.5, 1, 1.5, 2, 3)
+response = {1: test["dom"], 0: test["none"]}
+for dose in doses:
+    if dose not in response:
+        response[dose] = scores(push(DifferenceOfMeans(), contrasts[layer], dose * share))
+
+# %%
+directions = [RandomDirection(seed=1000 + i) for i in range(20)]
+random = {dose: [scores(push(r, contrasts[layer], dose * share)) for r in directions] for dose in (1, 2)}
+nothing = [shuffled(contrasts[layer], seed=seed) for seed in seeds]
+blank = {dose: [scores(push(DifferenceOfMeans(), c, dose * share)) for c in nothing] for dose in (1, 2)}
+told = task.reference()
+
+# %% [markdown]
+# (A random direction backwards is as random as forwards, so the controls' bands are drawn on both sides of zero.)
+
+# %% tags=["hide-input"]
+measures = {
+    labels.wanted: lambda s: s.wanted_mean(),
+    labels.intact: lambda s: s.intact_mean(),
+    labels.combined: lambda s: s.combined(),
+}
+x = [dose * share for dose in doses]
+
+
+def band(runs, of, label):
+    """A set of controls as a band, mirrored at zero."""
+    draws = {dose: [of(s).value for s in found] for dose, found in runs.items()}
+    draws[0] = [of(test["none"]).value] * len(draws[1])
+    at = (-2, -1, 0, 1, 2)
+    return figures.Band([dose * share for dose in at], [draws[abs(dose)] for dose in at], label)
+
+
+# %% tags=["hide-input"]
+curves = {title: [of(response[dose]) for dose in doses] for title, of in measures.items()}
+bands = {
+    title: [band(random, of, "random directions, 5 to 95 %"), band(blank, of, "shuffled labels")]
+    for title, of in measures.items()
+}
+ceiling = None if told is None else {title: ("prompted", of(told).value) for title, of in measures.items()}
+end = {title: (c[0].value, c[3].value, c[5].value, c[-1].value) for title, c in curves.items()}
+page.figure(
+    "response",
+    figures.open_loop_response(
+        x, curves, bands, label="difference of means", xlabel="length of the push / length of the state",
+        chosen=share, reference=ceiling,
+    ),
+    alt="Scores on held-out prompts against the length of the push, negative to the left. "
+    + " ".join(
+        f"{title}: {a:.2f} at minus twice the chosen dose, {b:.2f} unsteered, {c:.2f} at the chosen dose, {d:.2f} at three times it."
+        for title, (a, b, c, d) in end.items()
+    ),
+)  # fmt: skip
+
+# %% tags=["hide-input"]
+low, mid, high = (response[dose].wanted_mean() for dose in (-1, 0, 1))
+page.record("dose.minus", low.value, low=low.low, high=low.high, n=low.n)
+page.record("dose.zero", mid.value, low=mid.low, high=mid.high, n=mid.n)
+page.record("dose.plus", high.value, low=high.low, high=high.high, n=high.n)
+down = metrics.paired_difference(response[-1].wanted, response[0].wanted)
+page.text("dose.down", "lowers" if down.high < 0 else "raises" if down.low > 0 else "does not measurably change")
+peak = max(doses, key=lambda d: response[d].combined_mean)
+page.record("dose.peak", peak * share, digits=2)
+were, are = response[0].intact_mean().value, response[3].intact_mean().value
+page.text(
+    "dose.bend",
+    f"it breaks: {labels.intact} has gone from {were:.2f} to {are:.2f}"
+    if response[3].combined_mean < response[peak].combined_mean - 0.02
+    else f"the score has not broken yet ({labels.intact} went from {were:.2f} to {are:.2f}); read the texts under "
+    "*Break it* before you trust a score",
+)
+
+# %% [markdown]
+# Read the panels from the middle outwards. At zero the plant is left alone. To the right {glue:text}`word.wanted` is {glue:text}`dose.plus` at the chosen dose against {glue:text}`dose.zero` unsteered. To the left the same vector, subtracted, {glue:text}`dose.down` it ({glue:text}`dose.minus`): the law has a sign, and whoever holds the vector holds both. On this grid {glue:text}`word.combined` is largest at a push of {glue:text}`dose.peak`; at three times the chosen dose {glue:text}`dose.bend`. The end of the useful range is what control calls **{term}`saturation`**: more input, no more effect, or harm.
+
+# ### The table
+#
+# The cost of a push is not its length but what the reader of the text would notice: the **{term}`KL divergence`** of the steered from the unsteered distribution over next tokens, averaged over the tokens that the steered plant writes.
+
+# %%
+examples = {
+    "difference of means": law,
+    "random directions": push(RandomDirection(seed=1000), contrasts[layer], share),
+    "shuffled labels": push(DifferenceOfMeans(), nothing[0], share),
+}
+effort = {}
+for name, example in examples.items():
+    with lm.under(example):
+        answers = task.sampled(seed=seeds[0])[1]
+    effort[name] = metrics.kl_per_token(lm, lm.under(example), prompts, answers)
+
+# %% tags=["hide-input"]
+cells = {
+    "unsteered": [of(test["none"]) for of in measures.values()],
+    "difference of means": [of(law_scores := response[1]) for of in measures.values()],
+    "random directions": [
+        metrics.central_range([of(s).value for s in random[1]], coverage=0.9) for of in measures.values()
+    ],
+    "shuffled labels": [
+        metrics.central_range([of(s).value for s in blank[1]], coverage=0.9) for of in measures.values()
+    ],
+} | ({} if told is None else {"prompted": [of(told) for of in measures.values()]})
+table = pd.DataFrame({name: map(str, row) for name, row in cells.items()}, index=list(measures)).T
+table["KL, nats/token"] = [f"{effort[name].mean:.3f}" if name in effort else "" for name in cells]
+if told is not None:
+    start, goal = cells["unsteered"][2].value, cells["prompted"][2].value
+    table["gap closed"] = [f"{metrics.gap_closed(row[2].value, start=start, goal=goal):.0%}" for row in cells.values()]
+    page.record("gap", 100 * metrics.gap_closed(law_scores.combined_mean, start=start, goal=goal), digits=0, unit="%")
+table.index.name = "law"
+table
+
+# %% [markdown]
+# For single laws the brackets are 95 % intervals over prompts. For the controls the number is the mean over 20 directions (or over the seeds of the shuffling), and the brackets run from the 5th to the 95th percentile of them: this is what luck can do. *Gap closed* is the part of the way from unsteered to prompted, where the plant can be prompted.
+
+# %% tags=["hide-input"]
+bar = float(np.quantile([s.wanted_mean().value for s in random[1]], 0.95))
+found = metrics.paired_difference(response[1].wanted, test["none"].wanted)
+sd = float((response[1].wanted - test["none"].wanted).std(ddof=1))
+least = (1.96 + 0.84) * sd / np.sqrt(found.n)  # two-sided level 5 %, power 80 %
+rises = response[1].wanted_mean().value > bar
+page.record("bar", bar, digits=3)
+page.record("least", least, digits=3)
+page.record("effect", found.value, low=found.low, high=found.high, n=found.n)
+verdict = (
+    f"On {found.n} held-out prompts the push changes {labels.wanted} by {found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}] "
+    f"to {response[1].wanted_mean().value:.3f}, "
+)
+verdict += (
+    f"**above** the 95th percentile of 20 random directions of equal length ({bar:.3f})."
+    if rises
+    else f"**not above** the 95th percentile of 20 random directions of equal length ({bar:.3f}). "
+    f"With this many prompts, a change of {least:.3f} would have been detected in four of five tries."
+)
+Markdown(verdict)
+
+# %% [markdown]
+# ### Confirmed by sampling
+#
+# Exact scores come from probabilities, without sampling. The texts of the opening (all prompts, {glue:text}`n.seeds` seeds, common random numbers) measure the effect once more, as a reader would.
+
+
+# %% tags=["hide-input"]
+def gains(new, old):
+    """Paired gains in the three scores, as text."""
+    single = [metrics.mean_interval(getattr(new, part) - getattr(old, part)) for part in ("wanted", "intact")]
+    return [str(e) for e in (*single, new.combined_gain(old))]
+
+
+columns = {"exact": gains(response[1], test["none"]), "sampled": gains(pools["law"], pools["free"])}
+pd.DataFrame(columns, index=pd.Index(list(measures), name="gain in"))
+
+# %% [markdown]
+# ## What a constant cannot do
+#
+# An open-loop controller is a thermostat without a thermometer: it burns the same fuel in July. Suppose that something upstream, a turn in the conversation or another mechanism, moves the state before our push arrives. Control calls this a **{term}`disturbance`**.
+#
+# :::{prf:proposition} Open loop rejects nothing
+# :label: dom-rejects
+# Let the state that arrives at the actuator be $z + w$ instead of $z$. After an open-loop push the two differ by $w$ for every dose $\alpha$, so the reading $v^\top z$ is off by $v^\top w$, as it would be without the law. After the feedback law $z \mapsto z + (r - v^\top z)\,v$ with $\|v\| = 1$, the reading is $r$ for every $w$.
+# :::
+#
+# :::{prf:proof}
+# $(z + w + \alpha\delta) - (z + \alpha\delta) = w$. For the feedback law, $v^\top\big(z + (r - v^\top z)v\big) = v^\top z + (r - v^\top z) = r$, and $z + w$ in place of $z$ changes nothing.
+# :::
+#
+# In numbers: at the input of the law's own block we push *against* the law, with growing force, and compare no law, the open-loop law, and the simplest law that looks: a clamp on the reading. Its **{term}`setpoint <reference>`** $r$ is the mean reading that the open-loop law gives on validation prompts, so that undisturbed the two ask for the same.
+
+# %%
+v = (law.vector / law.vector.norm()).to(lm.device)
+length = float(law.strength * law.vector.norm())
+
+
+def reading(texts):
+    """Mean of v'z at the last prompt token, after whatever is attached."""
+    return float((record(lm, texts, sites=[layer]).at(layer) @ v.cpu()).mean())
+
+
+with lm.under(law):
+    r = reading(task.prompts("validation"))
+
+
+def clamp(z):
+    """Feedback: push as far as the reading is from the setpoint."""
+    return z + (r - z @ v)[..., None] * v
+
+
+# %%
+against = (0.0, 0.5, 1.0, 1.5)
+kinds = {"unsteered": None, "law: constant push": law, "feedback: clamp at r": clamp}
+heard = {name: [] for name in kinds}
+done = {name: [] for name in kinds}
+for size in against:
+    upstream = Additive(-v.cpu()).at(size * length)
+    for name, kind in kinds.items():
+        acting = nullcontext() if kind is None else lm.under(kind, layer=layer)
+        with lm.under(upstream, layer=layer, point="resid_pre"), acting:
+            heard[name].append(reading(prompts))
+            done[name].append(task.exact(limit=40))
+
+# %% tags=["hide-input"]
+fall = {name: values[0] - values[-1] for name, values in heard.items()}
+page.record("reject.none", fall["unsteered"] / length, digits=3)
+page.record("reject.open", fall["law: constant push"] / length, digits=3)
+page.record("reject.clamp", abs(fall["feedback: clamp at r"]) / length, digits=3)
+last = {name: runs[-1].combined_mean - runs[0].combined_mean for name, runs in done.items()}
+for name, key in zip(kinds, ("none", "open", "clamp"), strict=True):
+    e = done[name][-1].combined_gain(done[name][0])
+    page.record(f"reject.score.{key}", e.value, low=e.low, high=e.high, n=e.n)
+page.figure(
+    "disturbance",
+    figures.disturbance(
+        against, heard, {name: [s.combined() for s in runs] for name, runs in done.items()},
+        setpoint=r, xlabel="opposing push / push", ylabel=labels.combined,
+    ),
+    alt="Left: mean reading after the push against the size of an opposing disturbance. Without law and with the constant "
+    f"push it falls along parallel lines, by {fall['unsteered']:.2f} and {fall['law: constant push']:.2f}; with the clamp it "
+    f"moves by {abs(fall['feedback: clamp at r']):.2f}. Right: {labels.combined} changes over the same range by "
+    + ", ".join(f"{change:+.2f} ({name})" for name, change in last.items()) + ".",
+)  # fmt: skip
+
+# %% [markdown]
+# Between the ends of the axis the reading falls by {glue:text}`reject.none` pushes without a law and by {glue:text}`reject.open` with the constant push: parallel lines, as proved. The disturbance passes through undiminished; the push only shifts the line. The clamp holds its reading (it moves by {glue:text}`reject.clamp`).
+#
+# Whether a held reading also holds the *behaviour* is an empirical question, on the right. Over the range of the disturbance, {glue:text}`word.combined` changes by {glue:text}`reject.score.none` without a law, {glue:text}`reject.score.open` under the constant push and {glue:text}`reject.score.clamp` under the clamp. The clamp holds only what it measures, a single coordinate; what the disturbance does elsewhere, and on the earlier tokens that no law repairs, it does not see. Part 4 builds feedback properly; this is only the reason for wanting it.
+#
+# ## Break it
+#
+# Five ways to get a vector that looks like ours and is not. All have the same length as the law, except the first.
+
+# %%
+worst = min(range(lm.depth), key=lambda i: sweep[i, share].combined_mean)
+at_end = task.contrast(layer=layer, n=200, seed=seeds[0], at="end")
+few = task.contrast(layer=layer, n=2, seed=seeds[0] + 2)
+one_sided = Additive(contrasts[layer].positive.mean(0))
+one_sided.at(length / float(one_sided.vector.norm())).header = law.header
+broken = {
+    "five times too long": scores(push(DifferenceOfMeans(), contrasts[layer], 5 * share)),
+    f"wrong layer: {worst}": scores(push(DifferenceOfMeans(), contrasts[worst], share)),
+    "wrong token: end of the answer": scores(push(DifferenceOfMeans(), at_end, share)),
+    "one-sided: mean of the positives": scores(one_sided),
+    "two examples of each class": scores(push(DifferenceOfMeans(), few, share)),
+    "shuffled labels": blank[1][0],
+}
+
+# %% tags=["hide-input"]
+rows_broken = {name: found.combined_gain(test["none"]) for name, found in broken.items()}
+rows = {"law: as chosen": response[1].combined_gain(test["none"])} | rows_broken
+page.figure(
+    "broken",
+    figures.intervals(rows, xlabel=f"gain in {labels.combined} over unsteered, held-out prompts", zero=0.0),
+    alt=f"Gain in {labels.combined} on held-out prompts with 95 % intervals. "
+    + ", ".join(f"{name}: {e.value:+.2f}" for name, e in rows.items()) + ".",
+)  # fmt: skip
+
+# %% [markdown]
+# *Too long*: the state leaves the region in which the blocks above can read it. Here is what that sounds like, on three prompts of the opening's draw:
+
+# %% tags=["hide-input"]
+with lm.under(push(DifferenceOfMeans(), contrasts[layer], 5 * share)):
+    loud = task.sampled(seed=seeds[0])
+rng = np.random.default_rng(seeds[0])
+some = rng.choice(len(prompts), 6, replace=False)[:3]
+pd.DataFrame(
+    [(prompts[i].replace("\n", " "), shown([loud], 0, i)) for i in some], columns=["prompt", "five times too long"]
+).set_index("prompt")
+
+# %% [markdown]
+# *Wrong layer*: the direction belongs to the layer where it was measured, and not every layer has authority over what follows. *Wrong token*: at the end of an answer the state says what *has been* decided, at the choice what *will be*; a contrast measured there may read perfectly and still move little (the full story is in chapter [03](03_actuators_and_sensors)). *One-sided*: the mean of the positive states alone is mostly what all states have in common, and pushing along it only makes the state longer. *Few examples*: see {prf:ref}`dom-error`. *Shuffled labels*: a difference of means always exists, also where there is no difference to find.
+#
+# A contrast with one class empty is refused rather than fitted:
+
+# %%
+try:
+    Contrast(contrasts[layer].positive, contrasts[layer].negative[:0])
+except ContrastError as error:
+    print(error)
+
+# %% [markdown]
+# **In control words.** The push is an actuator bias. It needs no sensor, cannot become unstable (there is no loop), and costs nothing at run time. Its steady-state error is whatever the plant and the disturbance make of it; its only margin is the distance from the chosen dose to the bend.
+#
+# ## Exercises
+#
+# Fill in a stub, run the cell of tests below it, then call the test on your function, for example `check_11_1(mean_difference)`. Solutions are folded. Each exercise stands alone.
+#
+# :::{exercise} The law, in one line
+# :label: ex-11-1
+# *Easy, 3 minutes.* Rows of `positive` and `negative` are states. Return the difference of means.
+# :::
+
+# %% tags=["exercise-setup", "ex:11.1", "ex:11.2", "ex:11.3", "ex:11.4", "ex:11.5"]
+import numpy as np  # noqa: F811 - an exercise is complete in itself
+
+
+# %% tags=["exercise-stub", "ex:11.1"]
+def mean_difference(positive, negative):
+    """Positive (n, d) and negative (m, d) -> vector (d,)."""
+    raise NotImplementedError
+
+
+# %% tags=["exercise-check", "ex:11.1"]
+def check_11_1(mean_difference):
+    positive, negative = np.array([[3.0, 3], [4, 2], [5, 4]]), np.array([[0.0, 1], [1, 3], [2, 2]])
+    got = mean_difference(positive, negative)
+    assert np.shape(got) == (2,)
+    assert np.allclose(got, [3, 1])
+    assert np.allclose(mean_difference(positive, negative[:1]), [4, 2]), "the classes may differ in size"
+
+
+# %% tags=["exercise-wrong", "ex:11.1", "remove-cell"]
+def mean_difference(positive, negative):  # averages over the coordinates instead of the states
+    return positive.mean(axis=1) - negative.mean(axis=1)
+
+
+# %% tags=["exercise-solution", "ex:11.1", "hide-cell"]
+def mean_difference(positive, negative):
+    return positive.mean(axis=0) - negative.mean(axis=0)
+
+
+# %%
+check_11_1(mean_difference)
+
+# %% [markdown]
+# :::{exercise} The gradient, without calculus
+# :label: ex-11-2
+# *Easy, 8 minutes.* Check {prf:ref}`dom-gaussian` as a numerical analyst would: write a central-difference gradient of any scalar function `h` at `z`.
+# :::
+
+
+# %% tags=["exercise-stub", "ex:11.2"]
+def gradient(h, z, step=1e-4):
+    """Scalar function h, point z (d,) -> gradient (d,)."""
+    raise NotImplementedError
+
+
+# %% tags=["exercise-check", "ex:11.2"]
+def check_11_2(gradient):
+    plus, minus = np.array([4.0, 3]), np.array([1.0, 2])
+    ratio = lambda z: -0.5 * np.sum((z - plus) ** 2) + 0.5 * np.sum((z - minus) ** 2)
+    for z in (np.zeros(2), np.array([10.0, -7])):
+        assert np.allclose(gradient(ratio, z), plus - minus, atol=1e-5), "the field is the same everywhere"
+    cubic = lambda z: z[0] ** 3 + 2 * z[1]
+    assert np.allclose(gradient(cubic, np.array([2.0, 5]), step=1e-2), [12, 2], atol=1e-3), (
+        "central: error of order step²"
+    )
+
+
+# %% tags=["exercise-wrong", "ex:11.2", "remove-cell"]
+def gradient(h, z, step=1e-4):  # one-sided: error of order step
+    return np.array([(h(z + step * e) - h(z)) / step for e in np.eye(len(z))])
+
+
+# %% tags=["exercise-solution", "ex:11.2", "hide-cell"]
+def gradient(h, z, step=1e-4):
+    return np.array([(h(z + step * e) - h(z - step * e)) / (2 * step) for e in np.eye(len(z))])
+
+
+# %%
+check_11_2(gradient)
+
+# %% [markdown]
+# :::{exercise} Fisher's direction
+# :label: ex-11-3
+# *Medium, 10 minutes.* Return the direction of {prf:ref}`dom-lda`, $\Sigma^{-1}\delta$, with $\Sigma$ the pooled covariance *within* the classes (divide by the number of states minus two).
+# :::
+
+
+# %% tags=["exercise-stub", "ex:11.3"]
+def fisher_direction(positive, negative):
+    """Positive (n, d) and negative (m, d) -> Sigma^-1 delta (d,)."""
+    raise NotImplementedError
+
+
+# %% tags=["exercise-check", "ex:11.3"]
+def check_11_3(fisher_direction):
+    square = np.array([[2.0, 1], [2, -1], [-2, 1], [-2, -1]])  # within-class covariance diag(16/3, 4/3), off-diagonal 0
+    got = fisher_direction(square + [1, 1], square)
+    assert np.allclose(got, [3 / 16, 3 / 4]), "the direction with little spread counts more"
+    skewed = square @ np.array([[1.0, 1], [0, 1]])
+    sigma = 2 * skewed.T @ skewed / 6
+    assert np.allclose(sigma @ fisher_direction(skewed + [0, 3], skewed), [0, 3])
+
+
+# %% tags=["exercise-wrong", "ex:11.3", "remove-cell"]
+def fisher_direction(positive, negative):  # multiplies by the covariance instead of its inverse
+    centred = np.concatenate([positive - positive.mean(0), negative - negative.mean(0)])
+    return centred.T @ centred / (len(centred) - 2) @ (positive.mean(0) - negative.mean(0))
+
+
+# %% tags=["exercise-solution", "ex:11.3", "hide-cell"]
+def fisher_direction(positive, negative):
+    centred = np.concatenate([positive - positive.mean(0), negative - negative.mean(0)])
+    sigma = centred.T @ centred / (len(centred) - 2)
+    return np.linalg.solve(sigma, positive.mean(0) - negative.mean(0))
+
+
+# %%
+check_11_3(fisher_direction)
+
+# %% [markdown]
+# :::{exercise} The shortest push to a setpoint
+# :label: ex-11-4
+# *Medium, 10 minutes.* A direction `v`, not of unit length, reads states as $v^\top z$. Return the shortest constant push that brings the *mean* reading of the states to `r`. (It is still open loop: single readings keep their spread.)
+# :::
+
+
+# %% tags=["exercise-stub", "ex:11.4"]
+def push_to(states, v, r):
+    """States (n, d), direction v (d,), setpoint r -> push (d,)."""
+    raise NotImplementedError
+
+
+# %% tags=["exercise-check", "ex:11.4"]
+def check_11_4(push_to):
+    states, v = np.array([[0.0, 1], [1, 3], [2, 2]]), np.array([3.0, 1])
+    u = push_to(states, v, 15.0)
+    assert np.isclose(((states + u) @ v).mean(), 15), "the mean reading is the setpoint"
+    assert np.isclose(abs(u @ v), np.linalg.norm(u) * np.linalg.norm(v)), "the shortest push is along v"
+    assert np.isclose(((states + u) @ v).std(), (states @ v).std()), "a bias cannot change a spread"
+
+
+# %% tags=["exercise-wrong", "ex:11.4", "remove-cell"]
+def push_to(states, v, r):  # forgets that v is not of unit length
+    return (r - (states @ v).mean()) * v
+
+
+# %% tags=["exercise-solution", "ex:11.4", "hide-cell"]
+def push_to(states, v, r):
+    return (r - (states @ v).mean()) * v / (v @ v)
+
+
+# %%
+check_11_4(push_to)
+
+# %% [markdown]
+# :::{exercise} Two laws at one site
+# :label: ex-11-5
+# *Medium, 10 minutes.* Two open-loop laws act one after the other at the same site, with vectors `u1`, `u2` and doses `a1`, `a2`. Return the vector of the *one* law with dose 1 that does the same. Then think: why does the order not matter here, and why would it matter if the second law were the clamp?
+# :::
+
+
+# %% tags=["exercise-stub", "ex:11.5"]
+def as_one(u1, a1, u2, a2):
+    """Vectors (d,) and doses -> vector (d,)."""
+    raise NotImplementedError
+
+
+# %% tags=["exercise-check", "ex:11.5"]
+def check_11_5(as_one):
+    rng = np.random.default_rng(0)
+    u1, u2, states = rng.normal(size=3), rng.normal(size=3), rng.normal(size=(5, 3))
+    one = as_one(u1, 2.0, u2, -0.5)
+    assert np.allclose(states + one, (states + 2.0 * u1) - 0.5 * u2)
+    assert np.allclose(as_one(u1, 1.0, u1, -1.0), 0), "a law and its opposite cancel"
+
+
+# %% tags=["exercise-wrong", "ex:11.5", "remove-cell"]
+def as_one(u1, a1, u2, a2):  # averages, as if each law acted on half of the states
+    return (a1 * u1 + a2 * u2) / 2
+
+
+# %% tags=["exercise-solution", "ex:11.5", "hide-cell"]
+def as_one(u1, a1, u2, a2):
+    # A sum of translations is a translation. The clamp is not one: it erases what came before it along v.
+    return a1 * u1 + a2 * u2
+
+
+# %%
+check_11_5(as_one)
+
+# %% [markdown]
+# ## Claims checked here
+#
+# The two identities were checked above, to floating-point accuracy. The other claims are about large models answering TruthfulQA {cite:p}`lin2022truthfulqa`: that the difference of means (CAA in their tables) makes answers more truthful, and more truthful-and-informative, than no steering, on each of four models {cite:p}`zhao2026odesteer`. Here the same statement is tested on one small plant in a decidable world. It stands beside the published numbers and not in their place.
+
+# %% tags=["hide-input"]
+wanted_gain = metrics.paired_difference(response[1].wanted, test["none"].wanted)
+combined_gain = response[1].combined_gain(test["none"])
+for claim, e in (
+    ("odesteer.t2.txi.caa-beats-unsteered", combined_gain),
+    ("odesteer.t2.true.caa-beats-unsteered", wanted_gain),
+):
+    if task.name == "truth":
+        page.check(claim, estimate=e.value, low=e.low, high=e.high, n=e.n, note="exact scores, tiny plant, Almanac")
+    else:
+        page.cannot_check(claim, why=f"this plant is scored on {labels.wanted}, not on truth")
+
+# %% tags=["hide-input"]
+rows = []
+for claim in (load_claims()[name] for name in sorted(page.record_file.checks) if ".t2." in name):
+    for model, values in claim.published.items():
+        rows.append((claim.where.split(", ")[2], model, f"{values['original']:g}", f"{values['caa']:g}"))
+pd.DataFrame(rows, columns=["score", "model", "original, %", "CAA, %"]).set_index("score")
+
+# %% [markdown]
+# Verdicts here: {glue:text}`odesteer.t2.txi.caa-beats-unsteered.verdict` for the combined score, {glue:text}`odesteer.t2.true.caa-beats-unsteered.verdict` for True alone. A caution on reading such tables: they have no row for a random direction of equal length. Ours does.
+#
+# ## What we found
+
+# %% tags=["hide-input"]
+better = combined_gain.low > 0
+clear = [name for name, e in rows_broken.items() if e.high < combined_gain.low]
+points = [
+    verdict,
+    f"{labels.combined} {'rises' if better else 'falls' if combined_gain.high < 0 else 'does not change measurably'}: "
+    f"{combined_gain.value:+.3f} [{combined_gain.low:+.3f}, {combined_gain.high:+.3f}]"
+    + (f", which closes {table.loc['difference of means', 'gap closed']} of the gap to prompting." if told is not None else "."),
+    f"Its effort is {effort['difference of means'].mean:.3f} nats per token; a random direction of the same length costs "
+    f"{effort['random directions'].mean:.3f}.",
+    f"Of the {len(rows_broken)} ways to break it, {len(clear)} are clearly worse (their interval ends below the law's): "
+    f"{', '.join(clear) or 'none'}.",
+    f"The states are not what the optimality theorem assumes: the cosine of the optimal to the used direction is {cosine:.2f}.",
+]  # fmt: skip
+Markdown("\n".join(f"- {point}" for point in points))
+
+# %% [markdown]
+# What this does not show: that the direction *is* {glue:text}`word.behaviour` speech inside the model. A push that works says that the state has a coordinate with authority over the behaviour, on this plant, at this site. It says nothing of other behaviours that the same push may move; selectivity is measured in a later chapter.
+#
+# ## Further reading
+#
+# - {cite:t}`rimsky2024caa`: the method at scale, with paired multiple-choice contrasts, and the layer sweep that everybody repeats.
+# - {cite:t}`turner2023actadd`: the same idea from a single pair of prompts; read it for how far one can get with so little.
+# - {cite:t}`zhao2026odesteer`: the log-density view used here, and what to do when the classes are not Gaussian.
+# - {cite:t}`arditi2024refusal`: a difference of means that is *removed* rather than added, and how much one direction can carry.
+# - {cite:t}`li2023iti`: pushes along a probe's direction, a sensor turned into an actuator; compare with the table of the two directions above.
+# - {cite:t}`astrom2021feedback`, chapter 1: why engineers stopped trusting open loop.
+
+# %% tags=["hide-input"]
+page.footer()
