@@ -12,11 +12,24 @@ from functools import cached_property
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import yaml
 from bs4 import BeautifulSoup
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCATION = Path(os.environ.get("STEERLIB_BOOK") or ROOT / "build" / "tiny" / "html")
 REASON = f"the book is not built: no index.html in {LOCATION}. Run `make book`, or set STEERLIB_BOOK to its folder"
+
+
+def contents() -> list[str]:
+    """Every page that `_toc.yml` names, in order."""
+
+    def walk(entries: list[dict]) -> Iterator[str]:
+        for entry in entries:
+            yield entry["file"]
+            yield from walk(entry.get("sections", []))
+
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    return [toc["root"], *(name for part in toc["parts"] for name in walk(part["chapters"]))]
 
 
 def is_built() -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.book.site import ROOT
+from tests.book.site import ROOT, contents
 
 BOOK = ROOT / "book"
 VENDOR = BOOK / "_static" / "vendor"
@@ -45,8 +45,7 @@ def test_nothing_is_executed_or_fetched_while_building() -> None:
 
 
 def test_the_contents_name_files_that_exist() -> None:
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    named = [toc["root"], *(entry["file"] for part in toc["parts"] for entry in part["chapters"])]
+    named = contents()
     assert len(named) == len(set(named))
     pages = {name for name in named if name.startswith("book/")}
     assert pages == {f"book/{page.stem}" for page in PROSE}
