@@ -187,6 +187,25 @@ class TestSilentFailure:
             torch.testing.assert_close(steered, expected, **TOLERANCE)
             torch.testing.assert_close(step(ids), before, **TOLERANCE)
 
+    @pytest.mark.slow
+    def test_inductor_agrees_and_a_strength_recompiles_nothing(self) -> None:
+        p = plant("llama")
+        law = push()
+        options = {"max_new_tokens": 6, "seed": 3, "cache": "static"}
+        free = p.generate(PROMPTS, compile="inductor", **options)
+        assert free.tokens == p.generate(PROMPTS, **options).tokens
+        with p.under(law, layer=1):
+            for strength in (1.0, 0.3):
+                law.at(strength)
+                assert (
+                    p.generate(PROMPTS, compile="inductor", **options).tokens == p.generate(PROMPTS, **options).tokens
+                )
+            compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+            law.at(-0.7)
+            assert p.generate(PROMPTS, compile="inductor", **options).tokens == p.generate(PROMPTS, **options).tokens
+            assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compiled
+        assert p.generate(PROMPTS, compile="inductor", **options).tokens == free.tokens
+
     def test_changing_a_strength_recompiles_nothing(self) -> None:
         p = plant("llama")
         counter = torch._dynamo.testing.CompileCounter()

@@ -1,0 +1,46 @@
+"""The same chapters on a model that nobody here trained: they run through, and say something true of it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from steerlib.experiment.records import read_record
+from steerlib.files import project_root
+from steerlib.workflow import book
+from steerlib.workflow.project import Run
+from tests.samples import MODELS, needs_models
+
+PAGES = ("01_dynamical_system", "03_actuators_and_sensors", "11_difference_of_means")
+
+
+@pytest.mark.slow
+@needs_models
+def test_the_book_of_a_story_model(capsys: pytest.CaptureFixture[str]) -> None:
+    assert MODELS is not None
+    root = project_root()
+    assert root is not None
+    plant = str(MODELS / "stories260K")
+    assert book.main(["--plant", plant, "--root", str(root)]) == 0, capsys.readouterr().out
+    run = Run.open(root, plant=plant)
+    for page in PAGES:
+        record = read_record(run.records(page))
+        assert record.finished
+        assert record.plant.endswith("stories260K")
+        assert (Path(run.html) / "notebooks" / f"{page}.html").is_file()
+    # What the page says must follow from what it measured: the effect on held-out prompts against the 95th percentile
+    # of twenty random directions of equal length, or else the effect that the experiment could have detected.
+    steering = read_record(run.records("11_difference_of_means"))
+    effect, bar, least = (steering.values[name] for name in ("effect", "bar", "least"))
+    assert effect.n is not None and effect.n >= 20
+    said = re.search(
+        r"changes Happy by ([+-][\d.]+) \[.*?\] to ([\d.]+), <strong>(not above|above)</strong>(.*?)</p>",
+        (Path(run.html) / "notebooks" / "11_difference_of_means.html").read_text(encoding="utf-8"),
+        flags=re.DOTALL,
+    )
+    assert said is not None
+    assert float(said[1]) == pytest.approx(effect.value, abs=5e-4)
+    assert (float(said[2]) > bar.value) == (said[3] == "above")
+    assert said[3] == "above" or f"a change of {least.value:.3f} would have been detected" in said[4]
