@@ -39,7 +39,7 @@ class Estimate:
 
     def __str__(self) -> str:
         """For example "0.57 [0.55, 0.59]"."""
-        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+        return f"{self.value:z.2f} [{self.low:z.2f}, {self.high:z.2f}]"
 
 
 def _checked(values: Sequence[float] | np.ndarray, what: str) -> np.ndarray:

@@ -235,8 +235,8 @@ def _shown(value: float, ends: tuple[float, float] | None, *, digits: int | None
             digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
         else:
             return f"{value:.2e}", f"{value:.2e}"
-    bare = f"{value:.{digits}f}"
-    return bare, bare if ends is None else f"{bare} [{ends[0]:.{digits}f}, {ends[1]:.{digits}f}]"
+    bare = f"{value:z.{digits}f}"  # z: a small negative number is printed as 0.00, not as -0.00
+    return bare, bare if ends is None else f"{bare} [{ends[0]:z.{digits}f}, {ends[1]:z.{digits}f}]"
 
 
 def _render(figure: Figure) -> tuple[str, str, dict[str, int]]:

@@ -34,6 +34,11 @@ def _digest(values: np.ndarray) -> str:
     return hashlib.sha256(head + rounded.tobytes()).hexdigest()[:16]
 
 
+def _title(axes: Axes) -> str:
+    """The title, wherever it stands: the house style puts it on the left, matplotlib looks in the middle."""
+    return next((text for place in ("left", "center", "right") if (text := axes.get_title(loc=place))), "")
+
+
 def _artists(axes: Axes) -> tuple[Artist, ...]:
     found: list[Artist] = []
     for line in axes.lines:
@@ -63,7 +68,7 @@ def figure_record(figure: Figure, *, alt: str) -> FigureRecord:
         legend = axes.get_legend()
         panels.append(
             AxesRecord(
-                title=axes.get_title(),
+                title=_title(axes),
                 xlabel=axes.get_xlabel(),
                 ylabel=axes.get_ylabel(),
                 scales=(axes.get_xscale(), axes.get_yscale()),

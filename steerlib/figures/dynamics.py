@@ -60,8 +60,15 @@ def over(
             axis.set_xscale("log" if log_x else "linear")
             if not log_x and len(x) <= 12 and all(float(place).is_integer() for place in x):
                 axis.set_xticks(list(x))
-            axis.legend(fontsize=8)
+        _shared_legend(figure, axes)
         return figure
+
+
+def _shared_legend(figure: Figure, axes: Sequence[Axes]) -> None:
+    """One legend under all panels, where no curve is in its way; none if there is only one thing to name."""
+    named = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    if len(named) > 1:
+        figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=min(len(named), 4), fontsize=8)
 
 
 def trajectories(

@@ -64,7 +64,7 @@ def placement(
             for (i, j), value in np.ndenumerate(grid):
                 dark = abs(value) > 0.6 * limit
                 axis.text(
-                    j, i, f"{value:.1f}", ha="center", va="center", fontsize=7.5, color="white" if dark else "black"
+                    j, i, f"{value:+z.2f}", ha="center", va="center", fontsize=6.5, color="white" if dark else "black"
                 )
             places = list(range(len(grid)))
             axis.set_xticks(places, list(ticks or places))

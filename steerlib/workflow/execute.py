@@ -99,6 +99,7 @@ def kernel_environment(run: Run, notebook: str, *, threads: int) -> dict[str, st
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # a progress bar would stay on the page
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        "PYTHONWARNINGS": "ignore:IProgress not found",  # tqdm's, of a widget that no page uses; it would stay, too
         "JUPYTER_PREFER_ENV_PATH": "1",  # never a kernel of the same name from the reader's home
         "IPYTHONDIR": str(run.folder / "ipython"),  # nor their start-up files
     }

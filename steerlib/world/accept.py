@@ -380,7 +380,7 @@ def accept(name: str, *, seeds: int = 5, randoms: int = 5, per_fact: int = 1, pr
         *behaviour(by_source),
         readable(task, layer=cell.layer, vector=vector),
         *effects,
-        Check("factor of strength over which T*I rises (validation)", factor, factor, factor, 2.0),
+        Check("factor of strength over which T*I rises (validation)", factor, factor, factor, 4.0),
         *confirm(task, vector, cell, {"bare": asked[None], "best": asked[best_name]}, seeds=seeds),
     ]
     return Acceptance(

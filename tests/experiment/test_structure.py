@@ -64,3 +64,10 @@ def test_images_and_missing_values() -> None:
     axes.plot([0, 1], [np.nan, np.inf])
     kinds = [artist.kind for artist in figure_record(figure, alt="").axes[0].artists]
     assert kinds == ["line", "image"]
+
+
+def test_a_title_is_found_wherever_it_stands() -> None:
+    figure, (left, centre, none) = plt.subplots(1, 3)
+    left.set_title("dose", loc="left")
+    centre.set_title("effort")
+    assert [panel.title for panel in figure_record(figure, alt="alt").axes] == ["dose", "effort", ""]
