@@ -186,11 +186,10 @@ def accept(
     from steerlib.world.accept import main
 
     try:
-        passed = main(name, write=write)
+        code = main(name, write=write)
     except (SteerlibError, ValueError) as error:
         raise _fail(error) from error
-    if not passed:
-        raise typer.Exit(1)
+    raise typer.Exit(code)
 
 
 @app.command()

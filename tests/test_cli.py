@@ -84,3 +84,13 @@ def test_claims_are_listed_and_a_bad_record_is_named(tmp_path: Path) -> None:
     out = run(app, ["claims", "--records", str(tmp_path)])
     assert out.exit_code == 2
     assert "01_x.json" in out.output
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_accept_exits_as_the_measurement_says(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from steerlib.world import accept
+
+    asked: list[tuple[str, bool]] = []
+    monkeypatch.setattr(accept, "main", lambda name, *, write: asked.append((name, write)) or code)
+    assert run(app, ["accept", "almanac-llama", "--write"]).exit_code == code
+    assert asked == [("almanac-llama", True)]
