@@ -119,9 +119,14 @@ def test_the_check_script_hides_no_exit_code(tmp_path: Path) -> None:
         return done.returncode, [line for line in done.stdout.splitlines() if line.startswith("make ")]
 
     samples = tmp_path / "shared" / "data"
-    everything = ["make book ", "make test absent", f"make test ARGS=--no-unlisted-skips {samples}"]
+    everything = [
+        "make book ",
+        "make test absent",
+        f"make test ARGS=--no-unlisted-skips {samples}",
+        f"make test-slow {samples}",
+    ]
     assert run("") == (0, everything)
-    for count, fails in enumerate(("book", "test", "test ARGS=--no-unlisted-skips"), start=1):
+    for count, fails in enumerate(("book", "test", "test ARGS=--no-unlisted-skips", "test-slow"), start=1):
         code, told = run(fails)
         assert code != 0
         assert told == everything[:count]
