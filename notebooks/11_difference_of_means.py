@@ -55,6 +55,14 @@ page = Page("11_difference_of_means", profile=profile, plant=plant, seeds=seeds)
 lm = page.uses(Plant.load(plant, dtype=torch.float32))
 task = tasks.for_plant(lm, data=os.environ.get("STEERLIB_DATA"))
 labels = task.labels
+
+
+def table(rows, *columns):
+    """A table whose first column names its rows."""
+    frame = pd.DataFrame(rows, columns=columns).set_index(columns[0])
+    return frame.rename_axis(index=None, columns=columns[0])
+
+
 lm
 
 # %% tags=["hide-input"]
@@ -80,10 +88,10 @@ Markdown(about[task.name] + f" **{labels.combined}** is the product of the two m
 contrasts = task.contrasts(range(lm.depth), n=200, seed=seeds[0])
 
 
-def push(law, contrast, share):
-    """Fit a constant push, and make it `share` times as long as a typical state."""
+def push(contrast, share, law=None):
+    """A law fitted on a contrast, its push `share` of a typical state long."""
+    law = (DifferenceOfMeans() if law is None else law).fit(contrast)
     length = share * torch.cat([*contrast]).norm(dim=1).mean()
-    law.fit(contrast)
     return law.at(float(length / law.vector.norm()))
 
 
@@ -99,12 +107,13 @@ asked = spread(task.prompts("validation"), 24)
 _, written = task.sampled(split="validation", seed=seeds[0], limit=24)
 sweep, price = {}, {}
 for knob in [(layer, share) for layer in range(lm.depth) for share in shares]:
-    candidate = push(DifferenceOfMeans(), contrasts[knob[0]], knob[1])
-    sweep[knob] = scores(candidate, split="validation", limit=24)
-    price[knob] = metrics.kl_per_token(lm, lm.under(candidate), asked, written).mean
-allowed = [knob for knob in sweep if price[knob] <= budget] or [min(sweep, key=lambda knob: price[knob])]
+    law = push(contrasts[knob[0]], knob[1])
+    sweep[knob] = scores(law, split="validation", limit=24)
+    price[knob] = metrics.kl_per_token(lm, lm.under(law), asked, written).mean
+allowed = [k for k in sweep if price[k] <= budget] or [min(price, key=price.get)]
 layer, share = max(allowed, key=lambda knob: sweep[knob].combined_mean)
-law = push(DifferenceOfMeans(), contrasts[layer], share)
+here = contrasts[layer]
+law = push(here, share)
 law
 
 # %% [markdown]
@@ -134,10 +143,10 @@ def shown(run, s, i):
 
 
 rows = [(prompts[i].replace("\n", " "), shown(free, s, i), shown(steered, s, i)) for i, s in drawn]
-pd.DataFrame(rows, columns=["prompt", "left alone", "with the vector"]).set_index("prompt")
+table(rows, "prompt", "left alone", "with the vector")
 
 # %% [markdown]
-# Often nothing changes, for a push this small only tips what was nearly undecided. Here are four more, again drawn by a seed, from those whose verdict did change.
+# Where nothing changes, the plant had made up its mind. Here are four more, again drawn by a seed, this time from the answers whose verdict did change.
 
 # %% tags=["hide-input"]
 before, after = (np.array([result.wanted for result, _ in run]) for run in (free, steered))
@@ -146,7 +155,7 @@ drawn = rng.permutation(changed)[:4]
 rows = [(prompts[i].replace("\n", " "), shown(free, s, i), shown(steered, s, i)) for s, i in drawn]
 page.record("flips.up", 100 * float((after > before).mean()), digits=1, unit="%")
 page.record("flips.down", 100 * float((after < before).mean()), digits=1, unit="%")
-pd.DataFrame(rows, columns=["prompt", "left alone", "with the vector"]).set_index("prompt")
+table(rows, "prompt", "left alone", "with the vector")
 
 # %% tags=["hide-input"]
 pools = {name: Scores.pooled([result for result, _ in run]) for name, run in (("free", free), ("law", steered))}
@@ -224,24 +233,26 @@ seen = {}
 
 
 def read(module, inputs, output):
-    """Keep the state that leaves the block (some families return it in a tuple)."""
+    """Keep the state that leaves the block; some models put it in a tuple."""
     seen["z"] = output[0] if isinstance(output, tuple) else output
 
 
 def last_state(text):
     """State at the last token of a text."""
+    ids = lm.tokenizer(text, return_tensors="pt").input_ids
     with torch.no_grad():
-        lm.model(lm.tokenizer(text, return_tensors="pt").input_ids.to(lm.device))
+        lm.model(ids.to(lm.device))
     return seen["z"][0, -1]
 
 
 # %%
-texts = task.contrast_texts(n=16, seed=seeds[0])
+with_it, without_it = task.contrast_texts(n=16, seed=seeds[0])
 handle = lm.blocks[layer].register_forward_hook(read)
-mean_plus, mean_minus = (torch.stack([last_state(text) for text in group]).mean(0) for group in texts)
+mean_plus = torch.stack([last_state(text) for text in with_it]).mean(0)
+mean_minus = torch.stack([last_state(text) for text in without_it]).mean(0)
 handle.remove()
 delta = mean_plus - mean_minus
-f"{len(delta)} numbers; length {delta.norm():.3f}; typical state {mean_minus.norm():.3f}"
+f"{len(delta)} numbers, length {delta.norm():.3f}"
 
 
 # %%
@@ -268,7 +279,8 @@ f"largest change of a logit: {(by_hand - alone).abs().max():.3f}"
 # In `steerlib` a **{term}`control law`** is a module from state to state. {py:class}`~steerlib.laws.additive.DifferenceOfMeans` fits on a contrast, which remembers where it was measured, and refuses to act anywhere else. It gives the same vector, and the same logits.
 
 # %%
-small = DifferenceOfMeans().fit(task.contrast(layer=layer, n=16, seed=seeds[0]))
+contrast = task.contrast(layer=layer, n=16, seed=seeds[0])
+small = DifferenceOfMeans().fit(contrast)
 with lm.under(small):
     by_law = lm.forward([prompts[0]])[0, -1]
 torch.testing.assert_close(small.vector, delta.cpu(), atol=1e-4, rtol=1e-4)
@@ -281,18 +293,16 @@ small
 # Strength 1 adds the difference as it is: one class mean is moved onto the other. Is that a lot? It depends on the layer: neither the states nor their differences have the same length everywhere.
 
 # %% tags=["hide-input"]
-unit = pd.DataFrame(
-    [
-        (i, float((c.positive.mean(0) - c.negative.mean(0)).norm()), float(torch.cat([*c]).norm(dim=1).mean()))
-        for i, c in enumerate(contrasts)
-    ],
-    columns=["layer", "‖δ‖", "typical ‖z‖"],
-).set_index("layer")
-unit["‖δ‖ / ‖z‖"] = unit["‖δ‖"] / unit["typical ‖z‖"]
-page.record("unit.least", 100 * unit["‖δ‖ / ‖z‖"].min(), digits=0, unit="%")
-page.record("unit.most", 100 * unit["‖δ‖ / ‖z‖"].max(), digits=0, unit="%")
+rows = []
+for i, contrast in enumerate(contrasts):
+    difference = float((contrast.positive.mean(0) - contrast.negative.mean(0)).norm())
+    state = float(torch.cat([*contrast]).norm(dim=1).mean())
+    rows.append((i, difference, state, difference / state))
+ratios = [row[3] for row in rows]
+page.record("unit.least", 100 * min(ratios), digits=0, unit="%")
+page.record("unit.most", 100 * max(ratios), digits=0, unit="%")
 page.record("unit.chosen", float(law.strength), digits=1)
-unit.round(3)
+table(rows, "layer", "‖δ‖", "typical ‖z‖", "‖δ‖ / ‖z‖").round(3)
 
 # %% [markdown]
 # The difference is between {glue:text}`unit.least` and {glue:text}`unit.most` of the state, so "strength 1" names pushes of quite different force. When laws or layers are compared in this book, the push is therefore given as a *share of the typical state norm*, $\alpha\|\delta\| / \mathbb{E}\|z\|$. The law of the opening acts at layer {glue:text}`chosen.layer` with a push of {glue:text}`chosen.share` of the state, which is {glue:text}`unit.chosen` times the raw difference.
@@ -308,22 +318,24 @@ unit.round(3)
 
 # %%
 fresh = task.contrast(layer=layer, n=100, seed=seeds[0], split="validation")
-raw = contrasts[layer].positive.mean(0) - contrasts[layer].negative.mean(0)
-moved = fresh.negative + raw
-clouds = {"positive": fresh.positive, "negative": fresh.negative, "steered: negative + δ": moved}
-clouds = {name: states.double().numpy() for name, states in clouds.items()}
+raw = (here.positive.mean(0) - here.negative.mean(0)).double()
+clouds = {
+    "positive": fresh.positive.double().numpy(),
+    "negative": fresh.negative.double().numpy(),
+    "steered: negative + δ": (fresh.negative + raw).numpy(),
+}
 plane = figures.Plane.of(raw.numpy(), np.concatenate(list(clouds.values())))
 start = clouds["negative"].mean(0)
 
 # %% tags=["hide-input"]
-v = raw.double().numpy() / np.linalg.norm(raw)
+v = raw.numpy() / np.linalg.norm(raw)
 gap = {name: float((states.mean(0) - start) @ v / np.linalg.norm(raw)) for name, states in clouds.items()}
 spread = {name: float((states @ v).std() / np.linalg.norm(raw)) for name, states in clouds.items()}
 page.record("plane.gap", gap["positive"], digits=2)
 page.record("plane.spread.minus", spread["negative"], digits=2)
 page.record("plane.spread.plus", spread["positive"], digits=2)
 page.record("plane.spread.pushed", spread["steered: negative + δ"], digits=2)
-arrow = (start, start + raw.double().numpy())
+arrow = (start, start + raw.numpy())
 page.figure(
     "plane",
     figures.pushed_clouds(plane, clouds, arrow=arrow, label="law: δ", title="a push moves the cloud as a whole"),
@@ -360,9 +372,9 @@ page.figure(
 # :label: dom-gaussian
 # Under {prf:ref}`dom-isotropic`, let $h(z) = \log p_+(z) - \log p_-(z)$. Then
 #
-# $$ h(z) = (\mu_+ - \mu_-)^\top z - \tfrac12\big(\|\mu_+\|^2 - \|\mu_-\|^2\big), \qquad \nabla h(z) = \mu_+ - \mu_- \quad\text{for every } z. $$ (eq-dom-ratio)
+# $$ h(z) = (\mu_+ - \mu_-)^\top z - \tfrac12\big(\|\mu_+\|^2 - \|\mu_-\|^2\big), $$ (eq-dom-ratio)
 #
-# Among all pushes of length $\varepsilon$, the one along $\delta = \mu_+ - \mu_-$ raises $h$ most, by $\varepsilon\|\delta\|$; and no classifier of the two classes (equally frequent) errs less often than the sign of $h$.
+# so that $\nabla h(z) = \mu_+ - \mu_-$ for every $z$. Among all pushes of length $\varepsilon$, the one along $\delta = \mu_+ - \mu_-$ raises $h$ most, by $\varepsilon\|\delta\|$; and no classifier of the two classes (equally frequent) errs less often than the sign of $h$.
 # :::
 #
 # :::{prf:proof}
@@ -372,22 +384,26 @@ page.figure(
 # So the *sensor* $\delta^\top z$ and the *push* $\delta$ are the same vector, for a reason. Control theory calls a function such as $h$, positive where the state should be, a **{term}`barrier function`**; Part 5 keeps the idea and drops the Gaussians. As a check, we let automatic differentiation and finite differences find the gradient at real states of the plant, knowing only the two densities.
 
 # %%
-mu_plus, mu_minus = (c.double().mean(0) for c in contrasts[layer])
+mu_plus, mu_minus = (states.double().mean(0) for states in here)
 eye = torch.eye(lm.width, dtype=torch.float64)
-gaussian = torch.distributions.MultivariateNormal
+plus = torch.distributions.MultivariateNormal(mu_plus, eye)
+minus = torch.distributions.MultivariateNormal(mu_minus, eye)
 
 
 def h(z):
     """Log-density ratio of the two Gaussians."""
-    return gaussian(mu_plus, eye).log_prob(z) - gaussian(mu_minus, eye).log_prob(z)
+    return plus.log_prob(z) - minus.log_prob(z)
 
 
+# %%
 z = fresh.negative[:20].double().requires_grad_()
 (auto,) = torch.autograd.grad(h(z).sum(), z)
-tried = range(0, lm.width, max(1, lm.width // 16))  # finite differences along 16 of the axes
-numeric = torch.stack([(h(z + 1e-3 * eye[i]) - h(z - 1e-3 * eye[i])) / 2e-3 for i in tried], -1).detach()
-worst = float(max((auto - (mu_plus - mu_minus)).abs().max(), (numeric - auto[:, list(tried)]).abs().max()))
-page.check("odesteer.t1.difference-of-means-is-gaussian-log-density-ratio", estimate=worst, n=len(z))
+axes = eye[:: max(1, lm.width // 16)]  # finite differences along some of the axes
+numeric = torch.stack([h(z + 1e-3 * e) - h(z - 1e-3 * e) for e in axes], -1) / 2e-3
+errors = auto - (mu_plus - mu_minus), numeric - auto @ axes.T
+worst = max(float(error.abs().max()) for error in errors)
+claim = "odesteer.t1.difference-of-means-is-gaussian-log-density-ratio"
+f"{page.check(claim, estimate=worst, n=len(z))}, largest deviation {worst:.1e}"
 
 # %% [markdown]
 # :::{prf:corollary} Steering is one Euler step
@@ -397,13 +413,14 @@ page.check("odesteer.t1.difference-of-means-is-gaussian-log-density-ratio", esti
 
 # %%
 z = fresh.negative.double()
-dose = float(law.strength)
-one = z + dose * law.vector.double()
+dose, u = float(law.strength), law.vector.double()
 many = z.clone()
 for _ in range(10):
-    many = many + dose / 10 * law.vector.double()
-worst = float(max((law(z) - one).abs().max(), (many - one).abs().max()))
-page.check("odesteer.eq3.activation-addition-is-one-euler-step", estimate=worst, n=len(z))
+    many = many + dose / 10 * u
+errors = law(z) - (z + dose * u), many - (z + dose * u)
+worst = max(float(error.abs().max()) for error in errors)
+claim = "odesteer.eq3.activation-addition-is-one-euler-step"
+f"{page.check(claim, estimate=worst, n=len(z))}, largest deviation {worst:.1e}"
 
 # %% [markdown]
 # Later methods let the field depend on the state; then steps matter. Here they cannot.
@@ -425,12 +442,12 @@ page.check("odesteer.eq3.activation-addition-is-one-euler-step", estimate=worst,
 
 # %%
 pool = task.contrast(layer=layer, n=300, seed=seeds[0] + 1)
-centred = torch.cat([states.double() - states.double().mean(0) for states in pool])
+centred = torch.cat([(states - states.mean(0)).double() for states in pool])
 sigma = centred.T @ centred / (len(centred) - 2)
-ridge = 0.01 * sigma.trace() / lm.width * eye  # so that directions hardly ever seen do not rule
-fisher = torch.linalg.solve(sigma + ridge, raw.double())
+ridge = 0.01 * sigma.trace() / lm.width * eye  # tames directions hardly ever seen
+fisher = torch.linalg.solve(sigma + ridge, raw)
 eigenvalues = torch.linalg.eigvalsh(sigma).clamp(min=1e-12).numpy()
-cosine = float(torch.cosine_similarity(fisher, raw.double(), dim=0))
+cosine = float(torch.cosine_similarity(fisher, raw, dim=0))
 
 # %% tags=["hide-input"]
 ratio = float(eigenvalues.max() / np.median(eigenvalues))
@@ -462,20 +479,21 @@ rows = [
     ),
     ("Gaussian", "excess kurtosis of the reading", kurtosis, "false" if kurtosis > 1 else "approximately true"),
 ]
-pd.DataFrame(rows, columns=["assumption", "measure", "value", "here"]).set_index("assumption").round(1)
+table(rows, "assumption", "measure", "value", "here").round(2)
 
 # %% [markdown]
 # Does the better statistics make a better sensor, and does the better sensor make a better push? Two different questions. As a sensor we ask how often a held-out positive state reads higher than a negative one (AUC). As an actuator we push along either direction, equally far.
 
 # %%
-turned = Additive(fisher.float()).at(float(law.strength * law.vector.norm() / fisher.norm()))
+length = float(law.strength * law.vector.norm())
+turned = Additive(fisher.float()).at(length / float(fisher.norm()))
 turned.header = law.header
 test = {"none": task.exact(), "dom": scores(law), "fisher": scores(turned)}
-auc = {
-    name: metrics.auc_interval(*[(states.double() @ w.double()).numpy() for states in fresh])
-    for name, w in (("dom", raw), ("fisher", fisher))
-}
-gain = {name: test[name].combined_gain(test["none"]) for name in ("dom", "fisher")}
+auc, gain = {}, {}
+for name, direction in (("dom", raw), ("fisher", fisher)):
+    readings = [(states.double() @ direction).numpy() for states in fresh]
+    auc[name] = metrics.auc_interval(*readings)
+    gain[name] = test[name].combined_gain(test["none"])
 
 # %% tags=["hide-input"]
 for name in ("dom", "fisher"):
@@ -504,7 +522,9 @@ page.record("fisher.against", e.value, low=e.low, high=e.high, n=e.n)
 # :label: dom-error
 # Let pairs $D_i = z_i^+ - z_i^-$ be independent with mean $\delta$ and covariance $S$, and $P = I - vv^\top$ with $v = \delta/\|\delta\|$. The mean $\hat\delta$ of $n$ pairs misses the direction by an angle $\theta$ with
 #
-# $$ \tan\theta \approx \sqrt{\frac{\operatorname{tr}(PS)}{n\,\|\delta\|^2}}, \qquad\text{for } S = \sigma^2 I:\quad \tan\theta \approx \frac{\sigma}{\|\delta\|}\sqrt{\frac{d-1}{n}}. $$ (eq-dom-angle)
+# $$ \tan\theta \approx \sqrt{\frac{\operatorname{tr}(PS)}{n\,\|\delta\|^2}}. $$ (eq-dom-angle)
+#
+# For $S = \sigma^2 I$ in $d$ dimensions this is $(\sigma/\|\delta\|)\sqrt{(d-1)/n}$.
 # :::
 #
 # :::{prf:proof}
@@ -515,16 +535,20 @@ page.record("fisher.against", e.value, low=e.low, high=e.high, n=e.n)
 
 # %%
 pairs = (pool.positive - pool.negative).double()
-S = torch.cov(pairs.T)
-length2 = float(raw.double() @ raw.double() - S.trace() / 200)  # the noise lengthens the mean; take it off again
-across = float(S.trace() - torch.from_numpy(v) @ S @ torch.from_numpy(v))
+unit_raw = raw / raw.norm()
 counts = (2, 5, 10, 20, 50, 100, 300)
 angles = []
 for n in counts:
-    fits = pairs[: n * (len(pairs) // n)].reshape(-1, n, lm.width).mean(1)
-    cosines = torch.nn.functional.cosine_similarity(fits, raw.double()[None]).clamp(-1, 1)
-    angles.append(torch.rad2deg(torch.arccos(cosines)).numpy())
-theory = [np.degrees(np.arctan(np.sqrt(across * (1 / n + 1 / 200) / max(length2, 1e-12)))) for n in counts]
+    groups = pairs[: n * (len(pairs) // n)].reshape(-1, n, lm.width)
+    fits = torch.nn.functional.normalize(groups.mean(1), dim=1)
+    angles.append(torch.rad2deg(torch.arccos(fits @ unit_raw)).numpy())
+
+# %%
+S = torch.cov(pairs.T)
+square = float((raw @ raw - S.trace() / 200).clamp(min=1e-12))  # noise lengthens a mean
+across = float(S.trace() - unit_raw @ S @ unit_raw)
+tangents = [np.sqrt(across * (1 / n + 1 / 200) / square) for n in counts]
+theory = np.degrees(np.arctan(tangents))
 
 # %% tags=["hide-input"]
 for i in (1, -1):
@@ -539,11 +563,11 @@ page.figure(
 )
 
 # %% [markdown]
-# With 5 examples of each class the direction is off by {glue:text}`angle.5` (theory: {glue:text}`theory.5`), with 300 by {glue:text}`angle.300` ({glue:text}`theory.300`). The angle shrinks like $1/\sqrt n$, and in $d$ dimensions pure noise has $\sqrt{d}$ chances to point elsewhere. This is also why a difference of *two single prompts* works at all only where the two classes are far apart.
+# With 5 examples of each class the direction is off by {glue:text}`angle.5` (theory: {glue:text}`theory.5`), with 300 by {glue:text}`angle.300` ({glue:text}`theory.300`). The angle shrinks like $1/\sqrt n$ and grows with the dimension: noise has $d-1$ ways to lead astray. A difference of two *single* prompts can work, but only where the classes lie far apart compared with $\sqrt{\operatorname{tr} S}$.
 #
 # ## Where to push, and how hard
 #
-# This is the sweep on validation prompts that chose the two knobs of the opening. The dashed levels of the later figures all refer to this choice; the test prompts had no part in it.
+# This is the sweep on validation prompts that chose the two knobs of the opening. The test prompts had no part in it.
 
 # %% tags=["hide-input"]
 groups = {
@@ -576,15 +600,16 @@ page.figure(
 # %%
 doses = (-2, -1, -0.5, 0, 0.5, 1, 1.5, 2, 3)
 response = {1: test["dom"], 0: test["none"]}
-for dose in doses:
-    if dose not in response:
-        response[dose] = scores(push(DifferenceOfMeans(), contrasts[layer], dose * share))
+for dose in set(doses) - set(response):
+    response[dose] = scores(push(here, dose * share))
 
 # %%
 directions = [RandomDirection(seed=1000 + i) for i in range(20)]
-random = {dose: [scores(push(r, contrasts[layer], dose * share)) for r in directions] for dose in (1, 2)}
-nothing = [shuffled(contrasts[layer], seed=seed) for seed in seeds]
-blank = {dose: [scores(push(DifferenceOfMeans(), c, dose * share)) for c in nothing] for dose in (1, 2)}
+nothing = [shuffled(here, seed=seed) for seed in seeds]
+random, blank = {}, {}
+for dose in (1, 2):
+    random[dose] = [scores(push(here, dose * share, d)) for d in directions]
+    blank[dose] = [scores(push(none, dose * share)) for none in nothing]
 told = task.reference()
 
 # %% [markdown]
@@ -656,14 +681,15 @@ page.text(
 # %%
 examples = {
     "difference of means": law,
-    "random directions": push(RandomDirection(seed=1000), contrasts[layer], share),
-    "shuffled labels": push(DifferenceOfMeans(), nothing[0], share),
+    "random directions": push(here, share, RandomDirection(seed=1000)),
+    "shuffled labels": push(nothing[0], share),
 }
 effort = {}
 for name, example in examples.items():
-    with lm.under(example):
-        answers = task.sampled(seed=seeds[0])[1]
-    effort[name] = metrics.kl_per_token(lm, lm.under(example), prompts, answers)
+    acting = lm.under(example)
+    with acting:
+        _, answers = task.sampled(seed=seeds[0])
+    effort[name] = metrics.kl_per_token(lm, acting, prompts, answers)
 
 # %% tags=["hide-input"]
 cells = {
@@ -676,14 +702,15 @@ cells = {
         metrics.central_range([of(s).value for s in blank[1]], coverage=0.9) for of in measures.values()
     ],
 } | ({} if told is None else {"prompted": [of(told) for of in measures.values()]})
-table = pd.DataFrame({name: map(str, row) for name, row in cells.items()}, index=list(measures)).T
-table["KL, nats/token"] = [f"{effort[name].mean:.3f}" if name in effort else "" for name in cells]
+rows = [(name, *map(str, row), f"{effort[name].mean:.3f}" if name in effort else "") for name, row in cells.items()]
+columns = ["law", *measures, "KL, nats/token"]
 if told is not None:
     start, goal = cells["unsteered"][2].value, cells["prompted"][2].value
-    table["gap closed"] = [f"{metrics.gap_closed(row[2].value, start=start, goal=goal):.0%}" for row in cells.values()]
-    page.record("gap", 100 * metrics.gap_closed(law_scores.combined_mean, start=start, goal=goal), digits=0, unit="%")
-table.index.name = "law"
-table
+    closed = [metrics.gap_closed(row[2].value, start=start, goal=goal) for row in cells.values()]
+    rows = [(*row, f"{part:.0%}") for row, part in zip(rows, closed, strict=True)]
+    columns.append("gap closed")
+    page.record("gap", 100 * closed[1], digits=0, unit="%")
+table(rows, *columns)
 
 # %% [markdown]
 # For single laws the brackets are 95 % intervals over prompts. For the controls the number is the mean over 20 directions (or over the seeds of the shuffling), and the brackets run from the 5th to the 95th percentile of them: this is what luck can do. *Gap closed* is the part of the way from unsteered to prompted, where the plant can be prompted.
@@ -722,8 +749,8 @@ def gains(new, old):
     return [str(e) for e in (*single, new.combined_gain(old))]
 
 
-columns = {"exact": gains(response[1], test["none"]), "sampled": gains(pools["law"], pools["free"])}
-pd.DataFrame(columns, index=pd.Index(list(measures), name="gain in"))
+both = gains(response[1], test["none"]), gains(pools["law"], pools["free"])
+table(list(zip(measures, *both, strict=True)), "gain in", "exact", "sampled")
 
 # %% [markdown]
 # ## What a constant cannot do
@@ -739,11 +766,10 @@ pd.DataFrame(columns, index=pd.Index(list(measures), name="gain in"))
 # $(z + w + \alpha\delta) - (z + \alpha\delta) = w$. For the feedback law, $v^\top\big(z + (r - v^\top z)v\big) = v^\top z + (r - v^\top z) = r$, and $z + w$ in place of $z$ changes nothing.
 # :::
 #
-# In numbers: at the input of the law's own block we push *against* the law, with growing force, and compare no law, the open-loop law, and the simplest law that looks: a clamp on the reading. Its **{term}`setpoint <reference>`** $r$ is the mean reading that the open-loop law gives on validation prompts, so that undisturbed the two ask for the same.
+# In numbers: at the input of the law's own block we push *against* the law, with growing force, and compare no law, the open-loop law, and the simplest law that looks: a clamp on the reading. Its **{term}`setpoint <reference>`** is the mean reading of the states with the behaviour, $r = v^\top \bar z_+$.
 
 # %%
 v = (law.vector / law.vector.norm()).to(lm.device)
-length = float(law.strength * law.vector.norm())
 
 
 def reading(texts):
@@ -751,8 +777,7 @@ def reading(texts):
     return float((record(lm, texts, sites=[layer]).at(layer) @ v.cpu()).mean())
 
 
-with lm.under(law):
-    r = reading(task.prompts("validation"))
+r = float(here.positive.mean(0) @ v.cpu())
 
 
 def clamp(z):
@@ -761,8 +786,12 @@ def clamp(z):
 
 
 # %%
-against = (0.0, 0.5, 1.0, 1.5)
-kinds = {"unsteered": None, "law: constant push": law, "feedback: clamp at r": clamp}
+against = (0.0, 0.25, 0.5, 0.75, 1.0)
+kinds = {
+    "unsteered": None,
+    "law: constant push": law,
+    "feedback: clamp at r": clamp,
+}
 heard = {name: [] for name in kinds}
 done = {name: [] for name in kinds}
 for size in against:
@@ -778,6 +807,11 @@ fall = {name: values[0] - values[-1] for name, values in heard.items()}
 page.record("reject.none", fall["unsteered"] / length, digits=3)
 page.record("reject.open", fall["law: constant push"] / length, digits=3)
 page.record("reject.clamp", abs(fall["feedback: clamp at r"]) / length, digits=3)
+for place, key in ((0, "calm"), (-1, "rough")):
+    e = done["feedback: clamp at r"][place].combined_gain(done["law: constant push"][place])
+    page.record(f"reject.{key}", e.value, low=e.low, high=e.high, n=e.n)
+    word = "better than" if e.low > 0 else "worse than" if e.high < 0 else "no differently from"
+    page.text(f"reject.{key}.word", word)
 last = {name: runs[-1].combined_mean - runs[0].combined_mean for name, runs in done.items()}
 for name, key in zip(kinds, ("none", "open", "clamp"), strict=True):
     e = done[name][-1].combined_gain(done[name][0])
@@ -797,26 +831,29 @@ page.figure(
 # %% [markdown]
 # Between the ends of the axis the reading falls by {glue:text}`reject.none` pushes without a law and by {glue:text}`reject.open` with the constant push: parallel lines, as proved. The disturbance passes through undiminished; the push only shifts the line. The clamp holds its reading (it moves by {glue:text}`reject.clamp`).
 #
-# Whether a held reading also holds the *behaviour* is an empirical question, on the right. Over the range of the disturbance, {glue:text}`word.combined` changes by {glue:text}`reject.score.none` without a law, {glue:text}`reject.score.open` under the constant push and {glue:text}`reject.score.clamp` under the clamp. The clamp holds only what it measures, a single coordinate; what the disturbance does elsewhere, and on the earlier tokens that no law repairs, it does not see. Part 4 builds feedback properly; this is only the reason for wanting it.
+# Whether a held reading also holds the *behaviour* is an empirical question, on the right. Over the range of the disturbance, {glue:text}`word.combined` changes by {glue:text}`reject.score.none` without a law, {glue:text}`reject.score.open` under the constant push and {glue:text}`reject.score.clamp` under the clamp. Undisturbed, the clamp does {glue:text}`reject.calm.word` the constant push (difference {glue:text}`reject.calm`); at the largest disturbance {glue:text}`reject.rough.word` it ({glue:text}`reject.rough`).
+#
+# The clamp holds what it measures, one coordinate of the state. What the disturbance does off that coordinate passes, and a setpoint measured at one kind of token is imposed on all. A held reading is not yet a held behaviour: what to measure, where to hold it, and at which price is the subject of Part 4.
 #
 # ## Break it
 #
-# Five ways to get a vector that looks like ours and is not. All have the same length as the law, except the first.
+# Six ways to get it wrong. All pushes are as long as the law's, except the first.
 
 # %%
 worst = min(range(lm.depth), key=lambda i: sweep[i, share].combined_mean)
 at_end = task.contrast(layer=layer, n=200, seed=seeds[0], at="end")
 few = task.contrast(layer=layer, n=2, seed=seeds[0] + 2)
-one_sided = Additive(contrasts[layer].positive.mean(0))
+one_sided = Additive(here.positive.mean(0))
 one_sided.at(length / float(one_sided.vector.norm())).header = law.header
 broken = {
-    "five times too long": scores(push(DifferenceOfMeans(), contrasts[layer], 5 * share)),
-    f"wrong layer: {worst}": scores(push(DifferenceOfMeans(), contrasts[worst], share)),
-    "wrong token: end of the answer": scores(push(DifferenceOfMeans(), at_end, share)),
-    "one-sided: mean of the positives": scores(one_sided),
-    "two examples of each class": scores(push(DifferenceOfMeans(), few, share)),
-    "shuffled labels": blank[1][0],
+    "five times too long": push(here, 5 * share),
+    f"wrong layer: {worst}": push(contrasts[worst], share),
+    "wrong token: end of the answer": push(at_end, share),
+    "one-sided: mean of the positives": one_sided,
+    "two examples of each class": push(few, share),
+    "shuffled labels": push(nothing[0], share),
 }
+broken = {name: scores(wrong) for name, wrong in broken.items()}
 
 # %% tags=["hide-input"]
 rows_broken = {name: found.combined_gain(test["none"]) for name, found in broken.items()}
@@ -832,13 +869,12 @@ page.figure(
 # *Too long*: the state leaves the region in which the blocks above can read it. Here is what that sounds like, on three prompts of the opening's draw:
 
 # %% tags=["hide-input"]
-with lm.under(push(DifferenceOfMeans(), contrasts[layer], 5 * share)):
+with lm.under(push(here, 5 * share)):
     loud = task.sampled(seed=seeds[0])
 rng = np.random.default_rng(seeds[0])
 some = rng.choice(len(prompts), 6, replace=False)[:3]
-pd.DataFrame(
-    [(prompts[i].replace("\n", " "), shown([loud], 0, i)) for i in some], columns=["prompt", "five times too long"]
-).set_index("prompt")
+rows = [(prompts[i].replace("\n", " "), shown([loud], 0, i)) for i in some]
+table(rows, "prompt", "five times too long")
 
 # %% [markdown]
 # *Wrong layer*: the direction belongs to the layer where it was measured, and not every layer has authority over what follows. *Wrong token*: at the end of an answer the state says what *has been* decided, at the choice what *will be*; a contrast measured there may read perfectly and still move little (the full story is in chapter [03](03_actuators_and_sensors)). *One-sided*: the mean of the positive states alone is mostly what all states have in common, and pushing along it only makes the state longer. *Few examples*: see {prf:ref}`dom-error`. *Shuffled labels*: a difference of means always exists, also where there is no difference to find.
@@ -847,16 +883,16 @@ pd.DataFrame(
 
 # %%
 try:
-    Contrast(contrasts[layer].positive, contrasts[layer].negative[:0])
+    Contrast(here.positive, here.negative[:0])
 except ContrastError as error:
     print(error)
 
 # %% [markdown]
-# **In control words.** The push is an actuator bias. It needs no sensor, cannot become unstable (there is no loop), and costs nothing at run time. Its steady-state error is whatever the plant and the disturbance make of it; its only margin is the distance from the chosen dose to the bend.
+# **In control words.** The push is an actuator bias. It needs no sensor, closes no loop that could become unstable, and costs one addition per token. Its steady-state error is whatever the plant and the disturbance make of it; its only margin is the distance from the chosen dose to the bend.
 #
 # ## Exercises
 #
-# Fill in a stub, run the cell of tests below it, then call the test on your function, for example `check_11_1(mean_difference)`. Solutions are folded. Each exercise stands alone.
+# Fill in a stub, run the cell of tests below it, then call the test on your function, for example `check_11_1(mean_difference)`. Solutions are folded; open one by a click. Each exercise stands alone and needs the first cell only.
 #
 # :::{exercise} The law, in one line
 # :label: ex-11-1
@@ -864,7 +900,7 @@ except ContrastError as error:
 # :::
 
 # %% tags=["exercise-setup", "ex:11.1", "ex:11.2", "ex:11.3", "ex:11.4", "ex:11.5"]
-import numpy as np  # noqa: F811 - an exercise is complete in itself
+import numpy as np
 
 
 # %% tags=["exercise-stub", "ex:11.1"]
@@ -875,11 +911,13 @@ def mean_difference(positive, negative):
 
 # %% tags=["exercise-check", "ex:11.1"]
 def check_11_1(mean_difference):
-    positive, negative = np.array([[3.0, 3], [4, 2], [5, 4]]), np.array([[0.0, 1], [1, 3], [2, 2]])
+    positive = np.array([[3.0, 3], [4, 2], [5, 4]])
+    negative = np.array([[0.0, 1], [1, 3], [2, 2]])
     got = mean_difference(positive, negative)
     assert np.shape(got) == (2,)
     assert np.allclose(got, [3, 1])
-    assert np.allclose(mean_difference(positive, negative[:1]), [4, 2]), "the classes may differ in size"
+    uneven = mean_difference(positive, negative[:1])
+    assert np.allclose(uneven, [4, 2]), "the classes may differ in size"
 
 
 # %% tags=["exercise-wrong", "ex:11.1", "remove-cell"]
@@ -911,13 +949,15 @@ def gradient(h, z, step=1e-4):
 # %% tags=["exercise-check", "ex:11.2"]
 def check_11_2(gradient):
     plus, minus = np.array([4.0, 3]), np.array([1.0, 2])
-    ratio = lambda z: -0.5 * np.sum((z - plus) ** 2) + 0.5 * np.sum((z - minus) ** 2)
+
+    def ratio(z):
+        return (np.sum((z - minus) ** 2) - np.sum((z - plus) ** 2)) / 2
+
     for z in (np.zeros(2), np.array([10.0, -7])):
-        assert np.allclose(gradient(ratio, z), plus - minus, atol=1e-5), "the field is the same everywhere"
-    cubic = lambda z: z[0] ** 3 + 2 * z[1]
-    assert np.allclose(gradient(cubic, np.array([2.0, 5]), step=1e-2), [12, 2], atol=1e-3), (
-        "central: error of order step²"
-    )
+        got = gradient(ratio, z)
+        assert np.allclose(got, plus - minus, atol=1e-5), "the same everywhere"
+    got = gradient(lambda z: z[0] ** 3 + 2 * z[1], np.array([2.0, 5]), step=1e-2)
+    assert np.allclose(got, [12, 2], atol=1e-3), "central: error of order step²"
 
 
 # %% tags=["exercise-wrong", "ex:11.2", "remove-cell"]
@@ -927,7 +967,8 @@ def gradient(h, z, step=1e-4):  # one-sided: error of order step
 
 # %% tags=["exercise-solution", "ex:11.2", "hide-cell"]
 def gradient(h, z, step=1e-4):
-    return np.array([(h(z + step * e) - h(z - step * e)) / (2 * step) for e in np.eye(len(z))])
+    axes = np.eye(len(z))
+    return np.array([h(z + step * e) - h(z - step * e) for e in axes]) / (2 * step)
 
 
 # %%
@@ -948,12 +989,13 @@ def fisher_direction(positive, negative):
 
 # %% tags=["exercise-check", "ex:11.3"]
 def check_11_3(fisher_direction):
-    square = np.array([[2.0, 1], [2, -1], [-2, 1], [-2, -1]])  # within-class covariance diag(16/3, 4/3), off-diagonal 0
-    got = fisher_direction(square + [1, 1], square)
-    assert np.allclose(got, [3 / 16, 3 / 4]), "the direction with little spread counts more"
+    square = np.array([[2.0, 1], [2, -1], [-2, 1], [-2, -1]])
+    got = fisher_direction(square + [1, 1], square)  # covariance diag(16/3, 4/3)
+    assert np.allclose(got, [3 / 16, 3 / 4]), "little spread counts more"
     skewed = square @ np.array([[1.0, 1], [0, 1]])
     sigma = 2 * skewed.T @ skewed / 6
-    assert np.allclose(sigma @ fisher_direction(skewed + [0, 3], skewed), [0, 3])
+    got = fisher_direction(skewed + [0, 3], skewed)
+    assert np.allclose(sigma @ got, [0, 3])
 
 
 # %% tags=["exercise-wrong", "ex:11.3", "remove-cell"]
@@ -964,7 +1006,8 @@ def fisher_direction(positive, negative):  # multiplies by the covariance instea
 
 # %% tags=["exercise-solution", "ex:11.3", "hide-cell"]
 def fisher_direction(positive, negative):
-    centred = np.concatenate([positive - positive.mean(0), negative - negative.mean(0)])
+    classes = (positive, negative)
+    centred = np.concatenate([states - states.mean(0) for states in classes])
     sigma = centred.T @ centred / (len(centred) - 2)
     return np.linalg.solve(sigma, positive.mean(0) - negative.mean(0))
 
@@ -989,9 +1032,10 @@ def push_to(states, v, r):
 def check_11_4(push_to):
     states, v = np.array([[0.0, 1], [1, 3], [2, 2]]), np.array([3.0, 1])
     u = push_to(states, v, 15.0)
-    assert np.isclose(((states + u) @ v).mean(), 15), "the mean reading is the setpoint"
-    assert np.isclose(abs(u @ v), np.linalg.norm(u) * np.linalg.norm(v)), "the shortest push is along v"
-    assert np.isclose(((states + u) @ v).std(), (states @ v).std()), "a bias cannot change a spread"
+    readings = (states + u) @ v
+    assert np.isclose(readings.mean(), 15), "the mean reading is the setpoint"
+    assert np.isclose(u[0] * v[1], u[1] * v[0]), "the shortest push is along v"
+    assert np.isclose(readings.std(), (states @ v).std()), "the spread stays"
 
 
 # %% tags=["exercise-wrong", "ex:11.4", "remove-cell"]
@@ -1023,10 +1067,10 @@ def as_one(u1, a1, u2, a2):
 # %% tags=["exercise-check", "ex:11.5"]
 def check_11_5(as_one):
     rng = np.random.default_rng(0)
-    u1, u2, states = rng.normal(size=3), rng.normal(size=3), rng.normal(size=(5, 3))
+    u1, u2, *states = rng.normal(size=(7, 3))
     one = as_one(u1, 2.0, u2, -0.5)
     assert np.allclose(states + one, (states + 2.0 * u1) - 0.5 * u2)
-    assert np.allclose(as_one(u1, 1.0, u1, -1.0), 0), "a law and its opposite cancel"
+    assert np.allclose(as_one(u1, 1.0, u1, -1.0), 0), "opposites cancel"
 
 
 # %% tags=["exercise-wrong", "ex:11.5", "remove-cell"]
@@ -1036,7 +1080,8 @@ def as_one(u1, a1, u2, a2):  # averages, as if each law acted on half of the sta
 
 # %% tags=["exercise-solution", "ex:11.5", "hide-cell"]
 def as_one(u1, a1, u2, a2):
-    # A sum of translations is a translation. The clamp is not one: it erases what came before it along v.
+    # A sum of translations is a translation. The clamp is not one:
+    # it erases what came before it along v.
     return a1 * u1 + a2 * u2
 
 
@@ -1065,7 +1110,7 @@ rows = []
 for claim in (load_claims()[name] for name in sorted(page.record_file.checks) if ".t2." in name):
     for model, values in claim.published.items():
         rows.append((claim.where.split(", ")[2], model, f"{values['original']:g}", f"{values['caa']:g}"))
-pd.DataFrame(rows, columns=["score", "model", "original, %", "CAA, %"]).set_index("score")
+table(rows, "score", "model", "original, %", "CAA, %")
 
 # %% [markdown]
 # Verdicts here: {glue:text}`odesteer.t2.txi.caa-beats-unsteered.verdict` for the combined score, {glue:text}`odesteer.t2.true.caa-beats-unsteered.verdict` for True alone. A caution on reading such tables: they have no row for a random direction of equal length. Ours does.
@@ -1079,7 +1124,7 @@ points = [
     verdict,
     f"{labels.combined} {'rises' if better else 'falls' if combined_gain.high < 0 else 'does not change measurably'}: "
     f"{combined_gain.value:+.3f} [{combined_gain.low:+.3f}, {combined_gain.high:+.3f}]"
-    + (f", which closes {table.loc['difference of means', 'gap closed']} of the gap to prompting." if told is not None else "."),
+    + (f", which closes {closed[1]:.0%} of the gap to prompting." if told is not None else "."),
     f"Its effort is {effort['difference of means'].mean:.3f} nats per token; a random direction of the same length costs "
     f"{effort['random directions'].mean:.3f}.",
     f"Of the {len(rows_broken)} ways to break it, {len(clear)} are clearly worse (their interval ends below the law's): "
