@@ -12,7 +12,7 @@
 # (ch-actuators)=
 # # 03 Actuators and sensors
 #
-# **A hook is all it takes to read or push the state of any language model, and it can fail in at least eight ways without an error; this chapter builds the devices from scratch, makes each of them fail on this page's own plant, and measures that where one measures decides what one can move.**
+# **A hook is all it takes to read or push the state of any language model, and it can fail in at least eight ways without an error; this chapter builds the devices from scratch, makes each of them fail on this page's own plant, and measures what depends on where one measures and where one pushes.**
 #
 # :::{admonition} Cost
 # :class: cost-card note
@@ -45,7 +45,7 @@ from steerlib.errors import LawError, SiteError
 from steerlib.experiment.page import Page
 from steerlib.laws.additive import Additive, shuffled
 from steerlib.loading import load_pair
-from steerlib.metrics import auc_interval, central_range, mean_interval
+from steerlib.metrics import auc_interval, central_range, mean_interval, paired_difference
 
 # %%
 page = Page("03_actuators_and_sensors", profile=profile, plant=plant, seeds=seeds)
@@ -268,11 +268,11 @@ fit_on = task.contrast_texts(n=100, seed=seeds[0])
 held_out = task.contrast_texts(n=100, seed=seeds[0] + 1, split="test")
 
 
-def moves(direction, layer, *, share=0.1, scope="last"):
+def moves(direction, layer, *, share=0.1, scope="last", on=decisions, base=base):
     """Change of margin, text by text, by a push of `share` of the state's norm."""
     push = Additive(direction / direction.norm() * share * norms[layer])
     with lm.under(push, layer=layer, scope=scope):
-        return decisions.margins(lm) - base
+        return on.margins(lm) - base
 
 
 chosen = task.contrasts(range(lm.depth), n=100, seed=seeds[0])
@@ -381,7 +381,7 @@ pd.DataFrame(table, index=list(effects)).rename_axis("scope")
 #
 # ## Where to measure, where to push
 #
-# Now the question that decides whether steering works at all. The same law, difference of means, can be fitted on states recorded at two moments: at the **choice**, the token right before the answer is decided; or at the **end** of a complete answer, where many people measure, since there the whole answer has been seen. And a direction measured behind block $i$ can be added behind block $j$. We take every combination, always pushing by 10 % of the norm of the state that is pushed.
+# Now the question of placement, which comes before any choice of law. The same law, difference of means, can be fitted on states recorded at two moments: at the **choice**, the token right before the answer is decided; or at the **end** of a complete answer, where many people measure, since there the whole answer has been seen. And a direction measured behind block $i$ can be added behind block $j$. We take every combination, always pushing by 10 % of the norm of the state that is pushed.
 
 # %%
 finished = task.contrasts(range(lm.depth), n=100, seed=seeds[0], at="end")
@@ -424,19 +424,46 @@ at_choice = [mean_interval(moves(direction_of(chosen[j]), j, scope="generated"))
 at_end = [mean_interval(moves(direction_of(finished[j]), j, scope="generated")) for j in shown]
 at_random = [central_range([moves(d, j, scope="generated").mean() for d in chance]) for j in shown]
 
-# %% tags=["hide-input"]
-best = int(np.argmax([e.value for e in at_choice]))
-c, e, r = at_choice[best], at_end[best], at_random[best]
-for name, found in (("choice", c), ("end", e), ("random", r)):
-    page.record(f"where.{name}", found.value, low=found.low, high=found.high, n=found.n, unit="logits")
-page.record("where.layer", shown[best])
+# %% [markdown]
+# To compare the two ways of measuring, each may choose its own block, on prompts of the validation split, which are not used for anything else.
+
+# %%
+validation = tasks.Decisions.of(lm, tasks.base.spread(task.pairs("validation"), 32))
+other = {"on": validation, "base": validation.margins(lm), "scope": "generated"}
+spots, gains = {}, {}
+for name, source in (("choice", chosen), ("end", finished)):
+    trial = [moves(direction_of(source[j]), j, **other).mean() for j in shown]
+    spots[name] = shown[int(np.argmax(trial))]
+    gains[name] = moves(direction_of(source[spots[name]]), spots[name], scope="generated")
+by_chance = central_range([moves(d, spots["choice"], scope="generated").mean() for d in chance])
+gap = paired_difference(gains["choice"], gains["end"])
+print(f"choice minus end: {gap.value:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}] logits, p = {gap.p:.4f}, n = {gap.n}")
 
 # %% tags=["hide-input"]
+c, e = (mean_interval(gains[name]) for name in ("choice", "end"))
+for name, found in (("choice", c), ("end", e), ("random", by_chance)):
+    page.record(f"where.{name}", found.value, low=found.low, high=found.high, n=found.n, unit="logits")
+page.record("where.gap", gap.value, low=gap.low, high=gap.high, n=gap.n, unit="logits")
+page.record("where.layer.choice", spots["choice"])
+page.record("where.layer.end", spots["end"])
 clear = [sum(x.low > y.high for x, y in zip(row, at_random, strict=True)) for row in (at_choice, at_end)]
 page.text(
     "where.clear",
-    f"{clear[0]} of {len(shown)} layers when measured at the choice, and at {clear[1]} when measured at the end",
+    f"{clear[0]} of {len(shown)} blocks when measured at the choice, and at {clear[1]} when measured at the end",
 )
+
+# %% tags=["hide-input"]
+if gap.low > 0:
+    verdict = "Measured at the choice, the direction moves the decision more than measured at the end: where one measures matters."
+elif gap.high < 0:
+    verdict = (
+        "On this plant the direction measured at the end moves the decision more than the one measured at the choice."
+    )
+else:
+    verdict = "On this plant the two ways of measuring cannot be told apart."
+page.text("where.verdict", verdict)
+
+# %% tags=["hide-input"]
 page.figure(
     "where",
     figures.over(
@@ -451,42 +478,30 @@ page.figure(
         xlabel="block",
     ),
     alt=f"Change of margin against block for directions measured at the choice, at the end of the answer, and drawn at random, all of "
-    f"equal norm. Behind block {shown[best]} they give {c}, {e} and {r} logits.",
+    f"equal norm. At the blocks chosen on validation, {spots['choice']} and {spots['end']}, the first two give {c} and {e} logits; "
+    f"random directions give {by_chance}.",
 )
 
-# %% tags=["hide-input"]
-if c.low > e.high:
-    verdict = "Measured at the choice, the direction moves the decision more than measured at the end: where one measures decides."
-elif e.low > c.high:
-    verdict = (
-        "On this plant the direction measured at the end moves the decision more than the one measured at the choice."
-    )
-else:
-    verdict = "On this plant the intervals of the two ways of measuring overlap: here it makes no clear difference."
-page.text("where.verdict", verdict)
-
 # %% [markdown]
-# {glue:text}`where.verdict` Behind block {glue:text}`where.layer`, where the direction measured at the choice does most, it moves the margin by {glue:text}`where.choice`; the one measured at the end by {glue:text}`where.end`; random ones by {glue:text}`where.random`. Effects are clear of the random range at {glue:text}`where.clear`.
+# {glue:text}`where.verdict` Pushed behind block {glue:text}`where.layer.choice`, the direction measured at the choice moves the margin by {glue:text}`where.choice`; the one measured at the end, behind its best block {glue:text}`where.layer.end`, by {glue:text}`where.end`; prompt by prompt the difference is {glue:text}`where.gap`. Random directions give {glue:text}`where.random`. Effects are clear of the random range at {glue:text}`where.clear`.
 #
 # Why would the two differ? At the end of an answer the state must predict what comes *after* it. That the answer was of one kind or the other is past, and a trace of it may be left in the state, which a sensor finds; but nothing says that the block reads that trace when it *makes* the choice. A good sensor site is where the quantity is visible; a good actuator site is where it is used.
 #
 # The margin is one logit difference. Here is the same comparison by the task's own exact score, on held-out prompts, with both negative controls:
 
 # %%
-spot = shown[best]
-few = {"split": "test", "limit": 30}
+spot, few = spots["choice"], {"split": "test", "limit": 30}
 
 
-def score(direction):
-    with lm.under(Additive(direction / direction.norm() * 0.2 * norms[spot]), layer=spot):
+def score(direction, layer=spot):
+    with lm.under(Additive(direction / direction.norm() * 0.2 * norms[layer]), layer=layer):
         return task.exact(**few)
 
 
-plain = task.exact(**few)
 scores = {
-    "unsteered": plain,
+    "unsteered": task.exact(**few),
     "measured at the choice": score(direction_of(chosen[spot])),
-    "measured at the end": score(direction_of(finished[spot])),
+    "measured at the end": score(direction_of(finished[spots["end"]]), spots["end"]),
 }
 draws = {"random directions": [score(d) for d in chance]}
 draws["shuffled labels"] = [score(direction_of(shuffled(chosen[spot], seed=s))) for s in range(20)]
@@ -512,9 +527,9 @@ pd.DataFrame.from_dict(lines, orient="index", columns=[wanted, intact]).rename_a
 origin = max(0, min(spot, lm.depth - 2))
 after_it = tasks.base.spread(range(origin, lm.depth), 6)
 good, bad = task.contrast_texts(n=60, seed=seeds[0] + 1, split="test")
-gap = Additive(direction_of(chosen[origin]))
+shift = Additive(direction_of(chosen[origin]))
 clouds = {"positive": record(lm, good, sites=after_it), "negative": record(lm, bad, sites=after_it)}
-with lm.under(gap, layer=origin, scope="last"):
+with lm.under(shift, layer=origin, scope="last"):
     clouds["steered"] = record(lm, bad, sites=after_it)
 
 # %%
@@ -540,7 +555,7 @@ page.record(
 )
 page.record("survival.origin", origin)
 if survival[-1].high < 1:
-    told = "So one push at one token does not carry the state over to the other class: the classes part further in later blocks, which read the class again from the context, and the context was not pushed."
+    told = "So one push at one token does not carry the state over to the other class: later blocks take some of it back, or they part the classes further by what they read at other positions, which were not pushed."
 elif survival[-1].low > 1:
     told = "So later blocks amplified the push, more than they part the classes themselves."
 else:
