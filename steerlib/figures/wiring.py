@@ -67,8 +67,8 @@ def placement(
                     j, i, f"{value:+z.2f}", ha="center", va="center", fontsize=6.5, color="white" if dark else "black"
                 )
             places = list(range(len(grid)))
-            axis.set_xticks(places, list(ticks or places))
-            axis.set_yticks(places, list(ticks or places))
+            axis.set_xticks(places, [str(place) for place in ticks or places])
+            axis.set_yticks(places, [str(place) for place in ticks or places])
             axis.grid(visible=False)
             axis.set(title=title, xlabel="pushed after block", ylabel="measured after block")
         figure.colorbar(axes[0].images[0], ax=axes, label=unit, shrink=0.85)
