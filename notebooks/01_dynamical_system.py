@@ -32,6 +32,16 @@ profile = "tiny"
 plant = "almanac-llama"
 seeds = [0, 1, 2, 3, 4]
 
+# %% tags=["remove-cell"]
+# On Colab nothing is installed yet; where steerlib is there, this does nothing.
+import importlib.util
+import subprocess
+import sys
+
+if importlib.util.find_spec("steerlib") is None:
+    source = "steerlib[book] @ git+https://github.com/steerlib/steerlib"
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", source], check=True)
+
 # %%
 import os
 

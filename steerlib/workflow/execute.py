@@ -96,6 +96,7 @@ def kernel_environment(run: Run, notebook: str, *, threads: int) -> dict[str, st
         "STEERLIB_RECORDS": str(run.partial(notebook).with_suffix(".json")),
         # Parallel notebooks must not fight over cores.
         **{name: count for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")},
+        "OMP_WAIT_POLICY": "PASSIVE",  # on a busy machine, threads that spin while they wait slow everything down
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # a progress bar would stay on the page
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
