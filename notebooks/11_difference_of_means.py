@@ -32,6 +32,16 @@ profile = "tiny"
 plant = "almanac-llama"
 seeds = [0, 1, 2, 3, 4]
 
+# %% tags=["remove-cell"]
+# On Colab nothing is installed yet; where steerlib is there, this does nothing.
+import importlib.util
+import subprocess
+import sys
+
+if importlib.util.find_spec("steerlib") is None:
+    source = "steerlib[book] @ git+https://github.com/steerlib/steerlib"
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", source], check=True)
+
 # %% tags=["hide-input"]
 import os
 from contextlib import nullcontext
@@ -398,12 +408,15 @@ def h(z):
 # %%
 z = fresh.negative[:20].double().requires_grad_()
 (auto,) = torch.autograd.grad(h(z).sum(), z)
-axes = eye[:: max(1, lm.width // 16)]  # finite differences along some of the axes
-numeric = torch.stack([h(z + 1e-3 * e) - h(z - 1e-3 * e) for e in axes], -1) / 2e-3
-errors = auto - (mu_plus - mu_minus), numeric - auto @ axes.T
+axes = eye[:: max(1, lm.width // 16)]  # some axes are enough
+step = 1e-3
+ahead = torch.stack([h(z.detach() + step * e) for e in axes], -1)
+behind = torch.stack([h(z.detach() - step * e) for e in axes], -1)
+errors = auto - (mu_plus - mu_minus), (ahead - behind) / (2 * step) - auto @ axes.T
 worst = max(float(error.abs().max()) for error in errors)
 claim = "odesteer.t1.difference-of-means-is-gaussian-log-density-ratio"
-f"{page.check(claim, estimate=worst, n=len(z))}, largest deviation {worst:.1e}"
+outcome = page.check(claim, estimate=worst, n=len(z))
+f"{outcome}: largest deviation {worst:.1e}"
 
 # %% [markdown]
 # :::{prf:corollary} Steering is one Euler step
@@ -420,7 +433,8 @@ for _ in range(10):
 errors = law(z) - (z + dose * u), many - (z + dose * u)
 worst = max(float(error.abs().max()) for error in errors)
 claim = "odesteer.eq3.activation-addition-is-one-euler-step"
-f"{page.check(claim, estimate=worst, n=len(z))}, largest deviation {worst:.1e}"
+outcome = page.check(claim, estimate=worst, n=len(z))
+f"{outcome}: largest deviation {worst:.1e}"
 
 # %% [markdown]
 # Later methods let the field depend on the state; then steps matter. Here they cannot.
@@ -444,7 +458,7 @@ f"{page.check(claim, estimate=worst, n=len(z))}, largest deviation {worst:.1e}"
 pool = task.contrast(layer=layer, n=300, seed=seeds[0] + 1)
 centred = torch.cat([(states - states.mean(0)).double() for states in pool])
 sigma = centred.T @ centred / (len(centred) - 2)
-ridge = 0.01 * sigma.trace() / lm.width * eye  # tames directions hardly ever seen
+ridge = 0.01 * sigma.trace() / lm.width * eye  # for directions rarely seen
 fisher = torch.linalg.solve(sigma + ridge, raw)
 eigenvalues = torch.linalg.eigvalsh(sigma).clamp(min=1e-12).numpy()
 cosine = float(torch.cosine_similarity(fisher, raw, dim=0))
@@ -545,7 +559,8 @@ for n in counts:
 
 # %%
 S = torch.cov(pairs.T)
-square = float((raw @ raw - S.trace() / 200).clamp(min=1e-12))  # noise lengthens a mean
+# Noise lengthens a mean; its share is taken off again.
+square = float((raw @ raw - S.trace() / 200).clamp(min=1e-12))
 across = float(S.trace() - unit_raw @ S @ unit_raw)
 tangents = [np.sqrt(across * (1 / n + 1 / 200) / square) for n in counts]
 theory = np.degrees(np.arctan(tangents))
@@ -595,7 +610,7 @@ page.figure(
 #
 # ## Dose and response
 #
-# Now the measurement that decides. {glue:text}`n.exact` held-out prompts, exact scores. Beside the law stand two **{term}`negative controls <negative control>`** of equal length at the same site: 20 **random directions**, which say what any push of this force does, and the same recipe with **shuffled labels**, which says what the fitting procedure finds where there is nothing to find. The second is the harder to beat: a random direction points mostly where states hardly vary, while the difference of two random halves points where they vary most, because its covariance is that of the states.
+# Now the measurement that decides. {glue:text}`n.exact` held-out prompts, exact scores. Beside the law stand two **{term}`negative controls <negative control>`** of equal length at the same site: 20 **random directions**, which say what any push of this force does, and the same recipe with **shuffled labels**, which says what the fitting procedure finds where there is nothing to find. They are not the same: a random direction points mostly where states hardly vary, while the difference of two random halves points where they vary most, because its covariance is proportional to that of the states.
 
 # %%
 doses = (-2, -1, -0.5, 0, 0.5, 1, 1.5, 2, 3)
@@ -877,7 +892,7 @@ rows = [(prompts[i].replace("\n", " "), shown([loud], 0, i)) for i in some]
 table(rows, "prompt", "five times too long")
 
 # %% [markdown]
-# *Wrong layer*: the direction belongs to the layer where it was measured, and not every layer has authority over what follows. *Wrong token*: at the end of an answer the state says what *has been* decided, at the choice what *will be*; a contrast measured there may read perfectly and still move little (the full story is in chapter [03](03_actuators_and_sensors)). *One-sided*: the mean of the positive states alone is mostly what all states have in common, and pushing along it only makes the state longer. *Few examples*: see {prf:ref}`dom-error`. *Shuffled labels*: a difference of means always exists, also where there is no difference to find.
+# *Wrong layer*: the direction belongs to the layer where it was measured, and not every layer has authority over what follows. *Wrong token*: at the end of an answer the state says what *has been* decided, at the choice what *will be*; a contrast measured there may read perfectly and still move little (the full story is in chapter [03](03_actuators_and_sensors)). *One-sided*: the mean of the positive states alone is mostly what all states have in common, and pushing along it mainly makes the state longer. *Few examples*: see {prf:ref}`dom-error`. *Shuffled labels*: a difference of means always exists, also where there is no difference to find.
 #
 # A contrast with one class empty is refused rather than fitted:
 
@@ -956,8 +971,12 @@ def check_11_2(gradient):
     for z in (np.zeros(2), np.array([10.0, -7])):
         got = gradient(ratio, z)
         assert np.allclose(got, plus - minus, atol=1e-5), "the same everywhere"
-    got = gradient(lambda z: z[0] ** 3 + 2 * z[1], np.array([2.0, 5]), step=1e-2)
-    assert np.allclose(got, [12, 2], atol=1e-3), "central: error of order step²"
+
+    def cubic(z):
+        return z[0] ** 3 + 2 * z[1]
+
+    got = gradient(cubic, np.array([2.0, 5]), step=1e-2)
+    assert np.allclose(got, [12, 2], atol=1e-3), "central: error step²"
 
 
 # %% tags=["exercise-wrong", "ex:11.2", "remove-cell"]
