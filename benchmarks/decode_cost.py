@@ -42,7 +42,9 @@ def seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def measure(plant: Plant, *, batch: int, tokens: int, rounds: int, cache: str, compile: str | None) -> dict[str, list[float]]:
+def measure(
+    plant: Plant, *, batch: int, tokens: int, rounds: int, cache: str, compile: str | None
+) -> dict[str, list[float]]:
     """Seconds of each way, round by round."""
     task = tasks.for_plant(plant)
     law = DifferenceOfMeans().fit(task.contrast(layer=plant.depth // 2, n=50))
@@ -79,7 +81,9 @@ def main(
 ) -> None:
     """Measure and print."""
     loaded = Plant.load(plant)
-    table = Table(title=f"{loaded}, {cache} cache, {compile or 'eager'}, {torch.get_num_threads()} threads", title_justify="left")
+    table = Table(
+        title=f"{loaded}, {cache} cache, {compile or 'eager'}, {torch.get_num_threads()} threads", title_justify="left"
+    )
     for column in ("batch", "way", "tokens/s", "ratio to unsteered", "middle half"):
         table.add_column(column)
     out = []
