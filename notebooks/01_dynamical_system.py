@@ -40,7 +40,9 @@ import sys
 
 if importlib.util.find_spec("steerlib") is None:
     source = "steerlib[book] @ git+https://github.com/steerlib/steerlib"
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", source], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", source], check=True
+    )
 
 # %%
 import os
@@ -50,9 +52,14 @@ import pandas as pd
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from steerlib import Contrast, DifferenceOfMeans, Plant, RandomDirection, Scope, Site, figures, record, tasks
+from steerlib import Contrast, Plant, Scope, Site, figures, record, tasks
 from steerlib.experiment.page import Page
-from steerlib.laws.additive import Additive, shuffled
+from steerlib.laws.additive import (
+    Additive,
+    DifferenceOfMeans,
+    RandomDirection,
+    shuffled,
+)
 from steerlib.metrics import auc_interval, central_range, mean_interval
 
 page = Page("01_dynamical_system", profile=profile, plant=plant, seeds=seeds)
@@ -69,7 +76,10 @@ lm
 middle = lm.depth // 2
 every = tasks.Decisions.of(lm, task.pairs("test"))
 open_case = int(np.abs(every.margins(lm)).argmin())
-ids, mask = every.tokens.input_ids[open_case], every.tokens.attention_mask[open_case].bool()
+ids, mask = (
+    every.tokens.input_ids[open_case],
+    every.tokens.attention_mask[open_case].bool(),
+)
 text = [lm.tokenizer.decode(ids[mask], skip_special_tokens=True)]
 
 contrast = task.contrast(layer=middle, seed=seeds[0])
@@ -80,22 +90,43 @@ norm_there = record(lm, text, sites=[middle]).at(middle).norm()
 
 # %%
 def ask(direction, share):
-    """How the text goes on, and its final state, after one push of `share` of the state's norm at the last token."""
+    """How the text goes on, and its final state, after one push at the last token."""
     push = Additive(direction / direction.norm() * norm_there * share)
     with lm.under(push, layer=middle, scope=Scope("prefill", positions=(-1,))):
-        answer = lm.generate(text, max_new_tokens=12, seed=0, temperature=0).texts[0]
-        return answer.strip().partition("\n")[0], record(lm, text, sites=[-1]).at(lm.depth - 1)[0]
+        answer = lm.generate(
+            text, max_new_tokens=12, seed=0, temperature=0
+        ).texts[0]
+        return answer.strip().partition("\n")[0], record(lm, text, sites=[-1]).at(
+            lm.depth - 1
+        )[0]
 
 
 pushes = [0.0, 0.05, 0.1, 0.3, 1.0]
-answers = {name: [ask(v, share) for share in pushes] for name, v in (("blind", blind), ("away", away))}
+answers = {
+    name: [ask(v, share) for share in pushes]
+    for name, v in (("blind", blind), ("away", away))
+}
 print(text[0], "...")
-pd.DataFrame({"push": pushes, **{name: [t for t, _ in row] for name, row in answers.items()}}).set_index("push")
+pd.DataFrame(
+    {
+        "push": pushes,
+        **{name: [t for t, _ in row] for name, row in answers.items()},
+    }
+).set_index("push")
 
 # %% tags=["hide-input"]
 for name, row in answers.items():
-    changed = [share for share, (answer, _) in zip(pushes, row, strict=True) if answer != row[0][0]]
-    page.text(f"open.{name}", f"first at a push of {changed[0]:g}" if changed else "at none of these sizes")
+    changed = [
+        share
+        for share, (answer, _) in zip(pushes, row, strict=True)
+        if answer != row[0][0]
+    ]
+    page.text(
+        f"open.{name}",
+        f"first at a push of {changed[0]:g}"
+        if changed
+        else "at none of these sizes",
+    )
     moved = float((row[2][1] - row[0][1]).norm() / row[0][1].norm())
     page.record(f"open.small.{name}", 100 * moved, digits=1, unit="%")
 page.text("open.behaviour", task.labels.behaviour)
@@ -139,12 +170,16 @@ page.text("open.behaviour", task.labels.behaviour)
 # Three blocks in the plane, each adding a matrix times the positive part of the state. All numbers are small enough to check on paper.
 
 # %%
-W = [np.array([[0.0, -1], [1, 0]]), np.array([[-1.0, -1], [0, 0]]), np.array([[1.0, 1], [1, -0.5]])]
+W = [
+    np.array([[0.0, -1], [1, 0]]),
+    np.array([[-1.0, -1], [0, 0]]),
+    np.array([[1.0, 1], [1, -0.5]]),
+]
 toy = [lambda z, w=w: z + w @ np.maximum(z, 0) for w in W]
 
 
 def run(blocks, z, pushes=None):
-    """The states z_0, ..., z_L of the recursion, with pushes[l] added after block l."""
+    """States z_0, ..., z_L of the recursion, pushes[l] added after block l."""
     states = [z]
     for layer, block in enumerate(blocks):
         states.append(block(states[-1]) + (pushes or {}).get(layer, 0.0))
@@ -161,7 +196,10 @@ np.stack(run(toy, start))
 u = np.array([1.0, 0.0])
 end = run(toy, start)[-1]
 for layer in (0, 1):
-    print(f"pushed after block {layer}: the end moves by", run(toy, start, {layer: u})[-1] - end)
+    print(
+        f"pushed after block {layer}: the end moves by",
+        run(toy, start, {layer: u})[-1] - end,
+    )
 
 # %% [markdown]
 # The same push, one block apart: after block 1 it arrives whole, after block 0 it vanishes without a trace. Nothing is broken. Block 1 subtracts the (positive) first coordinate from itself, so whatever we put there is cancelled. *Where* one pushes decides whether anything happens, and the tool that predicts it is the **{term}`Jacobian`**.
@@ -188,7 +226,10 @@ A = [np.eye(2) + w * (z > 0) for w, z in zip(W, path, strict=False)]
 
 def finite_difference(block, z, h=1e-6):
     """Jacobian by central differences, one column for each coordinate."""
-    return np.stack([(block(z + h * e) - block(z - h * e)) / (2 * h) for e in np.eye(len(z))], axis=1)
+    return np.stack(
+        [(block(z + h * e) - block(z - h * e)) / (2 * h) for e in np.eye(len(z))],
+        axis=1,
+    )
 
 
 for block, z, jacobian in zip(toy, path, A, strict=False):
@@ -200,11 +241,18 @@ A[2] @ A[1]
 
 # %%
 for e in np.eye(2):
-    assert np.allclose(run(toy, start, {0: 0.5 * e})[-1] - end, A[2] @ A[1] @ (0.5 * e))
+    assert np.allclose(
+        run(toy, start, {0: 0.5 * e})[-1] - end, A[2] @ A[1] @ (0.5 * e)
+    )
     assert np.allclose(run(toy, start, {1: 0.5 * e})[-1] - end, A[2] @ (0.5 * e))
 
 for size in (1.0, 4.0):
-    print(f"push of {size:g}: predicted", A[2] @ (size * u), "happened", run(toy, start, {1: size * u})[-1] - end)
+    print(
+        f"push of {size:g}: predicted",
+        A[2] @ (size * u),
+        "happened",
+        run(toy, start, {1: size * u})[-1] - end,
+    )
 
 # %% [markdown]
 # For the push of 4 they part company: it carries the first coordinate from $-3$ to $+1$, past the kink of the positive part, and a term wakes up that the Jacobian at the old trajectory knows nothing of. This is all that "locally linear" means, and all that can go wrong with it: **a Jacobian describes a neighbourhood, and the size of the neighbourhood must be measured.**
@@ -216,17 +264,31 @@ for size in (1.0, 4.0):
 
 # %%
 def open_up(batch):
-    """The blocks as maps from states to states, the embedding z_0, and what the model itself returned."""
+    """The blocks as maps of states, the embedding z_0, and the model's own output."""
     calls = {}
-    note = lambda block, args, more: calls.update({block: (args, more)})  # noqa: E731
-    handles = [block.register_forward_pre_hook(note, with_kwargs=True) for block in lm.blocks]
+
+    def note(block, args, more):
+        calls[block] = (args, more)
+
+    handles = [
+        block.register_forward_pre_hook(note, with_kwargs=True)
+        for block in lm.blocks
+    ]
     places = (batch.attention_mask.cumsum(1) - 1).clamp(min=0)
-    inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "position_ids": places}
+    inputs = {
+        "input_ids": batch.input_ids,
+        "attention_mask": batch.attention_mask,
+        "position_ids": places,
+    }
     with torch.no_grad():
         out = lm.model(**inputs, use_cache=False, output_hidden_states=True)
     for handle in handles:
         handle.remove()
-    return [phi(block, *calls[block]) for block in lm.blocks], calls[lm.blocks[0]][0][0], out
+    return (
+        [phi(block, *calls[block]) for block in lm.blocks],
+        calls[lm.blocks[0]][0][0],
+        out,
+    )
 
 
 # %%
@@ -235,7 +297,9 @@ def phi(block, args, more):
 
     def step(state):
         out = block(state, *args[1:], **more)
-        return out[0] if isinstance(out, tuple) else out  # some architectures return a tuple
+        return (
+            out[0] if isinstance(out, tuple) else out
+        )  # some architectures return a tuple
 
     return step
 
@@ -245,7 +309,9 @@ def phi(block, args, more):
 
 # %%
 prompts = [pair.prompt for pair in task.pairs("test")[:32]]
-batch = lm.encode(prompts)  # padded on the left, so that the last column is every prompt's last token
+batch = lm.encode(
+    prompts
+)  # padded on the left, so that the last column is every prompt's last token
 blocks, embedded, official = open_up(batch)
 norm = lm.anatomy.final_norm or torch.nn.Identity()
 unembed = lm.model.get_output_embeddings()
@@ -254,20 +320,34 @@ with torch.no_grad():
     states = run(blocks, embedded)
     logits = unembed(norm(states[-1]))
 assert torch.equal(logits[:, -1].argmax(-1), official.logits[:, -1].argmax(-1))
-print(len(states), "states of shape", tuple(states[0].shape), "(texts, tokens, width)")
+print(
+    len(states),
+    "states of shape",
+    tuple(states[0].shape),
+    "(texts, tokens, width)",
+)
 
 # %% [markdown]
 # It does. And the states on the way? The library that runs the model offers them as `output_hidden_states`. We compare, token by token, padding left out.
 
 # %%
 real = batch.attention_mask.bool()
-gaps = [float((a - b)[real].abs().max()) for a, b in zip(states, official.hidden_states, strict=True)]
-pd.DataFrame({"state": [f"z_{k}" for k in range(len(gaps))], "largest difference": gaps}).set_index("state")
+gaps = [
+    float((a - b)[real].abs().max())
+    for a, b in zip(states, official.hidden_states, strict=True)
+]
+pd.DataFrame(
+    {"state": [f"z_{k}" for k in range(len(gaps))], "largest difference": gaps}
+).set_index("state")
 
 # %% tags=["hide-input"]
 assert max(gaps[:-1]) < 1e-3 * float(states[-1][real].abs().max())
-torch.testing.assert_close(norm(states[-1])[real], official.hidden_states[-1][real], atol=1e-3, rtol=1e-3)
-lengths = [s[-1][real].norm(dim=1).mean() for s in (official.hidden_states, states)]
+torch.testing.assert_close(
+    norm(states[-1])[real], official.hidden_states[-1][real], atol=1e-3, rtol=1e-3
+)
+lengths = [
+    s[-1][real].norm(dim=1).mean() for s in (official.hidden_states, states)
+]
 page.record("trap.gap", gaps[-1], digits=0 if gaps[-1] > 100 else 1)
 page.record("trap.ratio", lengths[0] / lengths[1], digits=3)
 
@@ -279,11 +359,15 @@ page.record("trap.ratio", lengths[0] / lengths[1], digits=3)
 # The library's recorder never reads that list, and its actuator must move the states exactly as our `pushes` did.
 
 # %%
-seen = record(lm, prompts, sites=[Site(0, "resid_pre"), *range(lm.depth)], position="all")
+seen = record(
+    lm, prompts, sites=[Site(0, "resid_pre"), *range(lm.depth)], position="all"
+)
 recorded = [seen.at(site) for site in seen.sites]
 worst = 0.0
 for ours, theirs in zip(states, recorded, strict=True):
-    worst = max(worst, float((ours[real] - theirs).abs().max() / theirs.abs().max()))
+    worst = max(
+        worst, float((ours[real] - theirs).abs().max() / theirs.abs().max())
+    )
 assert worst < 1e-4
 
 with lm.under(Additive(blind), layer=middle, scope="all"):
@@ -291,7 +375,13 @@ with lm.under(Additive(blind), layer=middle, scope="all"):
 with torch.no_grad():
     by_hand = run(blocks, embedded, {middle: blind})[-1]
 torch.testing.assert_close(by_hand[real], pushed, atol=1e-3, rtol=1e-3)
-print(page.check("alqr.s3.depth-is-time", estimate=worst, note="relative to the largest entry of a state"))
+print(
+    page.check(
+        "alqr.s3.depth-is-time",
+        estimate=worst,
+        note="relative to the largest entry of a state",
+    )
+)
 
 # %% [markdown]
 # So {eq}`eq-residual` is not a metaphor. From here on we use whichever of the two is shorter.
@@ -305,7 +395,9 @@ decisions = tasks.Decisions.of(lm, tasks.base.spread(task.pairs("test"), 32))
 blocks, embedded, _ = open_up(decisions.tokens)
 with torch.no_grad():
     states = run(blocks, embedded)
-ends = torch.stack([state[:, -1] for state in states])  # (layers + 1, texts, width)
+ends = torch.stack(
+    [state[:, -1] for state in states]
+)  # (layers + 1, texts, width)
 
 size = ends.norm(dim=2).numpy()
 step = (ends.diff(dim=0).norm(dim=2) / ends[:-1].norm(dim=2)).numpy()
@@ -316,14 +408,23 @@ growth = sizes[-1].value / sizes[0].value
 page.record("size.growth", growth, digits=0)
 page.record("step.largest", max(e.value for e in steps), digits=2)
 page.record("step.smallest", min(e.value for e in steps), digits=2)
-page.text("step.verdict", "No, not on this plant." if max(e.value for e in steps) > 0.2 else "Fairly, on this plant.")
+page.text(
+    "step.verdict",
+    "No, not on this plant."
+    if max(e.value for e in steps) > 0.2
+    else "Fairly, on this plant.",
+)
 page.figure(
     "norms",
     figures.over(
         range(lm.depth + 1),
         {
-            "Size of the state": figures.Panel({"norm": sizes}, "norm of z_l", log=True),
-            "Size of a step": figures.Panel({"step": steps}, "norm of the step / norm of z_l", log=True),
+            "Size of the state": figures.Panel(
+                {"norm": sizes}, "norm of z_l", log=True
+            ),
+            "Size of a step": figures.Panel(
+                {"step": steps}, "norm of the step / norm of z_l", log=True
+            ),
         },
         xlabel="layer l of the state z_l",
     ),
@@ -345,16 +446,22 @@ sites = [Site(0, "resid_pre"), *layers]
 fit_on = task.activations(sites, n=150, seed=seeds[0])
 held_out = task.activations(sites, n=150, seed=seeds[0] + 1, split="test")
 texts = task.contrast_texts(n=1, seed=seeds[0], split="test")
-for name, text in zip((task.labels.positive, task.labels.negative), texts, strict=True):
+for name, text in zip(
+    (task.labels.positive, task.labels.negative), texts, strict=True
+):
     print(f"--- {name}:\n{text[0]}\n")
 
 
 # %%
 def target(k):
-    """The target direction (unit vector) for the state z_k, and the midpoint and distance of the class means."""
+    """Target direction at z_k, with the midpoint and distance of the class means."""
     good, bad = (side.at(sites[k]).double() for side in fit_on)
     gap = good.mean(0) - bad.mean(0)
-    return gap / gap.norm().clamp(min=1e-12), (good.mean(0) + bad.mean(0)) / 2, gap.norm()
+    return (
+        gap / gap.norm().clamp(min=1e-12),
+        (good.mean(0) + bad.mean(0)) / 2,
+        gap.norm(),
+    )
 
 
 views = {}
@@ -382,9 +489,11 @@ page.figure(
 
 # %%
 def reading(k, states):
-    """Position along the target, in units of the distance between the class means."""
+    """Position along the target, in distances between the class means."""
     direction, midpoint, gap = target(k)
-    return ((states.double() - midpoint) @ direction / gap.clamp(min=1e-12)).numpy()
+    return (
+        (states.double() - midpoint) @ direction / gap.clamp(min=1e-12)
+    ).numpy()
 
 
 def shuffled_auc(k, seed):
@@ -392,23 +501,48 @@ def shuffled_auc(k, seed):
     good, bad = (torch.as_tensor(side.at(sites[k])) for side in fit_on)
     mixed = shuffled(Contrast(good, bad), seed=seed)
     direction = mixed.positive.mean(0) - mixed.negative.mean(0)
-    return auc_interval(*((side.at(sites[k]) @ direction).numpy() for side in held_out), resamples=1).value
+    return auc_interval(
+        *((side.at(sites[k]) @ direction).numpy() for side in held_out),
+        resamples=1,
+    ).value
 
 
-rows = [[reading(k, side.at(sites[k])) for k in range(lm.depth + 1)] for side in held_out]
+rows = [
+    [reading(k, side.at(sites[k])) for k in range(lm.depth + 1)]
+    for side in held_out
+]
 auc = [auc_interval(good, bad) for good, bad in zip(*rows, strict=True)]
-guess = [central_range([shuffled_auc(k, seed) for seed in range(20)]) for k in range(lm.depth + 1)]
+guess = [
+    central_range([shuffled_auc(k, seed) for seed in range(20)])
+    for k in range(lm.depth + 1)
+]
 
 # %% tags=["hide-input"]
 best = int(np.argmax([e.value for e in auc]))
-clear = [k for k, (e, c) in enumerate(zip(auc, guess, strict=True)) if e.low > c.high]
-page.record("auc.best", auc[best].value, low=auc[best].low, high=auc[best].high, n=auc[best].n)
+clear = [
+    k for k, (e, c) in enumerate(zip(auc, guess, strict=True)) if e.low > c.high
+]
+page.record(
+    "auc.best",
+    auc[best].value,
+    low=auc[best].low,
+    high=auc[best].high,
+    n=auc[best].n,
+)
 page.record("auc.shuffled.low", min(c.low for c in guess), digits=2)
 page.record("auc.shuffled.high", max(c.high for c in guess), digits=2)
-page.text("auc.where", "in the embedding" if best == 0 else f"after block {best - 1}")
+page.text(
+    "auc.where", "in the embedding" if best == 0 else f"after block {best - 1}"
+)
 page.text(
     "auc.first",
-    ("from the embedding on" if clear[0] == 0 else f"from behind block {clear[0] - 1} on") if clear else "nowhere",
+    (
+        "from the embedding on"
+        if clear[0] == 0
+        else f"from behind block {clear[0] - 1} on"
+    )
+    if clear
+    else "nowhere",
 )
 page.figure(
     "readable",
@@ -429,23 +563,32 @@ page.figure(
 # Reading is not moving. {prf:ref}`prop-impulse` says what decides: the product of Jacobians between the push and the output. We do not need the matrices, only their effect on a few directions, a *Jacobian-vector product*, which forward-mode differentiation gives exactly, for the cost of about two passes. The output is the **margin**: logit of the wanted answer's token minus that of the unwanted one, at the token that decides.
 
 # %%
-last = torch.eye(decisions.tokens.input_ids.shape[1])[-1][:, None]  # selects the last position
+last = torch.eye(decisions.tokens.input_ids.shape[1])[-1][
+    :, None
+]  # selects the last position
 
 
 def after_push(layer, u):
-    """The deciding state z_L and the margin, after a push u behind block `layer`."""
-    final = run(blocks[layer + 1 :], states[layer + 1] + last * u[:, None])[-1][:, -1]
+    """Deciding state z_L and margin, after a push u behind block `layer`."""
+    final = run(blocks[layer + 1 :], states[layer + 1] + last * u[:, None])[-1][
+        :, -1
+    ]
     return final, decisions.margin(unembed(norm(final)))
 
 
 def jvp(layer, directions):
-    """Derivatives of both along each of several directions of the push: (directions, texts, ...)."""
+    """Derivatives of both along several directions: (directions, texts, ...)."""
     zero = torch.zeros(len(decisions), lm.width)
 
     def along(direction):
-        return torch.func.jvp(lambda u: after_push(layer, u), (zero,), (direction.expand_as(zero),))[1]
+        return torch.func.jvp(
+            lambda u: after_push(layer, u), (zero,), (direction.expand_as(zero),)
+        )[1]
 
-    with sdpa_kernel(SDPBackend.MATH), torch.no_grad():  # the fast attention kernel has no forward derivative
+    with (
+        sdpa_kernel(SDPBackend.MATH),
+        torch.no_grad(),
+    ):  # the fast attention kernel has no forward derivative
         return torch.func.vmap(along, chunk_size=7)(directions)
 
 
@@ -456,10 +599,15 @@ def jvp(layer, directions):
 v = target(middle + 1)[0].float()
 h = 1e-2 * float(size[middle + 1].mean())
 with torch.no_grad():
-    up, down = (after_push(middle, torch.full((len(decisions), 1), sign * h) * v) for sign in (1, -1))
+    up, down = (
+        after_push(middle, torch.full((len(decisions), 1), sign * h) * v)
+        for sign in (1, -1)
+    )
 for exact, plus, minus in zip(jvp(middle, v[None]), up, down, strict=True):
     error = ((plus - minus) / (2 * h) - exact[0]).norm() / exact.norm()
-    print(f"relative difference between derivative and finite difference: {error:.1e}")
+    print(
+        f"relative difference between derivative and finite difference: {error:.1e}"
+    )
     assert error < 2e-2
 
 # %% [markdown]
@@ -467,7 +615,9 @@ for exact, plus, minus in zip(jvp(middle, v[None]), up, down, strict=True):
 
 # %%
 DRAWS = 20
-chance = torch.randn(DRAWS, lm.width, generator=torch.Generator().manual_seed(seeds[0]))
+chance = torch.randn(
+    DRAWS, lm.width, generator=torch.Generator().manual_seed(seeds[0])
+)
 chance = chance / chance.norm(dim=1, keepdim=True)
 
 gain, gain_random = [], []
@@ -478,7 +628,10 @@ for layer in layers:
     gain_random.append(central_range(lengths[1:].mean(1)))
 
 # %% tags=["hide-input"]
-record_gain = {f"gain.{name}": e for name, e in (("first", gain[0]), ("random.first", gain_random[0]))}
+record_gain = {
+    f"gain.{name}": e
+    for name, e in (("first", gain[0]), ("random.first", gain_random[0]))
+}
 for name, e in record_gain.items():
     page.record(name, e.value, low=e.low, high=e.high, n=e.n)
 larger = sum(g.low > r.high for g, r in zip(gain, gain_random, strict=True))
@@ -489,7 +642,8 @@ page.figure(
         layers,
         {
             "What is left of a small push": figures.Panel(
-                {"target direction": gain, "random directions": gain_random}, "|dz_L| / |du|"
+                {"target direction": gain, "random directions": gain_random},
+                "|dz_L| / |du|",
             )
         },
         xlabel="pushed after block",
@@ -509,20 +663,26 @@ with torch.no_grad():
 
 
 def impulse(layer, direction, share=0.1):
-    """KL to the unpushed distribution and change of margin, one of each for every text."""
+    """KL to the unpushed distribution and change of margin, for every text."""
     push = Additive(direction * share * float(size[layer + 1].mean()))
     with lm.under(push, layer=layer, scope="last"):
         logits = decisions.logits(lm)
     p, q = logits.log_softmax(-1), free.log_softmax(-1)
-    return (p.exp() * (p - q)).sum(-1).numpy(), (decisions.margin(logits) - decisions.margin(free)).numpy()
+    moved = decisions.margin(logits) - decisions.margin(free)
+    return (p.exp() * (p - q)).sum(-1).numpy(), moved.numpy()
 
 
+# %%
 kl, shift, kl_random, shift_random = [], [], [], []
 for layer in layers:
-    both = [mean_interval(values) for values in impulse(layer, target(layer + 1)[0].float())]
-    draws = np.array([[values.mean() for values in impulse(layer, direction)] for direction in chance])
-    for store, entry in zip((kl, shift, kl_random, shift_random), (*both, *map(central_range, draws.T)), strict=True):
-        store.append(entry)
+    pushed = impulse(layer, target(layer + 1)[0].float())
+    draws = [[v.mean() for v in impulse(layer, d)] for d in chance]
+    for store, values in zip((kl, shift), pushed, strict=True):
+        store.append(mean_interval(values))
+    for store, values in zip(
+        (kl_random, shift_random), np.transpose(draws), strict=True
+    ):
+        store.append(central_range(values))
 
 # %% tags=["hide-input"]
 peak = int(np.argmax([e.value for e in shift]))
@@ -530,14 +690,23 @@ beats = [layer for layer in layers if shift[layer].low > shift_random[layer].hig
 e, r = shift[peak], shift_random[peak]
 page.record("impulse.peak.layer", peak)
 page.record("impulse.peak", e.value, low=e.low, high=e.high, n=e.n, unit="logits")
-page.record("impulse.random", r.value, low=r.low, high=r.high, n=r.n, unit="logits")
-page.text("impulse.beats", f"at {len(beats)} of {lm.depth} layers" if beats else "at no layer")
+page.record(
+    "impulse.random", r.value, low=r.low, high=r.high, n=r.n, unit="logits"
+)
+page.text(
+    "impulse.beats",
+    f"at {len(beats)} of {lm.depth} layers" if beats else "at no layer",
+)
 page.figure(
     "impulse",
     figures.over(
         layers,
         {
-            "Any effect": figures.Panel({"target direction": kl, "random directions": kl_random}, "KL, nats", log=True),
+            "Any effect": figures.Panel(
+                {"target direction": kl, "random directions": kl_random},
+                "KL, nats",
+                log=True,
+            ),
             "Wanted effect": figures.Panel(
                 {"target direction": shift, "random directions": shift_random},
                 "change of margin, logits",
@@ -568,21 +737,27 @@ shares = np.geomspace(0.01, 2, 9)
 
 
 def linear_error(layer, direction):
-    """Relative error of the linear prediction: one row for each text, one column for each size of push."""
+    """Relative error of the linear prediction, (texts, sizes of push)."""
     unit = direction * size[layer + 1].mean()
     slope = jvp(layer, unit[None])[0][0]
     with torch.no_grad():
         moved = [
-            after_push(layer, torch.full((len(decisions), 1), float(s)) * unit)[0] - states[-1][:, -1] for s in shares
+            after_push(layer, torch.full((len(decisions), 1), float(s)) * unit)[0]
+            - states[-1][:, -1]
+            for s in shares
         ]
     return np.stack(
-        [((m - s * slope).norm(dim=1) / (s * slope).norm(dim=1)).numpy() for m, s in zip(moved, shares, strict=True)], 1
+        [
+            ((m - s * slope).norm(dim=1) / (s * slope).norm(dim=1)).numpy()
+            for m, s in zip(moved, shares, strict=True)
+        ],
+        1,
     )
 
 
 # %%
 def radius(errors):
-    """Where each row first passes 0.1, interpolated on logarithmic axes; the end of the range if it never does."""
+    """Where each row first passes 0.1 (log axes), or the end of the range."""
     out = []
     for row in np.maximum.accumulate(errors, axis=1):
         out.append(np.exp(np.interp(np.log(0.1), np.log(row), np.log(shares))))
@@ -590,24 +765,50 @@ def radius(errors):
 
 
 # %%
-inner = layers[:-1]  # behind the last block the map to z_L is the identity, and linear everywhere
-errors = {layer: linear_error(layer, target(layer + 1)[0].float()) for layer in inner}
+inner = layers[
+    :-1
+]  # behind the last block the map to z_L is the identity, and linear everywhere
+errors = {
+    layer: linear_error(layer, target(layer + 1)[0].float()) for layer in inner
+}
 radii = [mean_interval(radius(errors[layer])) for layer in inner]
 curves = {
-    f"behind block {layer}": [mean_interval(c) for c in errors[layer].T] for layer in sorted({0, middle, inner[-1]})
+    f"behind block {layer}": [mean_interval(c) for c in errors[layer].T]
+    for layer in sorted({0, middle, inner[-1]})
 }
 
 # %% tags=["hide-input"]
 low, high = min(radii, key=lambda e: e.value), max(radii, key=lambda e: e.value)
-page.record("radius.low", 100 * low.value, low=100 * low.low, high=100 * low.high, n=low.n, unit="%")
-page.record("radius.high", 100 * high.value, low=100 * high.low, high=100 * high.high, n=high.n, unit="%")
+page.record(
+    "radius.low",
+    100 * low.value,
+    low=100 * low.low,
+    high=100 * low.high,
+    n=low.n,
+    unit="%",
+)
+page.record(
+    "radius.high",
+    100 * high.value,
+    low=100 * high.low,
+    high=100 * high.high,
+    n=high.n,
+    unit="%",
+)
 inside = sum(e.low > 0.1 for e in radii)
-page.text("radius.verdict", f"at {inside} of {len(inner)} layers the 10 % push of the impulse response lay inside it")
+page.text(
+    "radius.verdict",
+    f"at {inside} of {len(inner)} layers the 10 % push of the impulse response lay inside it",
+)
 page.figure(
     "linearity",
     figures.over(
         list(shares),
-        {"Error of the linear prediction": figures.Panel(curves, "relative error", log=True, line=("10 %", 0.1))},
+        {
+            "Error of the linear prediction": figures.Panel(
+                curves, "relative error", log=True, line=("10 %", 0.1)
+            )
+        },
         xlabel="size of the push / norm of the state",
         log_x=True,
     ),
@@ -641,9 +842,15 @@ pd.DataFrame(columns).set_index("block")
 
 # %%
 asked = task.prompts("test")[:24]
-two = [lm.generate(asked[:3], max_new_tokens=20, seed=seed).texts for seed in seeds[:2]]
+two = [
+    lm.generate(asked[:3], max_new_tokens=20, seed=seed).texts
+    for seed in seeds[:2]
+]
 pd.DataFrame(
-    {f"seed {seed}": [t.strip().partition("\n")[0] for t in texts] for seed, texts in zip(seeds, two, strict=False)}
+    {
+        f"seed {seed}": [t.strip().partition("\n")[0] for t in texts]
+        for seed, texts in zip(seeds, two, strict=False)
+    }
 )
 
 # %% [markdown]
@@ -653,7 +860,9 @@ pd.DataFrame(
 ids = lm.encode(asked[:1]).input_ids
 with torch.no_grad():
     memory = lm.model(ids[:, :-1], use_cache=True).past_key_values
-    from_state = lm.model(ids[:, -1:], past_key_values=memory, use_cache=True).logits[:, -1]
+    from_state = lm.model(
+        ids[:, -1:], past_key_values=memory, use_cache=True
+    ).logits[:, -1]
     from_text = lm.model(ids).logits[:, -1]
 torch.testing.assert_close(from_state, from_text, atol=1e-3, rtol=1e-3)
 
@@ -684,32 +893,64 @@ entropy = [mean_interval(values) for values in by_place if len(values) >= 5]
 # %%
 def same(one, other):
     """Share of positions at which two answers have the same token."""
-    pairs = [list(zip(a, b, strict=False)) for a, b in zip(one.tokens, other.tokens, strict=True)]
+    pairs = [
+        list(zip(a, b, strict=False))
+        for a, b in zip(one.tokens, other.tokens, strict=True)
+    ]
     return [np.mean([x == y for x, y in row]) if row else 1.0 for row in pairs]
 
 
 v, doses = target(middle + 1)[0].float(), [0.0, 0.02, 0.05, 0.1, 0.2, 0.4]
 together, apart = [], []
 for dose in doses:
-    with lm.under(Additive(v * dose * float(size[middle + 1].mean())), layer=middle):
-        runs = [lm.generate(asked, max_new_tokens=LENGTH, seed=seeds[0] + offset) for offset in (0, 1000)]
+    with lm.under(
+        Additive(v * dose * float(size[middle + 1].mean())), layer=middle
+    ):
+        runs = [
+            lm.generate(asked, max_new_tokens=LENGTH, seed=seeds[0] + offset)
+            for offset in (0, 1000)
+        ]
     together.append(mean_interval(same(written, runs[0])))
     apart.append(mean_interval(same(written, runs[1])))
-assert together[0].value == 1.0  # no push, same luck: the same text, token by token
+assert (
+    together[0].value == 1.0
+)  # no push, same luck: the same text, token by token
 
 # %% tags=["hide-input"]
 page.record(
-    "same.luck", 100 * together[2].value, low=100 * together[2].low, high=100 * together[2].high, n=len(asked), unit="%"
+    "same.luck",
+    100 * together[2].value,
+    low=100 * together[2].low,
+    high=100 * together[2].high,
+    n=len(asked),
+    unit="%",
 )
 page.record(
-    "other.luck", 100 * apart[0].value, low=100 * apart[0].low, high=100 * apart[0].high, n=len(asked), unit="%"
+    "other.luck",
+    100 * apart[0].value,
+    low=100 * apart[0].low,
+    high=100 * apart[0].high,
+    n=len(asked),
+    unit="%",
 )
-page.record("entropy.first", entropy[0].value, low=entropy[0].low, high=entropy[0].high, n=entropy[0].n, unit="bits")
+page.record(
+    "entropy.first",
+    entropy[0].value,
+    low=entropy[0].low,
+    high=entropy[0].high,
+    n=entropy[0].n,
+    unit="bits",
+)
 page.figure(
     "tokens",
     figures.over(
         doses,
-        {"Identical tokens": figures.Panel({"same noise": together, "other noise": apart}, "share of positions")},
+        {
+            "Identical tokens": figures.Panel(
+                {"same noise": together, "other noise": apart},
+                "share of positions",
+            )
+        },
         xlabel="push after the middle block / norm of the state",
     ),
     alt=f"Share of identical tokens in pushed and unpushed answers against size of push. With the same noise it starts at 1 and is "
@@ -721,7 +962,11 @@ page.figure(
     "entropy",
     figures.over(
         range(1, len(entropy) + 1),
-        {"How open is the choice?": figures.Panel({"unsteered plant": entropy}, "entropy, bits")},
+        {
+            "How open is the choice?": figures.Panel(
+                {"unsteered plant": entropy}, "entropy, bits"
+            )
+        },
         xlabel="token of the answer",
     ),
     alt=f"Entropy of the next-token distribution along the answers, mean over prompts with interval; {entropy[0]} bits at the first "
@@ -745,22 +990,39 @@ def roll(x):
 
 divergence = []
 with torch.no_grad():
-    wanted = unembed(norm(roll(states[-1])[:, -1])).log_softmax(-1)  # A's own distribution: A is B's neighbour
+    wanted = unembed(norm(roll(states[-1])[:, -1])).log_softmax(
+        -1
+    )  # A's own distribution: A is B's neighbour
     for layer in layers:
-        swapped = torch.where(last.bool(), roll(states[layer + 1]), states[layer + 1])
-        got = unembed(norm(run(blocks[layer + 1 :], swapped)[-1][:, -1])).log_softmax(-1)
-        divergence.append(mean_interval((wanted.exp() * (wanted - got)).sum(-1).numpy()))
+        swapped = torch.where(
+            last.bool(), roll(states[layer + 1]), states[layer + 1]
+        )
+        got = unembed(
+            norm(run(blocks[layer + 1 :], swapped)[-1][:, -1])
+        ).log_softmax(-1)
+        divergence.append(
+            mean_interval((wanted.exp() * (wanted - got)).sum(-1).numpy())
+        )
 assert divergence[-1].high < 1e-4
 
 # %% tags=["hide-input"]
 page.record(
-    "patch.first", divergence[0].value, low=divergence[0].low, high=divergence[0].high, n=divergence[0].n, unit="nats"
+    "patch.first",
+    divergence[0].value,
+    low=divergence[0].low,
+    high=divergence[0].high,
+    n=divergence[0].n,
+    unit="nats",
 )
 page.figure(
     "patch",
     figures.over(
         layers,
-        {"B with A's last vector, against A": figures.Panel({"patched": divergence}, "KL, nats")},
+        {
+            "B with A's last vector, against A": figures.Panel(
+                {"patched": divergence}, "KL, nats"
+            )
+        },
         xlabel="vector exchanged after block",
     ),
     alt=f"KL divergence between the answer of text A and that of text B which was given A's last vector behind each block. After "
@@ -779,10 +1041,16 @@ final = states[-1][:, -1]
 with torch.no_grad():
     base = unembed(norm(final)).softmax(-1)
     factors = [0.5, 1.0, 2.0, 10.0, 100.0]
-    change = [float((unembed(norm(f * final)).softmax(-1) - base).abs().max()) for f in factors]
-pd.DataFrame({"z_L times": factors, "largest change of a probability": [f"{c:.1e}" for c in change]}).set_index(
-    "z_L times"
-)
+    change = [
+        float((unembed(norm(f * final)).softmax(-1) - base).abs().max())
+        for f in factors
+    ]
+pd.DataFrame(
+    {
+        "z_L times": factors,
+        "largest change of a probability": [f"{c:.1e}" for c in change],
+    }
+).set_index("z_L times")
 
 # %% [markdown]
 # Nor does a push in another direction add up for ever: once it outweighs the state, the normalised state is the normalised push, and more of it changes nothing. In control this is **{term}`saturation`**. In a language model it looks like the same few words, whatever was asked.
@@ -818,11 +1086,17 @@ def transfer(jacobians: list[np.ndarray], layer: int) -> np.ndarray:
 # %% tags=["exercise-check", "ex:01.1"]
 def check_01_1(transfer):
     A = list(np.random.default_rng(0).normal(size=(4, 3, 3)))
-    assert np.allclose(transfer(A, 3), np.eye(3)), "behind the last block nothing is left to pass"
-    assert np.allclose(transfer(A, 2), A[3]), "behind block 2 only block 3 is left"
+    assert np.allclose(transfer(A, 3), np.eye(3)), (
+        "behind the last block nothing is left to pass"
+    )
+    assert np.allclose(transfer(A, 2), A[3]), (
+        "behind block 2 only block 3 is left"
+    )
     u = np.array([1.0, -2.0, 0.5])
     step_by_step = A[3] @ (A[2] @ (A[1] @ u))
-    assert np.allclose(transfer(A, 0) @ u, step_by_step), "the earliest block acts first"
+    assert np.allclose(transfer(A, 0) @ u, step_by_step), (
+        "the earliest block acts first"
+    )
 
 
 # %% tags=["exercise-solution", "ex:01.1", "hide-cell"]
@@ -844,7 +1118,9 @@ def transfer(jacobians: list[np.ndarray], layer: int) -> np.ndarray:
 # %% tags=["exercise-wrong", "ex:01.1", "remove-cell"]
 def transfer(jacobians: list[np.ndarray], layer: int) -> np.ndarray:
     product = np.eye(len(jacobians[0]))
-    for A in jacobians[layer:]:  # the push enters behind block `layer`, not before it
+    for A in jacobians[
+        layer:
+    ]:  # the push enters behind block `layer`, not before it
         product = A @ product
     return product
 
@@ -866,7 +1142,9 @@ def impulse(fs, z: torch.Tensor, layer: int, u: torch.Tensor) -> torch.Tensor:
 # %% tags=["exercise-check", "ex:01.2"]
 def check_01_2(impulse):
     g = torch.Generator().manual_seed(0)
-    mats = [torch.randn(4, 4, generator=g, dtype=torch.float64) / 2 for _ in range(3)]
+    mats = [
+        torch.randn(4, 4, generator=g, dtype=torch.float64) / 2 for _ in range(3)
+    ]
     fs = [lambda z, m=m: torch.tanh(m @ z) for m in mats]
     z, u = (torch.randn(4, generator=g, dtype=torch.float64) for _ in range(2))
 
@@ -878,7 +1156,9 @@ def check_01_2(impulse):
 
     for layer in range(3):
         slope = (end(1e-5, layer) - end(-1e-5, layer)) / 2e-5
-        assert torch.allclose(impulse(fs, z, layer, u), slope, atol=1e-6), f"wrong behind block {layer}"
+        assert torch.allclose(impulse(fs, z, layer, u), slope, atol=1e-6), (
+            f"wrong behind block {layer}"
+        )
 
 
 # %% tags=["exercise-solution", "ex:01.2", "hide-cell"]
@@ -901,7 +1181,9 @@ def impulse(fs, z: torch.Tensor, layer: int, u: torch.Tensor) -> torch.Tensor:
 
     def rest(state):
         for f in fs[layer + 1 :]:
-            state = f(state)  # the residual connection is forgotten: the Jacobian lacks the identity
+            state = f(
+                state
+            )  # the residual connection is forgotten: the Jacobian lacks the identity
         return state
 
     return torch.func.jvp(rest, (z,), (u,))[1]
@@ -924,30 +1206,38 @@ def all_states(model: LlamaForCausalLM, ids: torch.Tensor) -> list[torch.Tensor]
 
 # %% tags=["exercise-check", "ex:01.3"]
 def check_01_3(all_states):
-    sizes = {
-        "vocab_size": 50,
-        "hidden_size": 16,
-        "intermediate_size": 24,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 2,
-    }
+    small = LlamaConfig(
+        vocab_size=50, hidden_size=16, intermediate_size=24,
+        num_hidden_layers=3, num_attention_heads=2,
+    )  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model, ids = LlamaForCausalLM(LlamaConfig(**sizes)).eval(), torch.tensor([[3, 1, 4, 1, 5]])
+        model = LlamaForCausalLM(small).eval()
+    ids = torch.tensor([[3, 1, 4, 1, 5]])
     with torch.no_grad():
         states = all_states(model, ids)
-        assert len(states) == 4, "three blocks have four states: one before each, one behind the last"
-        assert torch.allclose(states[0], model.model.embed_tokens(ids)), "z_0 is the embedding"
-        logits = model.lm_head(model.model.norm(states[-1]))
-        assert torch.allclose(logits, model(ids).logits, atol=1e-5), "norm and unembedding of z_L must give the logits"
-    assert not any(block._forward_hooks or block._forward_pre_hooks for block in model.model.layers), "a hook was left"
+        assert len(states) == 4, (
+            "one state before each block, one behind the last"
+        )
+        embedded = model.model.embed_tokens(ids)
+        assert torch.allclose(states[0], embedded), "z_0 is the embedding"
+        logits, own = (
+            model.lm_head(model.model.norm(states[-1])),
+            model(ids).logits,
+        )
+        assert torch.allclose(logits, own, atol=1e-5), "z_L must give the logits"
+    for block in model.model.layers:
+        assert not block._forward_hooks, "a hook was left"
+        assert not block._forward_pre_hooks, "a hook was left"
 
 
 # %% tags=["exercise-solution", "ex:01.3", "hide-cell"]
 def all_states(model: LlamaForCausalLM, ids: torch.Tensor) -> list[torch.Tensor]:
     states = []
     keep = lambda _block, args: states.append(args[0])  # noqa: E731
-    handles = [block.register_forward_pre_hook(keep) for block in model.model.layers]
+    handles = [
+        block.register_forward_pre_hook(keep) for block in model.model.layers
+    ]
     handles.append(model.model.norm.register_forward_pre_hook(keep))
     try:
         model(ids)
@@ -959,7 +1249,9 @@ def all_states(model: LlamaForCausalLM, ids: torch.Tensor) -> list[torch.Tensor]
 
 # %% tags=["exercise-wrong", "ex:01.3", "remove-cell"]
 def all_states(model: LlamaForCausalLM, ids: torch.Tensor) -> list[torch.Tensor]:
-    return list(model(ids, output_hidden_states=True).hidden_states)  # the last one is post-norm
+    return list(
+        model(ids, output_hidden_states=True).hidden_states
+    )  # the last one is post-norm
 
 
 # %% [markdown]

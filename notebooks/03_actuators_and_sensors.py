@@ -40,7 +40,9 @@ import sys
 
 if importlib.util.find_spec("steerlib") is None:
     source = "steerlib[book] @ git+https://github.com/steerlib/steerlib"
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", source], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", source], check=True
+    )
 
 # %%
 import os
@@ -55,7 +57,12 @@ from steerlib.errors import LawError, SiteError
 from steerlib.experiment.page import Page
 from steerlib.laws.additive import Additive, shuffled
 from steerlib.loading import load_pair
-from steerlib.metrics import auc_interval, central_range, mean_interval, paired_difference
+from steerlib.metrics import (
+    auc_interval,
+    central_range,
+    mean_interval,
+    paired_difference,
+)
 
 # %%
 page = Page("03_actuators_and_sensors", profile=profile, plant=plant, seeds=seeds)
@@ -70,17 +77,26 @@ lm
 # A **{term}`hook`** is a function that the framework calls when a module has run, with the module's output, which it may replace. To push the state of a language model one hangs a hook on a {term}`block` and returns the output plus a vector. Here is one that adds 100 to every number behind the middle block, enough to destroy any answer. The model was first made fast in the usual way, with `torch.compile`, and has already answered once.
 
 # %%
-bare, _ = load_pair(lm.source, device=lm.device, dtype=torch.float32)  # a copy that steerlib has not touched
+bare, _ = load_pair(
+    lm.source, device=lm.device, dtype=torch.float32
+)  # a copy that steerlib has not touched
 bare.eval().forward = torch.compile(bare.forward, backend="eager", dynamic=False)
 prompt = task.pairs("test")[0].prompt
-options = {"max_new_tokens": 8, "do_sample": False, "pad_token_id": lm.pad_id, "cache_implementation": "static"}
+options = {
+    "max_new_tokens": 8,
+    "do_sample": False,
+    "pad_token_id": lm.pad_id,
+    "cache_implementation": "static",
+}
 
 
 def answer(model):
     batch = lm.encode([prompt])
     with torch.inference_mode():
         out = model.generate(**vars(batch), **options)
-    return lm.tokenizer.decode(out[0, batch.input_ids.shape[1] :]).partition("\n")[0]
+    return lm.tokenizer.decode(out[0, batch.input_ids.shape[1] :]).partition(
+        "\n"
+    )[0]
 
 
 before = answer(bare)
@@ -91,19 +107,30 @@ calls = []
 
 def destroy(module, args, output):
     calls.append("called")
-    return (output[0] + 100.0, *output[1:]) if isinstance(output, tuple) else output + 100.0
+    return (
+        (output[0] + 100.0, *output[1:])
+        if isinstance(output, tuple)
+        else output + 100.0
+    )
 
 
 block = bare.get_submodule(lm.anatomy.blocks_name)[middle]
 handle = block.register_forward_hook(destroy)
 after = answer(bare)
-print(f"without hook: {before!r}\nwith hook:    {after!r}\nhook is registered: {handle.id in block._forward_hooks}")
+print(
+    f"without hook: {before!r}\nwith hook:    {after!r}\n"
+    f"hook is registered: {handle.id in block._forward_hooks}"
+)
 print(f"times it was called: {len(calls)}")
 
 # %% tags=["hide-input"]
-assert after == before and not calls, "torch now guards hooks: this section must be rewritten"
+assert after == before and not calls, (
+    "torch now guards hooks: this section must be rewritten"
+)
 del bare.forward  # the compiled one; the class's own shows again
-assert answer(bare) != before, "the push of 100 must matter, or the comparison is empty"
+assert answer(bare) != before, (
+    "the push of 100 must matter, or the comparison is empty"
+)
 page.record("eager.calls", len(calls))
 handle.remove()
 
@@ -121,7 +148,7 @@ handle.remove()
 
 # %%
 class Block:
-    """One toy block: adds w times the positive part of the state, then calls its hooks."""
+    """A toy block: adds w times the positive part, then calls its hooks."""
 
     def __init__(self, w):
         self.w, self.hooks = np.array(w), []
@@ -134,7 +161,11 @@ class Block:
         return z
 
 
-toy = [Block([[0.0, -1], [1, 0]]), Block([[-1.0, -1], [0, 0]]), Block([[1.0, 1], [1, -0.5]])]
+toy = [
+    Block([[0.0, -1], [1, 0]]),
+    Block([[-1.0, -1], [0, 0]]),
+    Block([[1.0, 1], [1, -0.5]]),
+]
 
 
 def run(z):
@@ -148,7 +179,10 @@ start, seen = np.array([2.0, 1.0]), []
 toy[1].hooks = [lambda z: seen.append(("sensor first", z))]
 print("unpushed:", run(start))
 
-toy[1].hooks = [lambda z: seen.append(("sensor first", z)), lambda z: z + [1.0, 0.0]]
+toy[1].hooks = [
+    lambda z: seen.append(("sensor first", z)),
+    lambda z: z + [1.0, 0.0],
+]
 print("pushed:  ", run(start))
 
 toy[1].hooks.append(lambda z: seen.append(("sensor last", z)))
@@ -205,7 +239,10 @@ with lm.under(Additive(v), layer=middle, scope="all"):
 assert torch.equal(theirs, pushed)
 
 ours, untouched = [], []
-with hooked(lm.blocks[middle], lambda state: state + v), hooked(lm.blocks[middle], tap(ours)):
+with (
+    hooked(lm.blocks[middle], lambda state: state + v),
+    hooked(lm.blocks[middle], tap(ours)),
+):
     lm.forward([prompt])
 with hooked(lm.blocks[middle], tap(untouched)):
     lm.forward([prompt])
@@ -215,14 +252,26 @@ assert torch.equal(ours[0][0], recorded)
 
 largest = float(untouched[0].abs().max())
 deviation = float((ours[0] - untouched[0] - v).abs().max()) / largest
-print(page.check("alqr.eq2.input-enters-after-the-block", estimate=deviation, note="relative to the largest entry"))
+print(
+    page.check(
+        "alqr.eq2.input-enters-after-the-block",
+        estimate=deviation,
+        note="relative to the largest entry",
+    )
+)
 
 # %% [markdown]
 # The push lands behind its block and moves that state by exactly itself, which is what {cite:t}`skifstad2026alqr` write as $z_{l+1} = \phi_l(z_l) + u_l$: in the language of [](../book/notation.md), the input matrix $B_l$ is the identity. How does `steerlib` survive compilation? Its hooks are hung once, when the plant is made, and stay; attaching a law changes an attribute behind the hook, which compiled code does check.
 
 # %%
 loud = Additive(torch.full((lm.width,), 100.0))
-quick = {"max_new_tokens": 2, "seed": 0, "temperature": 0, "cache": "static", "compile": "eager"}
+quick = {
+    "max_new_tokens": 2,
+    "seed": 0,
+    "temperature": 0,
+    "cache": "static",
+    "compile": "eager",
+}
 compiled_free = lm.generate([prompt], **quick).tokens
 with lm.under(loud, layer=middle):
     compiled_loud = lm.generate([prompt], **quick).tokens
@@ -246,7 +295,9 @@ texts = sorted(
     key=lambda text: len(lm.encode([text]).input_ids[0]),
 )
 texts = [texts[0], texts[len(texts) // 2], texts[-1]]
-alone = torch.cat([record(lm, [text], sites=[middle]).at(middle) for text in texts])
+alone = torch.cat(
+    [record(lm, [text], sites=[middle]).at(middle) for text in texts]
+)
 
 
 def column(side):
@@ -257,13 +308,23 @@ def column(side):
     return store[0][:, -1]
 
 
-error = {side: ((column(side) - alone).norm(dim=1) / alone.norm(dim=1)).tolist() for side in ("left", "right")}
+error = {
+    side: ((column(side) - alone).norm(dim=1) / alone.norm(dim=1)).tolist()
+    for side in ("left", "right")
+}
 lengths = lm.encode(texts).lengths.tolist()
-pd.DataFrame({"tokens": lengths, **{f"error, {s}": np.round(e, 4) for s, e in error.items()}}).set_index("tokens")
+pd.DataFrame(
+    {
+        "tokens": lengths,
+        **{f"error, {s}": np.round(e, 4) for s, e in error.items()},
+    }
+).set_index("tokens")
 
 # %% tags=["hide-input"]
 assert max(error["left"]) < 1e-3 and error["right"][-1] < 1e-3
-assert torch.allclose(record(lm, texts, sites=[middle]).at(middle), alone, atol=1e-3, rtol=1e-3)
+assert torch.allclose(
+    record(lm, texts, sites=[middle]).at(middle), alone, atol=1e-3, rtol=1e-3
+)
 page.record("padding.error", error["right"][0], digits=2)
 
 # %% [markdown]
@@ -290,7 +351,8 @@ norms = [float(c.positive.norm(dim=1).mean()) for c in chosen]
 
 # %%
 seen_fit, seen_held = (
-    [record(lm, side, sites=[middle], position="all") for side in both] for both in (fit_on, held_out)
+    [record(lm, side, sites=[middle], position="all") for side in both]
+    for both in (fit_on, held_out)
 )
 
 
@@ -305,9 +367,15 @@ for back in range(1, 5):
     good, bad = (from_end(seen, back) for seen in seen_fit)
     direction = good.mean(0) - bad.mean(0)
     readings = [(from_end(seen, back) @ direction).numpy() for seen in seen_held]
-    effect = mean_interval(moves(direction, middle)) if direction.norm() > 0 else None
+    effect = (
+        mean_interval(moves(direction, middle)) if direction.norm() > 0 else None
+    )
     rows.append(
-        {"token": -back, "reads: AUC": str(auc_interval(*readings)), "moves: logits": str(effect or "no direction")}
+        {
+            "token": -back,
+            "reads: AUC": str(auc_interval(*readings)),
+            "moves: logits": str(effect or "no direction"),
+        }
     )
 pd.DataFrame(rows).set_index("token")
 
@@ -334,8 +402,14 @@ def touched(scope, cache):
     """Grid of passes and positions: 1 changed, 0 unchanged, -1 not in this pass."""
     before, after = [], []
     push = lm.under(Additive(v), layer=middle, scope=scope)
-    with lm.under(tap(before), **everywhere), push, lm.under(tap(after), **everywhere):
-        lm.generate([prompt], max_new_tokens=5, seed=0, temperature=0, cache=cache)
+    with (
+        lm.under(tap(before), **everywhere),
+        push,
+        lm.under(tap(after), **everywhere),
+    ):
+        lm.generate(
+            [prompt], max_new_tokens=5, seed=0, temperature=0, cache=cache
+        )
     grid = np.full((len(before), head + len(before) - 1), -1)
     for i, (a, b) in enumerate(zip(before, after, strict=True)):
         changed = (a != b).any(-1)[0].int().numpy()
@@ -346,8 +420,14 @@ def touched(scope, cache):
 # %%
 ways = {"with cache": "dynamic", "no cache": "none"}
 names = ("prefill", "last", "generated", "all")
-grids = {way: {name: touched(name, cache) for name in names} for way, cache in ways.items()}
-counts = {way: {name: int((grid == 1).sum()) for name, grid in row.items()} for way, row in grids.items()}
+grids = {
+    way: {name: touched(name, cache) for name in names}
+    for way, cache in ways.items()
+}
+counts = {
+    way: {name: int((grid == 1).sum()) for name, grid in row.items()}
+    for way, row in grids.items()
+}
 pd.DataFrame(counts).rename_axis("states changed")
 
 # %% tags=["hide-input"]
@@ -369,7 +449,9 @@ page.figure(
 
 # %%
 direction = DifferenceOfMeans().fit(chosen[middle]).vector
-chance = torch.randn(20, lm.width, generator=torch.Generator().manual_seed(seeds[0]))
+chance = torch.randn(
+    20, lm.width, generator=torch.Generator().manual_seed(seeds[0])
+)
 scopes = {
     "prompt, all of it": Scope("prefill"),
     "prompt, last token": Scope("prefill", positions=(-1,)),
@@ -378,8 +460,14 @@ scopes = {
     "all": Scope("all"),
 }
 # %%
-effects = {name: mean_interval(moves(direction, middle, scope=scope)) for name, scope in scopes.items()}
-control = {name: central_range([moves(d, middle, scope=s).mean() for d in chance]) for name, s in scopes.items()}
+effects = {
+    name: mean_interval(moves(direction, middle, scope=scope))
+    for name, scope in scopes.items()
+}
+control = {
+    name: central_range([moves(d, middle, scope=s).mean() for d in chance])
+    for name, s in scopes.items()
+}
 table = {
     "target": [str(e) for e in effects.values()],
     "random": [f"{e.low:+.2f} to {e.high:+.2f}" for e in control.values()],
@@ -403,18 +491,35 @@ def direction_of(contrast):
 
 
 placements = {
-    title: np.array([[moves(direction_of(source[i]), j, scope="generated").mean() for j in shown] for i in shown])
-    for title, source in (("measured at the choice", chosen), ("measured at the end", finished))
+    title: np.array(
+        [
+            [
+                moves(direction_of(source[i]), j, scope="generated").mean()
+                for j in shown
+            ]
+            for i in shown
+        ]
+    )
+    for title, source in (
+        ("measured at the choice", chosen),
+        ("measured at the end", finished),
+    )
 }
 
 # %% tags=["hide-input"]
-peaks = {title: np.unravel_index(grid.argmax(), grid.shape) for title, grid in placements.items()}
+peaks = {
+    title: np.unravel_index(grid.argmax(), grid.shape)
+    for title, grid in placements.items()
+}
 told = [
     f"{t}: at most {placements[t].max():+.2f} logits (measured after block {shown[i]}, pushed after {shown[j]})"
     for t, (i, j) in peaks.items()
 ]
 page.text("placement.peaks", "The largest effects, " + "; ".join(told))
-spread = {title: [grid.mean(axis).var() / grid.var() for axis in (0, 1)] for title, grid in placements.items()}
+spread = {
+    title: [grid.mean(axis).var() / grid.var() for axis in (0, 1)]
+    for title, grid in placements.items()
+}
 pushed, measured = spread["measured at the choice"]
 page.record("placement.pushed", 100 * pushed, digits=0, unit="%")
 page.record("placement.measured", 100 * measured, digits=0, unit="%")
@@ -430,33 +535,63 @@ page.figure(
 # The diagonals are the usual practice, measure and push at the same block. Is what lies on them more than chance? The signature figure of this chapter puts intervals on the diagonals, with random directions as control.
 
 # %%
-at_choice = [mean_interval(moves(direction_of(chosen[j]), j, scope="generated")) for j in shown]
-at_end = [mean_interval(moves(direction_of(finished[j]), j, scope="generated")) for j in shown]
-at_random = [central_range([moves(d, j, scope="generated").mean() for d in chance]) for j in shown]
+at_choice = [
+    mean_interval(moves(direction_of(chosen[j]), j, scope="generated"))
+    for j in shown
+]
+at_end = [
+    mean_interval(moves(direction_of(finished[j]), j, scope="generated"))
+    for j in shown
+]
+at_random = [
+    central_range([moves(d, j, scope="generated").mean() for d in chance])
+    for j in shown
+]
 
 # %% [markdown]
 # To compare the two ways of measuring, each may choose its own block, on prompts of the validation split, which are not used for anything else.
 
 # %%
-validation = tasks.Decisions.of(lm, tasks.base.spread(task.pairs("validation"), 32))
+validation = tasks.Decisions.of(
+    lm, tasks.base.spread(task.pairs("validation"), 32)
+)
 other = {"on": validation, "base": validation.margins(lm), "scope": "generated"}
 spots, gains = {}, {}
 for name, source in (("choice", chosen), ("end", finished)):
     trial = [moves(direction_of(source[j]), j, **other).mean() for j in shown]
     spots[name] = shown[int(np.argmax(trial))]
-    gains[name] = moves(direction_of(source[spots[name]]), spots[name], scope="generated")
-by_chance = central_range([moves(d, spots["choice"], scope="generated").mean() for d in chance])
+    gains[name] = moves(
+        direction_of(source[spots[name]]), spots[name], scope="generated"
+    )
+by_chance = central_range(
+    [moves(d, spots["choice"], scope="generated").mean() for d in chance]
+)
 gap = paired_difference(gains["choice"], gains["end"])
-print(f"choice minus end: {gap.value:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}] logits, p = {gap.p:.4f}, n = {gap.n}")
+print(
+    f"choice minus end: {gap.value:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}] logits, "
+    f"p = {gap.p:.4f}, n = {gap.n}"
+)
 
 # %% tags=["hide-input"]
 c, e = (mean_interval(gains[name]) for name in ("choice", "end"))
 for name, found in (("choice", c), ("end", e), ("random", by_chance)):
-    page.record(f"where.{name}", found.value, low=found.low, high=found.high, n=found.n, unit="logits")
-page.record("where.gap", gap.value, low=gap.low, high=gap.high, n=gap.n, unit="logits")
+    page.record(
+        f"where.{name}",
+        found.value,
+        low=found.low,
+        high=found.high,
+        n=found.n,
+        unit="logits",
+    )
+page.record(
+    "where.gap", gap.value, low=gap.low, high=gap.high, n=gap.n, unit="logits"
+)
 page.record("where.layer.choice", spots["choice"])
 page.record("where.layer.end", spots["end"])
-clear = [sum(x.low > y.high for x, y in zip(row, at_random, strict=True)) for row in (at_choice, at_end)]
+clear = [
+    sum(x.low > y.high for x, y in zip(row, at_random, strict=True))
+    for row in (at_choice, at_end)
+]
 page.text(
     "where.clear",
     f"{clear[0]} of {len(shown)} blocks when measured at the choice, and at {clear[1]} when measured at the end",
@@ -466,9 +601,7 @@ page.text(
 if gap.low > 0:
     verdict = "Measured at the choice, the direction moves the decision more than measured at the end: where one measures matters."
 elif gap.high < 0:
-    verdict = (
-        "On this plant the direction measured at the end moves the decision more than the one measured at the choice."
-    )
+    verdict = "On this plant the direction measured at the end moves the decision more than the one measured at the choice."
 else:
     verdict = "On this plant the two ways of measuring cannot be told apart."
 page.text("where.verdict", verdict)
@@ -480,7 +613,11 @@ page.figure(
         shown,
         {
             "Same block measured and pushed": figures.Panel(
-                {"measured at the choice": at_choice, "measured at the end": at_end, "random directions": at_random},
+                {
+                    "measured at the choice": at_choice,
+                    "measured at the end": at_end,
+                    "random directions": at_random,
+                },
                 "change of margin, logits",
                 line=("no effect", 0.0),
             )
@@ -504,27 +641,41 @@ spot, few = spots["choice"], {"split": "test", "limit": 30}
 
 
 def score(direction, layer=spot):
-    with lm.under(Additive(direction / direction.norm() * 0.2 * norms[layer]), layer=layer):
+    with lm.under(
+        Additive(direction / direction.norm() * 0.2 * norms[layer]), layer=layer
+    ):
         return task.exact(**few)
 
 
 scores = {
     "unsteered": task.exact(**few),
     "measured at the choice": score(direction_of(chosen[spot])),
-    "measured at the end": score(direction_of(finished[spots["end"]]), spots["end"]),
+    "measured at the end": score(
+        direction_of(finished[spots["end"]]), spots["end"]
+    ),
 }
 draws = {"random directions": [score(d) for d in chance]}
-draws["shuffled labels"] = [score(direction_of(shuffled(chosen[spot], seed=s))) for s in range(20)]
+draws["shuffled labels"] = [
+    score(direction_of(shuffled(chosen[spot], seed=s))) for s in range(20)
+]
 
 # %% tags=["hide-input"]
 wanted, intact = task.labels.wanted, task.labels.intact
-lines = {name: [str(s.wanted_mean()), str(s.intact_mean())] for name, s in scores.items()}
+lines = {
+    name: [str(s.wanted_mean()), str(s.intact_mean())]
+    for name, s in scores.items()
+}
 for name, many in draws.items():
-    ranges = [central_range([getattr(s, part).mean() for s in many]) for part in ("wanted", "intact")]
+    ranges = [
+        central_range([getattr(s, part).mean() for s in many])
+        for part in ("wanted", "intact")
+    ]
     lines[name] = [str(x) for x in ranges]
 page.text("labels.wanted", wanted)
 page.text("labels.intact", intact)
-pd.DataFrame.from_dict(lines, orient="index", columns=[wanted, intact]).rename_axis("push of 20 %")
+pd.DataFrame.from_dict(
+    lines, orient="index", columns=[wanted, intact]
+).rename_axis("push of 20 %")
 
 # %% [markdown]
 # *{glue:text}`labels.wanted`* is the score that should rise, *{glue:text}`labels.intact`* the one that should not fall; intervals over prompts, and for the controls the range of 95 % of 20 draws. Chapter [11](11_difference_of_means) chooses the strength properly and asks what the push costs.
@@ -538,7 +689,10 @@ origin = max(0, min(spot, lm.depth - 2))
 after_it = tasks.base.spread(range(origin, lm.depth), 6)
 good, bad = task.contrast_texts(n=60, seed=seeds[0] + 1, split="test")
 shift = Additive(direction_of(chosen[origin]))
-clouds = {"positive": record(lm, good, sites=after_it), "negative": record(lm, bad, sites=after_it)}
+clouds = {
+    "positive": record(lm, good, sites=after_it),
+    "negative": record(lm, bad, sites=after_it),
+}
 with lm.under(shift, layer=origin, scope="last"):
     clouds["steered"] = record(lm, bad, sites=after_it)
 
@@ -548,10 +702,16 @@ for k in after_it:
     axis = direction_of(chosen[k])
     states = {name: seen.at(k).double().numpy() for name, seen in clouds.items()}
     views[f"after block {k}"] = (
-        figures.Plane.of(axis.numpy(), np.concatenate([states["positive"], states["negative"]])),
+        figures.Plane.of(
+            axis.numpy(), np.concatenate([states["positive"], states["negative"]])
+        ),
         states,
     )
-    moved = (states["steered"] - states["negative"]) @ axis.double().numpy() / float(axis.norm()) ** 2
+    moved = (
+        (states["steered"] - states["negative"])
+        @ axis.double().numpy()
+        / float(axis.norm()) ** 2
+    )
     survival.append(mean_interval(moved))
 
 # %% tags=["hide-input"]
@@ -591,7 +751,9 @@ page.figure(
 
 # %%
 def add_v(module, args, output):
-    return (output[0] + v, *output[1:]) if isinstance(output, tuple) else output + v
+    return (
+        (output[0] + v, *output[1:]) if isinstance(output, tuple) else output + v
+    )
 
 
 try:
@@ -622,14 +784,20 @@ def old_recipe(module, args, output):
 
 kinds = []
 with hooked(lm.blocks[middle], tap([])):
-    look = lm.blocks[middle].register_forward_hook(lambda m, a, out: kinds.append(type(out).__name__))
+    look = lm.blocks[middle].register_forward_hook(
+        lambda m, a, out: kinds.append(type(out).__name__)
+    )
     twice = lm.forward(lm.encode([prompt, prompt]))
 look.remove()
 handle = lm.blocks[middle].register_forward_hook(old_recipe)
 out = lm.forward(lm.encode([prompt, prompt]))
 handle.remove()
 changed = (out != twice).flatten(1).any(1).tolist()
-{"a block of this plant returns": kinds[0], "row 0 is steered": changed[0], "row 1 is steered": changed[1]}
+{
+    "a block of this plant returns": kinds[0],
+    "row 0 is steered": changed[0],
+    "row 1 is steered": changed[1],
+}
 
 # %% [markdown]
 # **4. The last column that is not the last token.** With padding on the right, `output[:, -1] += v` pushes filler tokens. The answer to a short prompt is read at its last real token, which does not see them.
@@ -652,7 +820,10 @@ with hooked(lm.blocks[middle], last_column):
     naive = at_last_token(padded, lm.forward(padded))
 with lm.under(Additive(v), layer=middle, scope="last"):
     guarded = at_last_token(padded, lm.forward(padded))
-change = {name: (x - rest).abs().amax(1).tolist() for name, x in (("output[:, -1]", naive), ("scope last", guarded))}
+change = {
+    name: (x - rest).abs().amax(1).tolist()
+    for name, x in (("output[:, -1]", naive), ("scope last", guarded))
+}
 pd.DataFrame({"tokens": lengths, **change}).set_index("tokens").round(4)
 
 # %% tags=["hide-input"]
@@ -665,14 +836,19 @@ assert change["output[:, -1]"][0] == 0.0 and min(change["scope last"]) > 0
 # %%
 def post_norm(texts):
     with torch.no_grad():
-        out = lm.model(**vars(lm.encode(texts)), output_hidden_states=True, use_cache=False)
+        out = lm.model(
+            **vars(lm.encode(texts)), output_hidden_states=True, use_cache=False
+        )
     return out.hidden_states[-1][:, -1]
 
 
 wrong = post_norm(fit_on[0][:50]).mean(0) - post_norm(fit_on[1][:50]).mean(0)
 right = direction_of(chosen[-1])
 cosine = float(wrong @ right / wrong.norm() / right.norm())
-{"cosine": round(cosine, 3), "length, wrong / right": round(float(wrong.norm() / right.norm()), 4)}
+{
+    "cosine": round(cosine, 3),
+    "length, wrong / right": round(float(wrong.norm() / right.norm()), 4),
+}
 
 # %% [markdown]
 # The cosine depends on how unequal the gains of the norm are. The length is wrong in any case, so a dose-response curve made with it has a meaningless axis.
@@ -681,7 +857,10 @@ cosine = float(wrong @ right / wrong.norm() / right.norm())
 
 # %%
 grid = placements["measured at the choice"]
-print(f"diagonal {np.diag(grid).mean():+.2f} logits, one block late {np.diag(grid, 1).mean():+.2f}, on average")
+print(
+    f"diagonal {np.diag(grid).mean():+.2f} logits, "
+    f"one block late {np.diag(grid, 1).mean():+.2f}, on average"
+)
 law = DifferenceOfMeans().fit(chosen[middle])
 try:
     lm.under(law, layer=middle - 1)
@@ -695,8 +874,18 @@ except LawError as error:
 state = torch.tensor([-0.0, 1.0])
 u = torch.tensor([3.0, torch.inf])
 naive, law = state + 0.0 * u, Additive(u, strength=0.0)
-print("naive:   ", naive, "| same bits:", torch.equal(naive.view(torch.int32), state.view(torch.int32)))
-print("steerlib:", law(state), "| same bits:", torch.equal(law(state).view(torch.int32), state.view(torch.int32)))
+print(
+    "naive:   ",
+    naive,
+    "| same bits:",
+    torch.equal(naive.view(torch.int32), state.view(torch.int32)),
+)
+print(
+    "steerlib:",
+    law(state),
+    "| same bits:",
+    torch.equal(law(state).view(torch.int32), state.view(torch.int32)),
+)
 
 # %% [markdown]
 # **8. Generation without a cache.** We saw that `last` without a cache forgets earlier pushes. A bare pass over prompt and answer does not even say where the prompt ends, so the scope `generated` has no meaning in it, and `steerlib` says so:
@@ -765,13 +954,18 @@ import torch
 
 
 # %% tags=["exercise-stub", "ex:03.1"]
-def push_last(state: torch.Tensor, mask: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+def push_last(
+    state: torch.Tensor, mask: torch.Tensor, v: torch.Tensor
+) -> torch.Tensor:
     raise NotImplementedError
 
 
 # %% tags=["exercise-check", "ex:03.1"]
 def check_03_1(push_last):
-    state, v = torch.randn(3, 4, 2, generator=torch.Generator().manual_seed(0)), torch.tensor([1.0, -2.0])
+    state, v = (
+        torch.randn(3, 4, 2, generator=torch.Generator().manual_seed(0)),
+        torch.tensor([1.0, -2.0]),
+    )
     for mask, last in (
         ([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]], [3, 1, 0]),
         ([[1, 1, 1, 1], [0, 0, 1, 1], [0, 0, 0, 1]], [3, 3, 3]),
@@ -779,24 +973,34 @@ def check_03_1(push_last):
         wanted = state.clone()
         wanted[torch.arange(3), last] += v
         got = push_last(state.clone(), torch.tensor(mask), v)
-        assert torch.allclose(got, wanted), f"mask {mask}: the last real tokens are at {last}"
+        assert torch.allclose(got, wanted), (
+            f"mask {mask}: the last real tokens are at {last}"
+        )
 
 
 # %% tags=["exercise-solution", "ex:03.1", "hide-cell"]
-def push_last(state: torch.Tensor, mask: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    still_to_come = mask.flip(1).cumsum(1).flip(1)  # real tokens from here to the end
+def push_last(
+    state: torch.Tensor, mask: torch.Tensor, v: torch.Tensor
+) -> torch.Tensor:
+    still_to_come = (
+        mask.flip(1).cumsum(1).flip(1)
+    )  # real tokens from here to the end
     is_last = (mask == 1) & (still_to_come == 1)
     return torch.where(is_last[..., None], state + v, state)
 
 
 # %% tags=["exercise-wrong", "ex:03.1", "remove-cell"]
-def push_last(state: torch.Tensor, mask: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+def push_last(
+    state: torch.Tensor, mask: torch.Tensor, v: torch.Tensor
+) -> torch.Tensor:
     state[:, -1] += v  # the last column
     return state
 
 
 # %% tags=["exercise-wrong", "ex:03.1", "remove-cell"]
-def push_last(state: torch.Tensor, mask: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+def push_last(
+    state: torch.Tensor, mask: torch.Tensor, v: torch.Tensor
+) -> torch.Tensor:
     rows = torch.arange(len(state))
     state[rows, mask.sum(1) - 1] += v  # right only if the padding is on the right
     return state
@@ -834,18 +1038,26 @@ def check_03_2(recorded):
     z = torch.ones(1, 3)
     with torch.no_grad():
         truth = block(z)
-        got = recorded(block, lambda state: state.mul_(0.0), z)  # a model that works in place
-    assert torch.equal(got, truth), "the rest of the model changed your recording: you kept the tensor, not its values"
+        got = recorded(
+            block, lambda state: state.mul_(0.0), z
+        )  # a model that works in place
+    assert torch.equal(got, truth), (
+        "the model changed your recording: you kept the tensor, not its values"
+    )
     assert not block._forward_hooks, "a hook was left on the block"
     with suppress(ZeroDivisionError):
         recorded(block, lambda state: 1 / 0, z)
-    assert not block._forward_hooks, "a hook was left on the block after an exception"
+    assert not block._forward_hooks, (
+        "a hook was left on the block after an exception"
+    )
 
 
 # %% tags=["exercise-solution", "ex:03.2", "hide-cell"]
 def recorded(block: torch.nn.Module, rest, z: torch.Tensor) -> torch.Tensor:
     seen = []
-    handle = block.register_forward_hook(lambda module, args, output: seen.append(output.detach().clone()))
+    handle = block.register_forward_hook(
+        lambda module, args, output: seen.append(output.detach().clone())
+    )
     try:
         rest(block(z))
     finally:
@@ -856,7 +1068,9 @@ def recorded(block: torch.nn.Module, rest, z: torch.Tensor) -> torch.Tensor:
 # %% tags=["exercise-wrong", "ex:03.2", "remove-cell"]
 def recorded(block: torch.nn.Module, rest, z: torch.Tensor) -> torch.Tensor:
     seen = []
-    handle = block.register_forward_hook(lambda module, args, output: seen.append(output))
+    handle = block.register_forward_hook(
+        lambda module, args, output: seen.append(output)
+    )
     try:
         rest(block(z))
     finally:
@@ -867,7 +1081,9 @@ def recorded(block: torch.nn.Module, rest, z: torch.Tensor) -> torch.Tensor:
 # %% tags=["exercise-wrong", "ex:03.2", "remove-cell"]
 def recorded(block: torch.nn.Module, rest, z: torch.Tensor) -> torch.Tensor:
     seen = []
-    handle = block.register_forward_hook(lambda module, args, output: seen.append(output.detach().clone()))
+    handle = block.register_forward_hook(
+        lambda module, args, output: seen.append(output.detach().clone())
+    )
     rest(block(z))
     handle.remove()  # not reached after an exception
     return seen[0]
@@ -880,7 +1096,11 @@ def recorded(block: torch.nn.Module, rest, z: torch.Tensor) -> torch.Tensor:
 
 
 # %% tags=["exercise-setup", "ex:03.3"]
-PASSES = {"the prompt": (4, 4), "one token on a cache": (1, 6), "the whole text, no cache": (6, 6)}
+PASSES = {
+    "the prompt": (4, 4),
+    "one token on a cache": (1, 6),
+    "the whole text, no cache": (6, 6),
+}
 
 
 # %% tags=["exercise-stub", "ex:03.3"]
@@ -898,7 +1118,9 @@ def check_03_3(steered):
     }
     for scope, rows in wanted.items():
         for (name, (columns, end)), row in zip(PASSES.items(), rows, strict=True):
-            got = "".join("1" if x else "0" for x in steered(scope, columns, end, 4))
+            got = "".join(
+                "1" if x else "0" for x in steered(scope, columns, end, 4)
+            )
             assert got == row, f"{scope}, {name}: got {got}, expected {row}"
 
 
@@ -907,7 +1129,9 @@ def steered(scope: str, columns: int, end: int, prompt: int) -> list[bool]:
     rules = {
         "prefill": lambda t: t < prompt,
         "last": lambda t: t == end - 1,
-        "generated": lambda t: t >= prompt - 1,  # the last prompt token decides the first generated one
+        "generated": lambda t: (
+            t >= prompt - 1
+        ),  # the last prompt token decides the first generated one
         "all": lambda t: True,
     }
     return [rules[scope](t) for t in range(end - columns, end)]
@@ -918,7 +1142,9 @@ def steered(scope: str, columns: int, end: int, prompt: int) -> list[bool]:
     rules = {
         "prefill": lambda t: t < prompt,
         "last": lambda t: t == end - 1,
-        "generated": lambda t: t >= prompt,  # one late: the first generated token is left to itself
+        "generated": lambda t: (
+            t >= prompt
+        ),  # one late: the first generated token is left to itself
         "all": lambda t: True,
     }
     return [rules[scope](t) for t in range(end - columns, end)]

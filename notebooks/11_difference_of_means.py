@@ -40,7 +40,9 @@ import sys
 
 if importlib.util.find_spec("steerlib") is None:
     source = "steerlib[book] @ git+https://github.com/steerlib/steerlib"
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", source], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", source], check=True
+    )
 
 # %% tags=["hide-input"]
 import os
@@ -55,7 +57,12 @@ from steerlib import Plant, figures, metrics, record, tasks
 from steerlib.errors import ContrastError
 from steerlib.experiment.claims import load_claims
 from steerlib.experiment.page import Page
-from steerlib.laws.additive import Additive, DifferenceOfMeans, RandomDirection, shuffled
+from steerlib.laws.additive import (
+    Additive,
+    DifferenceOfMeans,
+    RandomDirection,
+    shuffled,
+)
 from steerlib.laws.base import Contrast
 from steerlib.tasks import Scores
 from steerlib.tasks.base import spread
@@ -87,7 +94,9 @@ about = {
 for name in ("behaviour", "wanted", "intact", "combined", "positive", "negative"):
     page.text(f"word.{name}", getattr(labels, name))
 page.text("plant.name", lm.name)
-Markdown(about[task.name] + f" **{labels.combined}** is the product of the two means.")
+Markdown(
+    about[task.name] + f" **{labels.combined}** is the product of the two means."
+)
 
 # %% [markdown]
 # ## One vector
@@ -142,7 +151,11 @@ free, steered = sample(), sample(law)
 # %% tags=["hide-input"]
 prompts = task.prompts("test")
 rng = np.random.default_rng(seeds[0])
-drawn = zip(rng.choice(len(prompts), 6, replace=False), rng.integers(len(seeds), size=6), strict=True)
+drawn = zip(
+    rng.choice(len(prompts), 6, replace=False),
+    rng.integers(len(seeds), size=6),
+    strict=True,
+)
 
 
 def shown(run, s, i):
@@ -152,23 +165,36 @@ def shown(run, s, i):
     return f"{text[:110]}{'…' if len(text) > 110 else ''} ({labels.wanted} {result.wanted[i]:g})"
 
 
-rows = [(prompts[i].replace("\n", " "), shown(free, s, i), shown(steered, s, i)) for i, s in drawn]
+rows = [
+    (prompts[i].replace("\n", " "), shown(free, s, i), shown(steered, s, i))
+    for i, s in drawn
+]
 table(rows, "prompt", "left alone", "with the vector")
 
 # %% [markdown]
 # Where nothing changes, the plant had made up its mind. Here are four more, again drawn by a seed, this time from the answers whose verdict did change.
 
 # %% tags=["hide-input"]
-before, after = (np.array([result.wanted for result, _ in run]) for run in (free, steered))
+before, after = (
+    np.array([result.wanted for result, _ in run]) for run in (free, steered)
+)
 changed = np.argwhere(before != after)
 drawn = rng.permutation(changed)[:4]
-rows = [(prompts[i].replace("\n", " "), shown(free, s, i), shown(steered, s, i)) for s, i in drawn]
+rows = [
+    (prompts[i].replace("\n", " "), shown(free, s, i), shown(steered, s, i))
+    for s, i in drawn
+]
 page.record("flips.up", 100 * float((after > before).mean()), digits=1, unit="%")
-page.record("flips.down", 100 * float((after < before).mean()), digits=1, unit="%")
+page.record(
+    "flips.down", 100 * float((after < before).mean()), digits=1, unit="%"
+)
 table(rows, "prompt", "left alone", "with the vector")
 
 # %% tags=["hide-input"]
-pools = {name: Scores.pooled([result for result, _ in run]) for name, run in (("free", free), ("law", steered))}
+pools = {
+    name: Scores.pooled([result for result, _ in run])
+    for name, run in (("free", free), ("law", steered))
+}
 for name, pool in pools.items():
     e = pool.wanted_mean()
     page.record(f"sampled.{name}", e.value, low=e.low, high=e.high, n=e.n)
@@ -220,12 +246,22 @@ pushed
 
 # %% tags=["hide-input"]
 plane = figures.Plane(np.zeros(2), np.array([1.0, 0.0]), np.array([0.0, 1.0]))
-toy = {"positive states": positive, "negative states": negative, "steered: negative + δ": pushed}
+toy = {
+    "positive states": positive,
+    "negative states": negative,
+    "steered: negative + δ": pushed,
+}
 arrow = {"law: δ = (3, 1)": (negative.mean(0), positive.mean(0))}
 page.figure(
     "toy",
     figures.draw(
-        plane, toy, arrows=arrow, title="the mean lands exactly, the shape does not", xlabel="z₁", ylabel="z₂", size=70
+        plane,
+        toy,
+        arrows=arrow,
+        title="the mean lands exactly, the shape does not",
+        xlabel="z₁",
+        ylabel="z₂",
+        size=70,
     ),
     alt="Three positive points with mean (4, 3), three negative points with mean (1, 2), and the arrow (3, 1) between "
     "the means. The pushed negative points have mean (4, 3) exactly and keep the shape of the negative triangle.",
@@ -305,7 +341,9 @@ small
 # %% tags=["hide-input"]
 rows = []
 for i, contrast in enumerate(contrasts):
-    difference = float((contrast.positive.mean(0) - contrast.negative.mean(0)).norm())
+    difference = float(
+        (contrast.positive.mean(0) - contrast.negative.mean(0)).norm()
+    )
     state = float(torch.cat([*contrast]).norm(dim=1).mean())
     rows.append((i, difference, state, difference / state))
 ratios = [row[3] for row in rows]
@@ -339,8 +377,14 @@ start = clouds["negative"].mean(0)
 
 # %% tags=["hide-input"]
 v = raw.numpy() / np.linalg.norm(raw)
-gap = {name: float((states.mean(0) - start) @ v / np.linalg.norm(raw)) for name, states in clouds.items()}
-spread = {name: float((states @ v).std() / np.linalg.norm(raw)) for name, states in clouds.items()}
+gap = {
+    name: float((states.mean(0) - start) @ v / np.linalg.norm(raw))
+    for name, states in clouds.items()
+}
+spread = {
+    name: float((states @ v).std() / np.linalg.norm(raw))
+    for name, states in clouds.items()
+}
 page.record("plane.gap", gap["positive"], digits=2)
 page.record("plane.spread.minus", spread["negative"], digits=2)
 page.record("plane.spread.plus", spread["positive"], digits=2)
@@ -412,7 +456,10 @@ axes = eye[:: max(1, lm.width // 16)]  # some axes are enough
 step = 1e-3
 ahead = torch.stack([h(z.detach() + step * e) for e in axes], -1)
 behind = torch.stack([h(z.detach() - step * e) for e in axes], -1)
-errors = auto - (mu_plus - mu_minus), (ahead - behind) / (2 * step) - auto @ axes.T
+errors = (
+    auto - (mu_plus - mu_minus),
+    (ahead - behind) / (2 * step) - auto @ axes.T,
+)
 worst = max(float(error.abs().max()) for error in errors)
 claim = "odesteer.t1.difference-of-means-is-gaussian-log-density-ratio"
 outcome = page.check(claim, estimate=worst, n=len(z))
@@ -469,7 +516,11 @@ page.record("fisher.cosine", cosine, digits=2)
 page.record("fisher.ratio", ratio, digits=0)
 page.figure(
     "spectrum",
-    figures.spectrum(eigenvalues, mean=float(sigma.trace()) / lm.width, title="how states vary within a class"),
+    figures.spectrum(
+        eigenvalues,
+        mean=float(sigma.trace()) / lm.width,
+        title="how states vary within a class",
+    ),
     alt=f"Eigenvalues of the within-class covariance of the state, on a logarithmic axis. The largest is {ratio:.0f} times "
     "the median; isotropy would be a flat line.",
 )
@@ -479,19 +530,38 @@ page.figure(
 
 # %% tags=["hide-input"]
 covariance = [torch.cov(states.double().T) for states in pool]
-halves = [torch.cov(states.double().T) for states in shuffled(pool, seed=seeds[0])]
-unequal = float((covariance[0] - covariance[1]).norm() / (halves[0] - halves[1]).norm())
-readings = [((states.double() - states.double().mean(0)) @ torch.from_numpy(v)).numpy() for states in pool]
-kurtosis = max(abs(float((r**4).mean() / (r**2).mean() ** 2 - 3)) for r in readings)
+halves = [
+    torch.cov(states.double().T) for states in shuffled(pool, seed=seeds[0])
+]
+unequal = float(
+    (covariance[0] - covariance[1]).norm() / (halves[0] - halves[1]).norm()
+)
+readings = [
+    ((states.double() - states.double().mean(0)) @ torch.from_numpy(v)).numpy()
+    for states in pool
+]
+kurtosis = max(
+    abs(float((r**4).mean() / (r**2).mean() ** 2 - 3)) for r in readings
+)
 rows = [
-    ("isotropic", "largest / median eigenvalue", ratio, "false" if ratio > 3 else "approximately true"),
+    (
+        "isotropic",
+        "largest / median eigenvalue",
+        ratio,
+        "false" if ratio > 3 else "approximately true",
+    ),
     (
         "same covariance",
         "difference / that of random halves",
         unequal,
         "false" if unequal > 2 else "approximately true",
     ),
-    ("Gaussian", "excess kurtosis of the reading", kurtosis, "false" if kurtosis > 1 else "approximately true"),
+    (
+        "Gaussian",
+        "excess kurtosis of the reading",
+        kurtosis,
+        "false" if kurtosis > 1 else "approximately true",
+    ),
 ]
 table(rows, "assumption", "measure", "value", "here").round(2)
 
@@ -511,8 +581,20 @@ for name, direction in (("dom", raw), ("fisher", fisher)):
 
 # %% tags=["hide-input"]
 for name in ("dom", "fisher"):
-    page.record(f"sensor.{name}", auc[name].value, low=auc[name].low, high=auc[name].high, n=auc[name].n)
-    page.record(f"actuator.{name}", gain[name].value, low=gain[name].low, high=gain[name].high, n=gain[name].n)
+    page.record(
+        f"sensor.{name}",
+        auc[name].value,
+        low=auc[name].low,
+        high=auc[name].high,
+        n=auc[name].n,
+    )
+    page.record(
+        f"actuator.{name}",
+        gain[name].value,
+        low=gain[name].low,
+        high=gain[name].high,
+        n=gain[name].n,
+    )
 e = test["fisher"].combined_gain(test["dom"])
 page.text(
     "fisher.verdict",
@@ -567,11 +649,18 @@ theory = np.degrees(np.arctan(tangents))
 
 # %% tags=["hide-input"]
 for i in (1, -1):
-    page.record(f"angle.{counts[i]}", float(np.median(angles[i])), digits=0, unit="degrees")
+    page.record(
+        f"angle.{counts[i]}",
+        float(np.median(angles[i])),
+        digits=0,
+        unit="degrees",
+    )
     page.record(f"theory.{counts[i]}", float(theory[i]), digits=0, unit="degrees")
 page.figure(
     "examples",
-    figures.data_efficiency(counts, angles, theory, xlabel="examples of each class, n"),
+    figures.data_efficiency(
+        counts, angles, theory, xlabel="examples of each class, n"
+    ),
     alt=f"Angle between the fitted direction and one fitted on other texts. The median falls from "
     f"{np.median(angles[0]):.0f} degrees with {counts[0]} examples of each class to {np.median(angles[-1]):.0f} with "
     f"{counts[-1]}; the theory line goes from {theory[0]:.0f} to {theory[-1]:.0f}.",
@@ -587,10 +676,16 @@ page.figure(
 # %% tags=["hide-input"]
 groups = {
     f"{labels.combined}, validation": {
-        f"push of {s:g} of the state": [sweep[i, s].combined() for i in range(lm.depth)] for s in shares
+        f"push of {s:g} of the state": [
+            sweep[i, s].combined() for i in range(lm.depth)
+        ]
+        for s in shares
     }
 }
-best = [max(shares, key=lambda s, i=i: sweep[i, s].combined_mean) for i in range(lm.depth)]
+best = [
+    max(shares, key=lambda s, i=i: sweep[i, s].combined_mean)
+    for i in range(lm.depth)
+]
 unsteered = task.exact(split="validation", limit=24)
 page.record("sweep.cells", len(sweep))
 page.record("sweep.dear", len(sweep) - len(allowed))
@@ -644,17 +739,32 @@ def band(runs, of, label):
     draws = {dose: [of(s).value for s in found] for dose, found in runs.items()}
     draws[0] = [of(test["none"]).value] * len(draws[1])
     at = (-2, -1, 0, 1, 2)
-    return figures.Band([dose * share for dose in at], [draws[abs(dose)] for dose in at], label)
+    return figures.Band(
+        [dose * share for dose in at], [draws[abs(dose)] for dose in at], label
+    )
 
 
 # %% tags=["hide-input"]
-curves = {title: [of(response[dose]) for dose in doses] for title, of in measures.items()}
-bands = {
-    title: [band(random, of, "random directions, 5 to 95 %"), band(blank, of, "shuffled labels")]
+curves = {
+    title: [of(response[dose]) for dose in doses]
     for title, of in measures.items()
 }
-ceiling = None if told is None else {title: ("prompted", of(told).value) for title, of in measures.items()}
-end = {title: (c[0].value, c[3].value, c[5].value, c[-1].value) for title, c in curves.items()}
+bands = {
+    title: [
+        band(random, of, "random directions, 5 to 95 %"),
+        band(blank, of, "shuffled labels"),
+    ]
+    for title, of in measures.items()
+}
+ceiling = (
+    None
+    if told is None
+    else {title: ("prompted", of(told).value) for title, of in measures.items()}
+)
+end = {
+    title: (c[0].value, c[3].value, c[5].value, c[-1].value)
+    for title, c in curves.items()
+}
 page.figure(
     "response",
     figures.open_loop_response(
@@ -674,7 +784,14 @@ page.record("dose.minus", low.value, low=low.low, high=low.high, n=low.n)
 page.record("dose.zero", mid.value, low=mid.low, high=mid.high, n=mid.n)
 page.record("dose.plus", high.value, low=high.low, high=high.high, n=high.n)
 down = metrics.paired_difference(response[-1].wanted, response[0].wanted)
-page.text("dose.down", "lowers" if down.high < 0 else "raises" if down.low > 0 else "does not measurably change")
+page.text(
+    "dose.down",
+    "lowers"
+    if down.high < 0
+    else "raises"
+    if down.low > 0
+    else "does not measurably change",
+)
 peak = max(doses, key=lambda d: response[d].combined_mean)
 page.record("dose.peak", peak * share, digits=2)
 were, are = response[0].intact_mean().value, response[3].intact_mean().value
@@ -709,19 +826,29 @@ for name, example in examples.items():
 # %% tags=["hide-input"]
 cells = {
     "unsteered": [of(test["none"]) for of in measures.values()],
-    "difference of means": [of(law_scores := response[1]) for of in measures.values()],
+    "difference of means": [
+        of(law_scores := response[1]) for of in measures.values()
+    ],
     "random directions": [
-        metrics.central_range([of(s).value for s in random[1]], coverage=0.9) for of in measures.values()
+        metrics.central_range([of(s).value for s in random[1]], coverage=0.9)
+        for of in measures.values()
     ],
     "shuffled labels": [
-        metrics.central_range([of(s).value for s in blank[1]], coverage=0.9) for of in measures.values()
+        metrics.central_range([of(s).value for s in blank[1]], coverage=0.9)
+        for of in measures.values()
     ],
 } | ({} if told is None else {"prompted": [of(told) for of in measures.values()]})
-rows = [(name, *map(str, row), f"{effort[name].mean:.3f}" if name in effort else "") for name, row in cells.items()]
+rows = [
+    (name, *map(str, row), f"{effort[name].mean:.3f}" if name in effort else "")
+    for name, row in cells.items()
+]
 columns = ["law", *measures, "KL, nats/token"]
 if told is not None:
     start, goal = cells["unsteered"][2].value, cells["prompted"][2].value
-    closed = [metrics.gap_closed(row[2].value, start=start, goal=goal) for row in cells.values()]
+    closed = [
+        metrics.gap_closed(row[2].value, start=start, goal=goal)
+        for row in cells.values()
+    ]
     rows = [(*row, f"{part:.0%}") for row, part in zip(rows, closed, strict=True)]
     columns.append("gap closed")
     page.record("gap", 100 * closed[1], digits=0, unit="%")
@@ -760,7 +887,10 @@ Markdown(verdict)
 # %% tags=["hide-input"]
 def gains(new, old):
     """Paired gains in the three scores, as text."""
-    single = [metrics.mean_interval(getattr(new, part) - getattr(old, part)) for part in ("wanted", "intact")]
+    single = [
+        metrics.mean_interval(getattr(new, part) - getattr(old, part))
+        for part in ("wanted", "intact")
+    ]
     return [str(e) for e in (*single, new.combined_gain(old))]
 
 
@@ -823,11 +953,22 @@ page.record("reject.none", fall["unsteered"] / length, digits=3)
 page.record("reject.open", fall["law: constant push"] / length, digits=3)
 page.record("reject.clamp", abs(fall["feedback: clamp at r"]) / length, digits=3)
 for place, key in ((0, "calm"), (-1, "rough")):
-    e = done["feedback: clamp at r"][place].combined_gain(done["law: constant push"][place])
+    e = done["feedback: clamp at r"][place].combined_gain(
+        done["law: constant push"][place]
+    )
     page.record(f"reject.{key}", e.value, low=e.low, high=e.high, n=e.n)
-    word = "better than" if e.low > 0 else "worse than" if e.high < 0 else "no differently from"
+    word = (
+        "better than"
+        if e.low > 0
+        else "worse than"
+        if e.high < 0
+        else "no differently from"
+    )
     page.text(f"reject.{key}.word", word)
-last = {name: runs[-1].combined_mean - runs[0].combined_mean for name, runs in done.items()}
+last = {
+    name: runs[-1].combined_mean - runs[0].combined_mean
+    for name, runs in done.items()
+}
 for name, key in zip(kinds, ("none", "open", "clamp"), strict=True):
     e = done[name][-1].combined_gain(done[name][0])
     page.record(f"reject.score.{key}", e.value, low=e.low, high=e.high, n=e.n)
@@ -871,7 +1012,9 @@ broken = {
 broken = {name: scores(wrong) for name, wrong in broken.items()}
 
 # %% tags=["hide-input"]
-rows_broken = {name: found.combined_gain(test["none"]) for name, found in broken.items()}
+rows_broken = {
+    name: found.combined_gain(test["none"]) for name, found in broken.items()
+}
 rows = {"law: as chosen": response[1].combined_gain(test["none"])} | rows_broken
 page.figure(
     "broken",
@@ -936,7 +1079,9 @@ def check_11_1(mean_difference):
 
 
 # %% tags=["exercise-wrong", "ex:11.1", "remove-cell"]
-def mean_difference(positive, negative):  # averages over the coordinates instead of the states
+def mean_difference(
+    positive, negative
+):  # averages over the coordinates instead of the states
     return positive.mean(axis=1) - negative.mean(axis=1)
 
 
@@ -987,7 +1132,9 @@ def gradient(h, z, step=1e-4):  # one-sided: error of order step
 # %% tags=["exercise-solution", "ex:11.2", "hide-cell"]
 def gradient(h, z, step=1e-4):
     axes = np.eye(len(z))
-    return np.array([h(z + step * e) - h(z - step * e) for e in axes]) / (2 * step)
+    return np.array([h(z + step * e) - h(z - step * e) for e in axes]) / (
+        2 * step
+    )
 
 
 # %%
@@ -1018,9 +1165,18 @@ def check_11_3(fisher_direction):
 
 
 # %% tags=["exercise-wrong", "ex:11.3", "remove-cell"]
-def fisher_direction(positive, negative):  # multiplies by the covariance instead of its inverse
-    centred = np.concatenate([positive - positive.mean(0), negative - negative.mean(0)])
-    return centred.T @ centred / (len(centred) - 2) @ (positive.mean(0) - negative.mean(0))
+def fisher_direction(
+    positive, negative
+):  # multiplies by the covariance instead of its inverse
+    centred = np.concatenate(
+        [positive - positive.mean(0), negative - negative.mean(0)]
+    )
+    return (
+        centred.T
+        @ centred
+        / (len(centred) - 2)
+        @ (positive.mean(0) - negative.mean(0))
+    )
 
 
 # %% tags=["exercise-solution", "ex:11.3", "hide-cell"]
@@ -1093,7 +1249,9 @@ def check_11_5(as_one):
 
 
 # %% tags=["exercise-wrong", "ex:11.5", "remove-cell"]
-def as_one(u1, a1, u2, a2):  # averages, as if each law acted on half of the states
+def as_one(
+    u1, a1, u2, a2
+):  # averages, as if each law acted on half of the states
     return (a1 * u1 + a2 * u2) / 2
 
 
@@ -1120,15 +1278,35 @@ for claim, e in (
     ("odesteer.t2.true.caa-beats-unsteered", wanted_gain),
 ):
     if task.name == "truth":
-        page.check(claim, estimate=e.value, low=e.low, high=e.high, n=e.n, note="exact scores, tiny plant, Almanac")
+        page.check(
+            claim,
+            estimate=e.value,
+            low=e.low,
+            high=e.high,
+            n=e.n,
+            note="exact scores, tiny plant, Almanac",
+        )
     else:
-        page.cannot_check(claim, why=f"this plant is scored on {labels.wanted}, not on truth")
+        page.cannot_check(
+            claim, why=f"this plant is scored on {labels.wanted}, not on truth"
+        )
 
 # %% tags=["hide-input"]
 rows = []
-for claim in (load_claims()[name] for name in sorted(page.record_file.checks) if ".t2." in name):
+for claim in (
+    load_claims()[name]
+    for name in sorted(page.record_file.checks)
+    if ".t2." in name
+):
     for model, values in claim.published.items():
-        rows.append((claim.where.split(", ")[2], model, f"{values['original']:g}", f"{values['caa']:g}"))
+        rows.append(
+            (
+                claim.where.split(", ")[2],
+                model,
+                f"{values['original']:g}",
+                f"{values['caa']:g}",
+            )
+        )
 table(rows, "score", "model", "original, %", "CAA, %")
 
 # %% [markdown]

@@ -68,6 +68,7 @@ class Page:
             started=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         write_record(self._path, self.record_file)
+        _draw_frames_as_tables()
 
     def uses(self, plant: P) -> P:
         """Announce the loaded plant, so that the footer can say its weights, device and number type; returns it."""
@@ -270,8 +271,9 @@ def _glue(name: str, text: str) -> None:
     _display({f"{prefix}text/plain": repr(text)}, {"scrapbook": {"name": name, "mime_prefix": prefix}})
 
 
-def _table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, kind: str = "steerlib-table") -> str:
     """An HTML table whose first column heads its rows; `dataframe` is the class that both theme modes style."""
+    named = f"<caption>{html.escape(caption)}</caption>" if caption else ""
     top = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in head)
     body = "".join(
         f'<tr><th scope="row">{html.escape(row[0])}</th>'
@@ -279,10 +281,31 @@ def _table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> 
         + "</tr>"
         for row in rows
     )
-    return (
-        f'<table class="dataframe steerlib-table"><caption>{html.escape(caption)}</caption>'
-        f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
-    )
+    return f'<table class="dataframe {kind}">{named}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _draw_frames_as_tables() -> None:
+    """Make this notebook show data frames as the house's tables: one row of heads, the index as the first column."""
+    from IPython.core.getipython import get_ipython
+
+    shell: Any = get_ipython()
+    if shell is not None:
+        formatter = shell.display_formatter.formatters["text/html"]
+        for module in ("pandas", "pandas.core.frame"):  # where pandas 3, and older ones, say the class is from
+            formatter.for_type_by_name(module, "DataFrame", frame_table)
+
+
+def frame_table(frame: Any) -> str:
+    """A pandas data frame as a house table; an index without a name that only counts rows is left out."""
+    named = frame.index.name is not None or frame.index.dtype == object or frame.index.dtype == "str"
+    shown = frame.reset_index(names=frame.index.name or "") if named else frame
+    rows = [[_cell(value) for value in row] for row in shown.itertuples(index=False)]
+    return _table("", [str(name) for name in shown.columns], rows, kind="steerlib-frame")
+
+
+def _cell(value: object) -> str:
+    """A value as pandas would print it in a frame, text as it is."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _claims_table(record: PageRecord) -> str:

@@ -212,3 +212,18 @@ def test_outside_a_notebook_nothing_is_shown(path: Path, capsys: pytest.CaptureF
     quiet.footer()
     assert capsys.readouterr().out == ""
     assert read_record(path).finished
+
+
+def test_frames_become_house_tables() -> None:
+    pd = pytest.importorskip("pandas")
+    from steerlib.experiment.page import frame_table
+
+    named = pd.DataFrame({"layer": [0, 1], "gain": [1 / 3, 2.0], "text": ["a<b", "c"]}).set_index("layer")
+    markup = frame_table(named)
+    assert markup.count("<tr>") == 3
+    assert '<th scope="col">layer</th><th scope="col">gain</th>' in markup
+    assert '<th scope="row">0</th><td>0.333333</td><td>a&lt;b</td>' in markup
+    words = frame_table(pd.DataFrame({"x": [1]}, index=["law"]))
+    assert '<th scope="row">law</th><td>1</td>' in words
+    counted = frame_table(pd.DataFrame({"x": ["u"], "y": [2]}))
+    assert '<th scope="row">u</th><td>2</td>' in counted
