@@ -46,6 +46,7 @@ if importlib.util.find_spec("steerlib") is None:
 
 # %%
 import os
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -93,12 +94,9 @@ def ask(direction, share):
     """How the text goes on, and its final state, after one push at the last token."""
     push = Additive(direction / direction.norm() * norm_there * share)
     with lm.under(push, layer=middle, scope=Scope("prefill", positions=(-1,))):
-        answer = lm.generate(
-            text, max_new_tokens=12, seed=0, temperature=0
-        ).texts[0]
-        return answer.strip().partition("\n")[0], record(lm, text, sites=[-1]).at(
-            lm.depth - 1
-        )[0]
+        answer = lm.generate(text, max_new_tokens=12, seed=0, temperature=0)
+        end = record(lm, text, sites=[-1]).at(lm.depth - 1)[0]
+    return answer.texts[0].strip().partition("\n")[0], end
 
 
 pushes = [0.0, 0.05, 0.1, 0.3, 1.0]
@@ -107,12 +105,8 @@ answers = {
     for name, v in (("blind", blind), ("away", away))
 }
 print(text[0], "...")
-pd.DataFrame(
-    {
-        "push": pushes,
-        **{name: [t for t, _ in row] for name, row in answers.items()},
-    }
-).set_index("push")
+texts = {name: [text for text, _ in row] for name, row in answers.items()}
+pd.DataFrame({"push": pushes, **texts}).set_index("push")
 
 # %% tags=["hide-input"]
 for name, row in answers.items():
@@ -491,9 +485,8 @@ page.figure(
 def reading(k, states):
     """Position along the target, in distances between the class means."""
     direction, midpoint, gap = target(k)
-    return (
-        (states.double() - midpoint) @ direction / gap.clamp(min=1e-12)
-    ).numpy()
+    along = (states.double() - midpoint) @ direction
+    return (along / gap.clamp(min=1e-12)).numpy()
 
 
 def shuffled_auc(k, seed):
@@ -501,10 +494,8 @@ def shuffled_auc(k, seed):
     good, bad = (torch.as_tensor(side.at(sites[k])) for side in fit_on)
     mixed = shuffled(Contrast(good, bad), seed=seed)
     direction = mixed.positive.mean(0) - mixed.negative.mean(0)
-    return auc_interval(
-        *((side.at(sites[k]) @ direction).numpy() for side in held_out),
-        resamples=1,
-    ).value
+    readings = [(side.at(sites[k]) @ direction).numpy() for side in held_out]
+    return auc_interval(*readings, resamples=1).value
 
 
 rows = [
@@ -581,9 +572,8 @@ def jvp(layer, directions):
     zero = torch.zeros(len(decisions), lm.width)
 
     def along(direction):
-        return torch.func.jvp(
-            lambda u: after_push(layer, u), (zero,), (direction.expand_as(zero),)
-        )[1]
+        tangent = direction.expand_as(zero)
+        return torch.func.jvp(partial(after_push, layer), (zero,), (tangent,))[1]
 
     with (
         sdpa_kernel(SDPBackend.MATH),
@@ -860,9 +850,8 @@ pd.DataFrame(
 ids = lm.encode(asked[:1]).input_ids
 with torch.no_grad():
     memory = lm.model(ids[:, :-1], use_cache=True).past_key_values
-    from_state = lm.model(
-        ids[:, -1:], past_key_values=memory, use_cache=True
-    ).logits[:, -1]
+    ahead = lm.model(ids[:, -1:], past_key_values=memory, use_cache=True)
+    from_state = ahead.logits[:, -1]
     from_text = lm.model(ids).logits[:, -1]
 torch.testing.assert_close(from_state, from_text, atol=1e-3, rtol=1e-3)
 
@@ -990,19 +979,15 @@ def roll(x):
 
 divergence = []
 with torch.no_grad():
-    wanted = unembed(norm(roll(states[-1])[:, -1])).log_softmax(
-        -1
-    )  # A's own distribution: A is B's neighbour
+    # A's own distribution: A is B's neighbour
+    wanted = unembed(norm(roll(states[-1])[:, -1])).log_softmax(-1)
     for layer in layers:
-        swapped = torch.where(
-            last.bool(), roll(states[layer + 1]), states[layer + 1]
-        )
-        got = unembed(
-            norm(run(blocks[layer + 1 :], swapped)[-1][:, -1])
-        ).log_softmax(-1)
-        divergence.append(
-            mean_interval((wanted.exp() * (wanted - got)).sum(-1).numpy())
-        )
+        own = states[layer + 1]
+        swapped = torch.where(last.bool(), roll(own), own)
+        final = run(blocks[layer + 1 :], swapped)[-1][:, -1]
+        got = unembed(norm(final)).log_softmax(-1)
+        gap = (wanted.exp() * (wanted - got)).sum(-1)
+        divergence.append(mean_interval(gap.numpy()))
 assert divergence[-1].high < 1e-4
 
 # %% tags=["hide-input"]

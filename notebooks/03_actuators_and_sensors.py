@@ -94,9 +94,8 @@ def answer(model):
     batch = lm.encode([prompt])
     with torch.inference_mode():
         out = model.generate(**vars(batch), **options)
-    return lm.tokenizer.decode(out[0, batch.input_ids.shape[1] :]).partition(
-        "\n"
-    )[0]
+    text = lm.tokenizer.decode(out[0, batch.input_ids.shape[1] :])
+    return text.partition("\n")[0]
 
 
 before = answer(bare)
