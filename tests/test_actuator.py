@@ -11,6 +11,8 @@ from contextlib import nullcontext
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.testing import CompileCounter
+from torch._dynamo.utils import counters
 
 from steerlib.actuator import Scope, Site
 from steerlib.errors import SiteError
@@ -200,15 +202,15 @@ class TestSilentFailure:
                 assert (
                     p.generate(PROMPTS, compile="inductor", **options).tokens == p.generate(PROMPTS, **options).tokens
                 )
-            compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+            compiled = counters["stats"]["unique_graphs"]
             law.at(-0.7)
             assert p.generate(PROMPTS, compile="inductor", **options).tokens == p.generate(PROMPTS, **options).tokens
-            assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compiled
+            assert counters["stats"]["unique_graphs"] == compiled
         assert p.generate(PROMPTS, compile="inductor", **options).tokens == free.tokens
 
     def test_changing_a_strength_recompiles_nothing(self) -> None:
         p = plant("llama")
-        counter = torch._dynamo.testing.CompileCounter()
+        counter = CompileCounter()
         law = push()
         step = torch.compile(lambda ids: p.model(ids).logits, backend=counter)
         ids = torch.tensor([[5, 9, 30]])
