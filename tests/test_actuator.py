@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 from torch._dynamo.utils import counters
+from transformers import CompileConfig
 
 from steerlib.actuator import Scope, Site
 from steerlib.errors import SiteError
@@ -207,6 +208,30 @@ class TestSilentFailure:
             assert p.generate(PROMPTS, compile="inductor", **options).tokens == p.generate(PROMPTS, **options).tokens
             assert counters["stats"]["unique_graphs"] == compiled
         assert p.generate(PROMPTS, compile="inductor", **options).tokens == free.tokens
+
+    @pytest.mark.parametrize("way", ["model.compile", "block.compile", "torch.compile", "get_compiled_call"])
+    def test_every_way_to_compile_a_model_notices_a_law(self, way: str) -> None:
+        p, ids = plant("llama"), torch.tensor([[5, 9, 30]])
+        with torch.no_grad():
+            free = p.model(ids).logits
+            with p.under(push(), layer=1):
+                wanted = p.model(ids).logits
+        run = p.model
+        if way == "model.compile":
+            p.model.compile(backend="eager")
+        elif way == "block.compile":
+            for block in p.blocks:
+                block.compile(backend="eager")
+        elif way == "torch.compile":
+            run = torch.compile(p.model, backend="eager")
+        else:  # what transformers' own generate calls where it compiles by itself
+            run = p.model.get_compiled_call(CompileConfig(backend="eager", mode=None))
+        with torch.no_grad():
+            torch.testing.assert_close(run(ids).logits, free, **TOLERANCE)
+            with p.under(push(), layer=1):
+                torch.testing.assert_close(run(ids).logits, wanted, **TOLERANCE)
+            torch.testing.assert_close(run(ids).logits, free, **TOLERANCE)
+        assert not torch.allclose(wanted, free, atol=1e-2)
 
     def test_changing_a_strength_recompiles_nothing(self) -> None:
         p = plant("llama")
