@@ -21,6 +21,7 @@ from transformers import LogitsProcessorList, PreTrainedModel, PreTrainedTokeniz
 
 from steerlib.actuator import Actuator, Pass, Point, Scope, Site, Wiring
 from steerlib.anatomy import find_anatomy
+from steerlib.compiling import check_backend
 from steerlib.errors import PlantError
 from steerlib.laws.base import Law
 from steerlib.loading import PlantSource, load_pair, resolve_plant, weight_hash
@@ -362,6 +363,7 @@ class Plant:
 
         Raises:
             PlantError: if an argument is out of its range.
+            BackendError: if the backend cannot work on this machine.
         """
         _check_generation(max_new_tokens, temperature, top_k, top_p, samples, batch_size, cache, compile)
         rows = [row for row in self._ids(prompts) for _ in range(samples)]
@@ -432,6 +434,7 @@ class Plant:
             return
         eager = self.model.forward
         if backend not in self._compiled:
+            check_backend(backend, device=self.device)
             self._compiled[backend] = torch.compile(eager, backend=backend, dynamic=False)
         compiled = self._compiled[backend]
 

@@ -191,6 +191,7 @@ class TestSilentFailure:
             torch.testing.assert_close(step(ids), before, **TOLERANCE)
 
     @pytest.mark.slow
+    @pytest.mark.skipif(" " in torch.__file__, reason="Inductor cannot link from a path with a space")
     def test_inductor_agrees_and_a_strength_recompiles_nothing(self) -> None:
         p = plant("llama")
         law = push()
