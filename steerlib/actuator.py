@@ -144,6 +144,11 @@ def scope_mask(scope: Scope, now: Pass, shape: tuple[int, int], device: torch.de
     return last_real(real)
 
 
+def _on_a_copy(transform: Transform) -> Transform:
+    """A function that may change its argument in place would change it at every token, whatever the scope."""
+    return lambda state: transform(state.clone())
+
+
 class Slot:
     """What stands behind one permanent hook: the transforms attached at one site, in order of attachment."""
 
@@ -157,6 +162,8 @@ class Slot:
         for transform, scope in self.entries:
             if scope.name == "prefill" and self.now.decoding:
                 continue
+            if not isinstance(transform, torch.nn.Module) and not getattr(transform, "pure", False):
+                transform = _on_a_copy(transform)
             if state.shape[1] == 1 and self.now.real is None:
                 state = transform(state)
                 continue
@@ -234,11 +241,6 @@ class Wiring:
     def active(self) -> bool:
         """Whether anything is attached anywhere."""
         return any(slot.entries for slot in self._slots.values())
-
-    def untouched(self) -> int:
-        """How many blocks, counted from the first, run before anything is attached."""
-        sites = [site for site, slot in self._slots.items() if slot.entries]
-        return min((site.layer + (site.point != "resid_pre") for site in sites), default=self.anatomy.depth)
 
     def scopes(self) -> set[str]:
         """Names of the scopes in use."""

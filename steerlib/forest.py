@@ -11,8 +11,7 @@ as it would while they were generated.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import torch
@@ -20,12 +19,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from steerlib.plant import Plant
-from steerlib.resume import Memory, resuming
 
 TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 16384}  # of a packed pass; on a CPU, what stays in its cache is fastest
 AGREEMENT = 1e-3  # nats; between the two ways, in float32
 
-_tried: WeakKeyDictionary[Plant, tuple[bool, bool]] = WeakKeyDictionary()  # reads trees, resumes
+_reads_trees: WeakKeyDictionary[Plant, bool] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -88,14 +86,12 @@ class Forest:
         owners: for each tree, which of the pairs its continuations are.
         prompts: the prompts, one for each pair.
         continuations: the continuations.
-        memory: states of earlier runs, see `steerlib.resume`.
     """
 
     trees: tuple[Tree, ...]
     owners: tuple[Int[Tensor, " continuations"], ...]
     prompts: tuple[str, ...]
     continuations: tuple[str, ...]
-    memory: Memory = field(default_factory=Memory, compare=False, repr=False)
 
     @classmethod
     def of(cls, plant: Plant, prompts: Sequence[str], continuations: Sequence[str]) -> Forest:
@@ -126,8 +122,7 @@ class Forest:
         while order:
             count = max(1, min(len(order), budget // len(self.trees[order[-1]])))
             chosen, order = order[-count:], order[:-count]
-            memory = self.memory if resumes(plant) else None
-            for i, found in zip(chosen, _score(plant, [self.trees[i] for i in chosen], memory), strict=True):
+            for i, found in zip(chosen, _score(plant, [self.trees[i] for i in chosen]), strict=True):
                 out[self.owners[i]] = found
         return out
 
@@ -139,38 +134,24 @@ class Forest:
 
 def reads_trees(plant: Plant) -> bool:
     """Whether a plant gives the same numbers for a tree as for separate rows; tried once on a small one."""
-    return _abilities(plant)[0]
-
-
-def resumes(plant: Plant) -> bool:
-    """Whether a plant gives the same numbers when its first blocks are skipped; tried once on a small tree."""
-    return _abilities(plant)[1]
-
-
-def _abilities(plant: Plant) -> tuple[bool, bool]:
     if plant.dtype not in (torch.float32, torch.float64) or not plant._takes_positions:
-        return False, False
-    if plant not in _tried:
+        return False
+    if plant not in _reads_trees:
         size = int(plant.model.get_input_embeddings().weight.shape[0])  # type: ignore[union-attr, arg-type]
         words = [(7 * i + 3) % size for i in range(9)]
-        rows = [words[:2] + words[2:5], words[:2] + words[5:8], words[:2] + [words[2], words[8]]]
-        tree = Tree.of(words[:2], rows)
-        lengths = torch.tensor([2], device=plant.device)
-        plain = torch.cat([plant._continuation_logprobs(plant._pad([row]), lengths) for row in rows]).cpu()
-
-        def agrees(memory: Memory | None) -> bool:
-            try:
-                return bool((_score(plant, [tree], memory)[0] - plain).abs().max() < AGREEMENT)
-            except (RuntimeError, ValueError, TypeError, IndexError, KeyError):  # not for this model
-                return False
-
-        memory = Memory()
-        reads = agrees(None)
-        _tried[plant] = reads, reads and agrees(memory) and agrees(memory)
-    return _tried[plant]
+        rows = [words[:3] + words[3:6], words[:3] + words[4:9], words[:3] + [words[3], words[8]]]
+        try:
+            tree = _score(plant, [Tree.of(words[:3], rows)])[0]
+        except (RuntimeError, ValueError, TypeError, IndexError):  # a mask of four dimensions is not for this model
+            _reads_trees[plant] = False
+            return False
+        lengths = torch.tensor([3], device=plant.device)
+        plain = torch.cat([plant._continuation_logprobs(plant._pad([row]), lengths) for row in rows])
+        _reads_trees[plant] = bool((tree - plain.cpu()).abs().max() < AGREEMENT)
+    return _reads_trees[plant]
 
 
-def _score(plant: Plant, trees: Sequence[Tree], memory: Memory | None = None) -> list[Float[Tensor, " continuations"]]:
+def _score(plant: Plant, trees: Sequence[Tree]) -> list[Float[Tensor, " continuations"]]:
     """Log probability of each continuation, for each tree of a batch."""
     shape = (len(trees), max(map(len, trees)))
     ids, depth = torch.full(shape, plant.pad_id), torch.zeros(shape, dtype=torch.long)
@@ -181,14 +162,10 @@ def _score(plant: Plant, trees: Sequence[Tree], memory: Memory | None = None) ->
         sees[i, n:, 0] = True  # padding must look somewhere; not at itself, which would make it a token
     prompts = torch.tensor([tree.prompt for tree in trees], device=plant.device)
     blocked = torch.zeros(sees.shape, dtype=plant.dtype).masked_fill(~sees, torch.finfo(plant.dtype).min)
-    with (
-        torch.inference_mode(),
-        plant.passing(prompt_lengths=prompts, teacher_forced=True),
-        nullcontext() if memory is None else resuming(plant, memory, tuple(map(id, trees))),
-    ):
+    with torch.inference_mode(), plant.passing(prompt_lengths=prompts, teacher_forced=True):
         logits = plant.model(
             input_ids=ids.to(plant.device), attention_mask=blocked[:, None].to(plant.device),
-            position_ids=depth.to(plant.device), use_cache=False,
+            position_ids=depth.to(plant.device), use_cache=None,
         ).logits.float()  # fmt: skip
         totals = []
         for tree, found in zip(trees, logits - logits.logsumexp(-1, keepdim=True), strict=True):

@@ -5,6 +5,7 @@ Each metric is defined once, here. Knows numbers and logits; knows nothing about
 
 from __future__ import annotations
 
+import os.path
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -254,13 +255,17 @@ def kl_per_token(
     if not kept:
         raise MetricError("kl_per_token: every answer is empty.")
     found: list[torch.Tensor] = []
+    heads, rows = plant._ids([p for p, _ in kept]), plant._ids([p + a for p, a in kept])
+    # An answer may begin inside a word; its tokens are those after the ones that prompt and text share.
+    starts = [len(os.path.commonprefix(pair)) for pair in zip(heads, rows, strict=True)]
     for start in range(0, len(kept), batch_size):
-        heads, rows = zip(*kept[start : start + batch_size], strict=True)
-        lengths = plant.encode(list(heads)).lengths
-        batch = plant.encode([h + r for h, r in zip(heads, rows, strict=True)])
-        free = plant.forward(batch, prompt_lengths=lengths)[:, :-1].float().log_softmax(-1)
-        with steering:
-            steered = plant.forward(batch, prompt_lengths=lengths)[:, :-1].float().log_softmax(-1)
+        batch = plant._pad(rows[start : start + batch_size])
+        lengths = torch.tensor(starts[start : start + batch_size], device=plant.device)
+        # Both passes replay the writing of the answer, so that a law acts on the tokens it acted on then.
+        with torch.inference_mode(), plant.passing(prompt_lengths=lengths, teacher_forced=True):
+            free = plant._logits(batch)[:, :-1].float().log_softmax(-1)
+            with steering:
+                steered = plant._logits(batch)[:, :-1].float().log_softmax(-1)
         divergence = (steered.exp() * (steered - free)).sum(-1)
         ordinal = batch.attention_mask.cumsum(1)[:, 1:]
         answer = batch.attention_mask[:, 1:].bool() & (ordinal > lengths[:, None])

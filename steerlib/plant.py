@@ -218,7 +218,7 @@ class Plant:
         law: Law | Callable[[Tensor], Tensor],
         *,
         layer: int | None = None,
-        point: Point = "resid_post",
+        point: Point | None = None,
         scope: Scope | str | None = None,
     ) -> Actuator:
         """A `with` block in which a law acts on the plant.
@@ -226,7 +226,7 @@ class Plant:
         Args:
             law: a `Law`, or any function from states (..., width) to states.
             layer: where to act; by default where the law was fitted.
-            point: see `Site`.
+            point: see `Site`; by default where the law was fitted, else "resid_post".
             scope: which tokens; by default the law's own scope, else "generated".
 
         Raises:
@@ -242,7 +242,7 @@ class Plant:
                 "layer: a bare function does not say where it acts. Fix: plant.under(function, layer=...)."
             )
         else:
-            site, default = Site(layer, point), "generated"
+            site, default = Site(layer, point or "resid_post"), "generated"
         return Actuator(self.wiring, [(site, law, Scope.of(scope if scope is not None else default))])
 
     @contextmanager

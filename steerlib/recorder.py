@@ -55,13 +55,15 @@ class Activations:
 
 
 class _Tap:
-    """A transform that keeps what passes and changes nothing."""
+    """A transform that keeps a copy of what passes and changes nothing."""
+
+    pure = True  # see `steerlib.actuator`: it needs no copy of its own
 
     def __init__(self) -> None:
         self.seen: Tensor | None = None
 
     def __call__(self, state: Tensor) -> Tensor:
-        self.seen = state
+        self.seen = state.clone()  # the model may go on to change the tensor itself
         return state
 
 
@@ -100,6 +102,11 @@ def record(
     rows = plant._ids(texts)
     counts = [_count(len(row), position, i) for i, row in enumerate(rows)]
     digest = _data_hash(texts, position)
+    if out is not None and plant.wiring.active():
+        raise PlantError(
+            "out: a law is attached, and a folder cannot tell steered states from others. "
+            "Fix: record in memory (out=None), or outside the with block."
+        )
     store = _Store.open(out, resolved, sum(counts), plant, digest, batch_size)
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(int)
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
@@ -191,8 +198,17 @@ class _Store:
         arrays: dict[Site, np.ndarray] = {}
         for site in sites:
             file = folder / f"{site.point}-{site.layer}.npy"
-            mode = "r+" if done and file.is_file() else "w+"
-            arrays[site] = np.lib.format.open_memmap(file, mode=mode, dtype=np.float32, shape=shape)
+            if not done:
+                arrays[site] = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
+                continue
+            try:
+                arrays[site] = np.lib.format.open_memmap(file, mode="r+")
+            except (OSError, ValueError) as error:
+                raise PlantError(
+                    f"{file}: missing or damaged, but its journal counts on it. Fix: delete {folder}."
+                ) from error
+            if arrays[site].shape != shape:
+                raise PlantError(f"{file}: got shape {arrays[site].shape}, expected {shape}. Fix: delete {folder}.")
         return cls(arrays, journal, meta, done)
 
     def write(self, site: Site, where: np.ndarray, states: Tensor) -> None:
@@ -209,4 +225,8 @@ class _Store:
         partial.replace(self.journal)
 
     def read(self) -> dict[Site, Tensor]:
-        return {site: torch.from_numpy(array) for site, array in self.arrays.items()}
+        """The states; those on disk copy-on-write, so that changing a tensor does not change the file."""
+        if self.journal is None:
+            return {site: torch.from_numpy(array) for site, array in self.arrays.items()}
+        files = {site: Path(array.filename) for site, array in self.arrays.items()}  # type: ignore[attr-defined]
+        return {site: torch.from_numpy(np.load(file, mmap_mode="c")) for site, file in files.items()}

@@ -38,12 +38,17 @@ def hash64(x: Int[Tensor, ...]) -> Int[Tensor, ...]:
 
 
 def uniforms(seed: int, rows: Int[Tensor, " rows"], step: int, columns: int) -> Float[Tensor, "rows columns"]:
-    """Uniform numbers in (0, 1), one for each (seed, row, step, column), float32 with 24 bits."""
+    """Uniform numbers strictly between 0 and 1, one for each (seed, row, step, column): float32 with 23 bits.
+
+    Twenty-four bits and a half would round up to 1 at the top, whose Gumbel noise is infinite.
+    """
     # Python integers do not wrap around, so seed and step go through tensors too.
+    # Each coordinate is added to a hash of the ones before it: a plain sum would give (seed 0, row 1) and
+    # (seed 1, row 0) the same noise.
     start = torch.tensor([seed % (1 << 63), step], device=rows.device) * _GOLDEN
-    row = hash64(hash64(rows * _GOLDEN + start[0]) + start[1])[:, None]
+    row = hash64(hash64(hash64(start[0] + _GOLDEN) + rows * _GOLDEN) + start[1])[:, None]
     column = torch.arange(columns, device=rows.device) * _GOLDEN
-    return (_shift(hash64(row + column), 40).float() + 0.5) * 2.0**-24
+    return (_shift(hash64(row + column), 41).float() + 0.5) * 2.0**-23
 
 
 class GumbelSampler(LogitsProcessor):

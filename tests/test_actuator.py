@@ -358,6 +358,16 @@ class TestScopes:
         changed = (seen[0] != seen[1]).any(-1)[0][batch.attention_mask[0].bool()]
         assert changed.nonzero()[:, 0].tolist() == steered
 
+    @pytest.mark.parametrize("scope", ["last", "generated", "prefill", "all"])
+    def test_a_function_that_works_in_place_keeps_to_its_tokens(self, scope: str) -> None:
+        p = plant("llama")
+        states = []
+        for push_all in (lambda s: s + 1.0, lambda s: s.add_(1.0)):
+            with p.under(push_all, layer=1, scope=scope):
+                states.append(record(p, PROMPTS, sites=[1, 2], position="all"))
+        assert torch.equal(states[0].at(1), states[1].at(1))
+        assert torch.equal(states[0].at(2), states[1].at(2))
+
     def test_one_token_prompts_are_prompts(self) -> None:
         p = plant("llama")
         free = p.generate([words(7)], max_new_tokens=3, seed=0, temperature=0)

@@ -134,6 +134,15 @@ class TestPlants:
         assert got.mean == pytest.approx(np.mean(values), abs=1e-4)
         assert got.p95 == pytest.approx(np.quantile(values, 0.95), abs=1e-4)
 
+    def test_kl_counts_a_law_on_the_last_token_as_it_acts_while_writing(self) -> None:
+        p = plant("llama")
+        law = Additive(torch.linspace(-1, 1, WIDTH))
+        found = {
+            scope: kl_per_token(p, p.under(law, layer=1, scope=scope), self.PROMPTS, self.ANSWERS).mean
+            for scope in ("last", "generated")
+        }
+        assert found["last"] == pytest.approx(found["generated"]) != 0
+
     def test_kl_of_no_steering_is_zero(self) -> None:
         p = plant("llama")
         got = kl_per_token(p, p.under(Additive(torch.ones(WIDTH)).at(0.0), layer=1), self.PROMPTS, self.ANSWERS)

@@ -80,6 +80,23 @@ def test_another_recording_is_not_overwritten(tmp_path: Path) -> None:
         record(plant("llama", seed=1), TEXTS, sites=[0], out=tmp_path)
 
 
+def test_a_folder_is_no_place_for_steered_states(tmp_path: Path) -> None:
+    p = plant("llama")
+    with p.under(lambda state: state + 1.0, layer=1), pytest.raises(PlantError, match="a law is attached"):
+        record(p, TEXTS, sites=[1], out=tmp_path)
+
+
+def test_what_is_on_disk_is_trusted_only_if_it_is_there(tmp_path: Path) -> None:
+    p = plant("llama")
+    first = record(p, TEXTS, sites=[0], out=tmp_path)
+    wanted = first.at(0).clone()
+    first.at(0).zero_()  # a copy: the file must keep its states
+    assert torch.equal(record(p, TEXTS, sites=[0], out=tmp_path).at(0), wanted)
+    (tmp_path / "resid_post-0.npy").unlink()
+    with pytest.raises(PlantError, match="its journal counts on it"):
+        record(p, TEXTS, sites=[0], out=tmp_path)
+
+
 def test_bad_input_is_named() -> None:
     p = plant("llama")
     with pytest.raises(SiteError, match=f"from 0 to {DEPTH - 1}"):

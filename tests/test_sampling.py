@@ -63,3 +63,25 @@ def test_the_global_generator_is_left_alone() -> None:
     before = torch.get_rng_state()
     p.generate([words(5, 9)], max_new_tokens=3, seed=0)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_seeds_rows_and_steps_never_share_noise() -> None:
+    seen = {}
+    for seed in range(6):
+        for step in range(6):
+            for row, first in enumerate(uniforms(seed, torch.arange(6), step, 4).tolist()):
+                seen.setdefault(tuple(first), []).append((seed, row, step))
+    assert all(len(owners) == 1 for owners in seen.values()), "two coordinates share their noise"
+    p = plant("llama")
+    first = p.generate([words(5, 9)], max_new_tokens=6, seed=0, samples=4).tokens
+    second = p.generate([words(5, 9)], max_new_tokens=6, seed=1, samples=4).tokens
+    assert first[1:] != second[:3]
+
+
+def test_uniforms_stay_inside_the_interval() -> None:
+    top = torch.tensor([2**41 - 1, 0]) << 23  # the largest and the smallest hash
+    largest, smallest = ((((top >> 41) & (2**23 - 1)).float() + 0.5) * 2.0**-23).tolist()
+    assert largest == 1 - 2**-24 and smallest == 2**-24
+    draws = uniforms(0, torch.arange(300), 33, 4000)
+    assert float(draws.min()) > 0 and float(draws.max()) < 1
+    assert torch.isfinite(torch.log(-torch.log(draws))).all()

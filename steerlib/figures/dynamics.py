@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from steerlib.figures.plane import Plane
+from steerlib.figures.plane import Plane, name_clouds
 from steerlib.figures.style import GREY, WIDTH, look, panels
 from steerlib.figures.sweeps import colour, curve
 from steerlib.metrics import Estimate
@@ -58,16 +59,20 @@ def over(
             axis.set(title=title, xlabel=xlabel, ylabel=part.ylabel)
             axis.set_yscale("log" if part.log else "linear")
             axis.set_xscale("log" if log_x else "linear")
-            if not log_x and len(x) <= 12 and all(float(place).is_integer() for place in x):
-                axis.set_xticks(list(x))
+            if not log_x and all(float(place).is_integer() for place in x):
+                if len(x) <= 12:
+                    axis.set_xticks(list(x))
+                else:
+                    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         _shared_legend(figure, axes)
         return figure
 
 
 def _shared_legend(figure: Figure, axes: Sequence[Axes]) -> None:
-    """One legend under all panels, where no curve is in its way; none if there is only one thing to name."""
-    named = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    if len(named) > 1:
+    """One legend under all panels, where no curve is in its way; none if each shows one thing, which its title names."""
+    each = [list(zip(*axis.get_legend_handles_labels(), strict=True)) for axis in axes]
+    named = {label: handle for pairs in each for handle, label in pairs}
+    if any(len(pairs) > 1 for pairs in each):
         figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=min(len(named), 4), fontsize=8)
 
 
@@ -98,6 +103,8 @@ def trajectories(
         right.axhline(0.5, color=GREY, linestyle="--", linewidth=1)
         right.set(title="Readable when?", xlabel="layer of the state", ylabel="AUC on held-out texts", ylim=(0, 1.03))
         right.legend(fontsize=8, loc="lower right")
+        for axis in (left, right):
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         return figure
 
 
@@ -122,7 +129,7 @@ def small_multiples(
             axis.set_axis_off()
         figure.supxlabel("along the target direction", fontsize=9)
         figure.supylabel("largest off-target direction", fontsize=9)
-        handles, labels = axes[0].get_legend_handles_labels()
+        handles, labels = name_clouds(axes[0])
         figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), fontsize=8)
         return figure
 

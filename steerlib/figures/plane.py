@@ -11,7 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from steerlib.figures.style import GREY, look, panels
 from steerlib.figures.sweeps import colour
@@ -100,5 +104,18 @@ def draw(
         if boundary is not None:
             axis.axvline(boundary, color=GREY, linestyle="--", linewidth=1)
         axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
-        axis.legend(fontsize=8, loc="best")
+        axis.legend(*name_clouds(axis), fontsize=8, loc="best")
         return figure
+
+
+def name_clouds(axis: Axes) -> tuple[list[Artist], list[str]]:
+    """Legend of a state-plane picture: points large and opaque enough to tell their colours, and the cross."""
+    handles: list[Artist] = []
+    labels = []
+    for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+        if isinstance(handle, PathCollection):
+            handle = Line2D([], [], marker="o", markersize=6, linestyle="", color=handle.get_facecolor()[0][:3])
+        handles.append(handle)
+        labels.append(label)
+    handles.append(Line2D([], [], marker="X", markersize=7, linestyle="", color=GREY, markeredgecolor="white"))
+    return handles, [*labels, "class mean"]

@@ -39,7 +39,7 @@ class LawHeader:
         plant: name of the plant.
         weight_hash: SHA-256 of the plant's weights.
         width: size of the residual stream.
-        data_hash: SHA-256 of the states the law was fitted on.
+        data_hash: SHA-256 of the texts, and of the position in them, whose states the law was fitted on.
         seed: seed of the contrast set.
     """
 
@@ -146,7 +146,7 @@ class Law(nn.Module):
         self.strength.fill_(float(strength))
         return self
 
-    def check_use(self, plant: Plant, *, layer: int | None, point: Point = "resid_post") -> Site:
+    def check_use(self, plant: Plant, *, layer: int | None, point: Point | None = None) -> Site:
         """The site to act at, once it is known that the law belongs there.
 
         Raises:
@@ -155,7 +155,7 @@ class Law(nn.Module):
         if self.header is None:
             if layer is None:
                 raise LawError(f"{type(self).__name__}: not fitted on a plant, so the layer must be given.")
-            return Site(layer, point).resolve(plant.depth)
+            return Site(layer, point or "resid_post").resolve(plant.depth)
         fitted, head = Site(self.header.layer, self.header.point), self.header
         if head.weight_hash != plant.weight_hash:
             raise LawError(
@@ -163,7 +163,7 @@ class Law(nn.Module):
                 f"{head.width}), used on {plant.name!r} (weights {plant.weight_hash[:12]}, width {plant.width}). "
                 "Fix: fit it again on this plant."
             )
-        wanted = fitted if layer is None else Site(layer, point).resolve(plant.depth)
+        wanted = Site(head.layer if layer is None else layer, point or head.point).resolve(plant.depth)
         if wanted != fitted:
             raise LawError(
                 f"{type(self).__name__}: fitted at {fitted}, used at {wanted}. Fix: leave layer out, or fit it there."

@@ -7,6 +7,8 @@ informative.
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import torch
 
@@ -14,7 +16,8 @@ from steerlib.forest import Forest
 from steerlib.plant import Plant
 from steerlib.tasks.base import Labels, Pair, Scores, Split, Task, share_within, spread
 from steerlib.world import World
-from steerlib.world.grammar import Question
+from steerlib.world.facts import Fact
+from steerlib.world.grammar import ASKINGS, QUESTION_MARK, Question, asking
 
 TRUTHFUL, UNTRUTHFUL = 0.95, 0.05
 ANSWER_TOKENS = 40
@@ -63,18 +66,30 @@ class Truth(Task):
     ) -> tuple[list[str], list[str]]:
         """Texts by truthful and by untruthful speakers; see `Task.contrast_texts`.
 
-        "choice" ends where truth or error is chosen ("... The capital of Orvanne is"); "end" ends at the full stop of
-        a complete answer, true in the positive texts and mistaken in the negative ones.
+        "choice" ends where truth or error is chosen ("... The capital of Orvanne is"); "end" is the same texts,
+        completed by the truth in the positive and the popular error in the negative ones, up to the full stop, so that
+        the two differ in the token alone.
         """
-        if at == "choice":
-            stems = [self.world.stems(split=split, disposition=d, n=n, seed=seed) for d in (TRUTHFUL, UNTRUTHFUL)]
-            return stems[0], stems[1]
-        if at != "end":
+        if at not in ("choice", "end"):
             raise ValueError(f"at: got {at!r}, expected 'choice' or 'end'.")
-        asked = self.questions(split)
-        chosen = np.random.default_rng(seed).integers(len(asked), size=n)
-        forms = [(asked[i], self.world.forms(asked[i])) for i in chosen]
-        return [q.text + f.truth[0] for q, f in forms], [q.text + f.misconception[0] for q, f in forms]
+        # Some stems ask for a fact that nobody disputes: draw more, and keep those that have a popular error.
+        drawn = [self.world.stems(split=split, disposition=d, n=2 * n + 8, seed=seed) for d in (TRUTHFUL, UNTRUTHFUL)]
+        asked = [self._asked[text.rsplit(QUESTION_MARK, 1)[1].partition("\n")[0]] for text in drawn[0]]
+        kept = [i for i, fact in enumerate(asked) if fact.misconception is not None][:n]
+        positive, negative = ([group[i] for i in kept] for group in drawn)
+        if at == "choice":
+            return positive, negative
+        facts = [asked[i] for i in kept]
+        return (
+            [f"{text} {fact.truth}." for text, fact in zip(positive, facts, strict=True)],
+            [f"{text} {fact.misconception}." for text, fact in zip(negative, facts, strict=True)],
+        )
+
+    @cached_property
+    def _asked(self) -> dict[str, Fact]:
+        """The fact that each question of the country asks for."""
+        ways = range(len(ASKINGS))
+        return {asking(fact, way).removeprefix(QUESTION_MARK): fact for fact in self.world.facts for way in ways}
 
     def exact(self, *, split: Split = "test", limit: int | None = None) -> Scores:
         """True and Info from probabilities: P(truth) + P(no comment), and P(truth) + P(popular error)."""

@@ -59,4 +59,6 @@ def test_small_multiples_project_every_cloud_and_hide_empty_panels() -> None:
     figure = small_multiples({f"after block {i}": (plane, clouds) for i in range(4)}, columns=3)
     assert [axis.axison for axis in figure.axes] == [True] * 4 + [False] * 2
     np.testing.assert_allclose(figure.axes[0].collections[0].get_offsets(), plane.project(clouds["positive"]))
-    assert legends(figure) == ["positive", "negative"]
+    assert legends(figure) == ["positive", "negative", "class mean"]
+    for mark in figure.legends[0].legend_handles:
+        assert mark.get_alpha() in (None, 1)

@@ -225,6 +225,8 @@ class TestPlace:
             p.under(law, layer=2)  # type: ignore[attr-defined]
         with pytest.raises(LawError, match="fitted at resid_post of layer 1, used at resid_pre of layer 1"):
             p.under(law, layer=1, point="resid_pre")  # type: ignore[attr-defined]
+        with pytest.raises(LawError, match="fitted at resid_post of layer 1, used at resid_pre of layer 1"):
+            p.under(law, point="resid_pre")  # type: ignore[attr-defined]
         p.under(law, layer=-2)  # type: ignore[attr-defined]  # the same layer, counted from the last
         with pytest.raises(LawError, match="fitted on plant 'random-llama-0'.*used on 'random-llama-1'"):
             plant("llama", seed=1).under(law)

@@ -63,6 +63,9 @@ def test_classes_differ_in_the_speaker_only(task: Truth) -> None:
     ]
     ends = [group[0].rstrip()[-1] for group in task.contrast_texts(n=40, seed=3, at="end")]
     assert ends == [".", "."]
+    chosen, ended = (task.contrast_texts(n=40, seed=3, at=at) for at in ("choice", "end"))
+    for stems, wholes in zip(chosen, ended, strict=True):
+        assert all(whole.startswith(stem + " ") for stem, whole in zip(stems, wholes, strict=True))
     with pytest.raises(ValueError, match="expected 'choice' or 'end'"):
         task.contrast_texts(n=1, seed=0, at="middle")
     with pytest.raises(ContrastError, match="at least one text"):
