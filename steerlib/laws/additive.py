@@ -9,7 +9,9 @@ Marks and Tegmark (2024) call it the mass-mean direction.
 
 from __future__ import annotations
 
-from typing import Literal, Self
+import hashlib
+from dataclasses import replace
+from typing import Any, Literal, Self
 
 import torch
 from jaxtyping import Float
@@ -70,7 +72,11 @@ class DifferenceOfMeans(Additive):
         super().__init__(strength=strength)
         if scale not in ("raw", "unit"):
             raise LawError(f"scale: got {scale!r}, expected 'raw' or 'unit'.")
-        self.scale = scale
+        self.scale: Scale = scale
+
+    def options(self) -> dict[str, Any]:
+        """The unit of strength."""
+        return {"scale": self.scale}
 
     def fit(self, contrast: Contrast) -> Self:
         """Measure the difference, in float64 so that large sets lose nothing.
@@ -96,6 +102,10 @@ class RandomDirection(Additive):
         super().__init__(strength=strength)
         self.seed = seed
 
+    def options(self) -> dict[str, Any]:
+        """Which direction."""
+        return {"seed": self.seed}
+
     def fit(self, contrast: Contrast) -> Self:
         """Draw the direction; the contrast gives its length and place only."""
         norm = (contrast.positive.double().mean(0) - contrast.negative.double().mean(0)).norm()
@@ -109,4 +119,7 @@ def shuffled(contrast: Contrast, *, seed: int) -> Contrast:
     states = torch.cat([contrast.positive, contrast.negative])
     order = torch.randperm(len(states), generator=torch.Generator().manual_seed(seed)).to(states.device)
     count = len(contrast.positive)
-    return Contrast(states[order[:count]], states[order[count:]], contrast.header)
+    header = contrast.header
+    if header is not None:
+        header = replace(header, data_hash=hashlib.sha256(f"{header.data_hash} shuffled {seed}".encode()).hexdigest())
+    return Contrast(states[order[:count]], states[order[count:]], header)

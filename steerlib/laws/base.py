@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from jaxtyping import Float
@@ -172,6 +172,10 @@ class Law(nn.Module):
 
     # Files
 
+    def options(self) -> dict[str, Any]:
+        """Arguments of the constructor that no buffer holds, so that a loaded law can be fitted again as it was."""
+        return {}
+
     def save(self, path: str | Path) -> Path:
         """Write the law to a safetensors file, its header in the file's metadata."""
         target = Path(path)
@@ -182,6 +186,7 @@ class Law(nn.Module):
             "version": str(self.version),
             "layers": "from 0",
         }
+        meta["options"] = json.dumps(self.options())
         meta["header"] = json.dumps(dataclasses.asdict(self.header)) if self.header is not None else "null"
         save_file(tensors, target, metadata=meta)
         return target
@@ -209,15 +214,15 @@ class Law(nn.Module):
                 f"{source}: holds {meta['law']} version {meta['version']}, "
                 f"expected {cls.__name__} version {cls.version}. Fix: load it with its own class, or fit it again."
             )
-        return cls._restore(tensors, json.loads(meta["header"]))
+        return cls._restore(tensors, json.loads(meta["options"]), json.loads(meta["header"]))
 
     @classmethod
-    def _restore(cls, tensors: dict[str, Tensor], header: dict[str, object] | None) -> Self:
-        law = cls()
+    def _restore(cls, tensors: dict[str, Tensor], options: dict[str, Any], header: dict[str, Any] | None) -> Self:
+        law = cls(**options)
         for name, tensor in tensors.items():
             owner, _, leaf = name.rpartition(".")
             law.get_submodule(owner).register_buffer(leaf, tensor)
-        law.header = LawHeader(**header) if header is not None else None  # type: ignore[arg-type]
+        law.header = LawHeader(**header) if header is not None else None
         return law
 
     def __repr__(self) -> str:

@@ -138,7 +138,7 @@ class Task(ABC):
         """Texts of both classes, each ending where the state is measured.
 
         Args:
-            n: texts of each class.
+            n: texts of each class; fewer if the task has fewer, since no text is used twice.
             seed: which texts.
             at: "choice", the token where the behaviour is decided, or "end", the end of the answer.
             split: "fit", or "validation" and "test" to look at states on entities no law has seen.

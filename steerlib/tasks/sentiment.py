@@ -109,7 +109,11 @@ class Sentiment(Task):
             raise ValueError(f"at: got {at!r}, expected 'choice' or 'end'.")
         both = self._sst2(split) if self.file else self._shipped(split)
         rng = np.random.default_rng(seed)
-        drawn = [[rows[i] for i in rng.choice(len(rows), size=n, replace=n > len(rows))] for rows in both]
+        # Sentence i of one list is the counterpart of sentence i of the other, so both are drawn together; no sentence
+        # is drawn twice, so there may be fewer than n.
+        count = min(len(rows) for rows in both)
+        chosen = rng.permutation(count)[:n]
+        drawn = [[rows[i] for i in chosen] for rows in both]
         end = "." if at == "end" else "" if self.file else CHOICE
         return [row + end for row in drawn[0]], [row + end for row in drawn[1]]
 

@@ -171,6 +171,12 @@ class TestFiles:
         law = DifferenceOfMeans(strength=0.7).fit(Contrast(POSITIVE, NEGATIVE, HEADER))
         again = DifferenceOfMeans.load(law.save(tmp_path / "law.safetensors"))
         assert again.header == HEADER
+        unit = DifferenceOfMeans(scale="unit").fit(Contrast(POSITIVE, NEGATIVE, HEADER))
+        assert DifferenceOfMeans.load(unit.save(tmp_path / "unit.safetensors")).scale == "unit"
+        draw = RandomDirection(seed=7).fit(Contrast(POSITIVE, NEGATIVE, HEADER))
+        assert RandomDirection.load(draw.save(tmp_path / "draw.safetensors")).seed == 7
+        mixed = shuffled(Contrast(POSITIVE, NEGATIVE, HEADER), seed=0).header
+        assert mixed is not None and mixed.data_hash != HEADER.data_hash
         assert torch.equal(again.vector, law.vector)
         assert torch.equal(again(NEGATIVE), law(NEGATIVE))
         with safe_open(tmp_path / "law.safetensors", framework="pt") as handle:
