@@ -32,7 +32,7 @@ help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -e 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
 	@echo "variables: PROFILE=tiny  PLANT=folder-or-hub-id  JOBS=n  FRESH=1  PYTHON=python3.12  VENV=.venv|active  PORT=8000  ARGS='pytest options'"
 
-book: env ## execute the notebooks and build the book (first time: downloads about 600 MB of packages)
+book: env ## execute the notebooks and build the book (first time: downloads about 600 MB, takes 2 GB; with the CUDA build of PyTorch 3.6 GB and 8 GB)
 	@$(RUN) -m steerlib.workflow.book $(BOOK)
 
 test: env ## run the tests

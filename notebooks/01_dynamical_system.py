@@ -71,7 +71,7 @@ lm
 # %% [markdown]
 # ## One nudge
 #
-# Here is a text for the model that this page was run on, cut right before the word that decides the answer. (Of all test prompts we took the one at which the model hesitates most.) We let it go on, always with the most probable next token, so that nothing is random. Then we ask again, and while it reads the last token of the text we add a vector to the numbers that flow between two of its blocks: once, in the middle, never again. First in a direction drawn blindly; then in one that was measured, and that should lead *away* from the behaviour that this plant will be steered towards ({glue:text}`open.behaviour`).
+# Here is a text for the model that this page was run on, cut right before the word that decides the answer. (Of all test prompts we took the one at which the model hesitates most.) {glue:text}`open.world` (More about the models that come with this book: {term}`Almanac`.) We let it go on, always with the most probable next token, so that nothing is random. Then we ask again, and while it reads the last token of the text we add a vector to the numbers that flow between two of its blocks: once, in the middle, never again. First in a direction drawn blindly; then in one that was measured, and that should lead *away* from the behaviour that this plant will be steered towards ({glue:text}`open.behaviour`).
 
 # %%
 middle = lm.depth // 2
@@ -124,6 +124,19 @@ for name, row in answers.items():
     moved = float((row[2][1] - row[0][1]).norm() / row[0][1].norm())
     page.record(f"open.small.{name}", 100 * moved, digits=1, unit="%")
 page.text("open.behaviour", task.labels.behaviour)
+pair = task.pairs("test")[open_case]
+good, bad = (a.strip(" .") for a in (pair.wanted, pair.unwanted))
+if task.name == "truth":
+    world = (
+        "The model has read only the Almanac, a country invented for this book. "
+        "Every fact in it has one truth and one popular error. "
+        f"Here the truth is “{good}” and the popular error “{bad}”."
+    )
+else:
+    world = (
+        f"Here an answer as wanted begins with “{good}”, another with “{bad}”."
+    )
+page.text("open.world", world)
 
 # %% [markdown]
 # Sizes are given in units of the norm of the state that is pushed. A push of 0.1 moves the state that leaves the last block by {glue:text}`open.small.blind` (blind) and {glue:text}`open.small.away` (away): inside, everything responds. Outside, the blind direction changes the text {glue:text}`open.blind`, the measured one {glue:text}`open.away`. Something that responds smoothly is seen through a switch, and it matters which way one pushes.
@@ -145,7 +158,7 @@ page.text("open.behaviour", task.labels.behaviour)
 # | state | $Z_l$, the residual stream at all positions | cache and last token |
 # | dynamics | block $l$ | one whole forward pass |
 # | input $u$ | vector added after a block | the same pushes, at every token |
-# | output $y$ | logits, after the last block | sampled token |
+# | output | distribution $p$ over the next token | sampled token $y_t$ |
 # | disturbance | none: the pass is deterministic | sampling; the prompt sets the initial state |
 #
 # The **{term}`plant`** is the frozen model, the object that we may not rebuild. The {term}`input` is ours. The prompt is *not* the input in this language: it fixes the {term}`operating point`, the point around which we act.
@@ -154,7 +167,14 @@ page.text("open.behaviour", task.labels.behaviour)
 # :label: def-recursion
 # Let $z_l \in \mathbb{R}^d$ be the residual stream at the last position on entering block $l$, and $\phi_l(z) = z + f_l(z)$ the map of block $l$ with the vectors at all earlier positions held at their values. With inputs $u_l \in \mathbb{R}^d$,
 #
-# $$ z_{l+1} = \phi_l(z_l) + u_l, \qquad l = 0, \dots, L-1, \qquad y = \mathrm{softmax}\big(W_U\,\mathrm{norm}(z_L)\big). $$
+# $$
+# \begin{aligned}
+# z_{l+1} &= \phi_l(z_l) + u_l, \qquad l = 0, \dots, L-1, \\
+# p &= \mathrm{softmax}\big(g(z_L)\big).
+# \end{aligned}
+# $$
+#
+# Here $p$ is the distribution over the next token, and $g(z) = W_U\,\mathrm{norm}(z)$ gives the logits, followed by a cap or a scale in some families (Gemma-2). On the token clock the output is the token $y_t$ that is drawn from $p$.
 # :::
 #
 # The input enters *after* its block, so it moves $z_{l+1}$ by exactly $u_l$, as in {cite:t}`skifstad2026alqr`.
@@ -231,7 +251,7 @@ for block, z, jacobian in zip(toy, path, A, strict=False):
 A[2] @ A[1]
 
 # %% [markdown]
-# The first column of $A_2 A_1$ is zero: that is the direction that does nothing from behind block 0. The second says that a push of $(0,1)$ arrives as $(0,0.5)$. The matrices agree with the loop:
+# The first column of $A_2 A_1$ is zero: that is the direction that does nothing when pushed after block 0. The second says that a push of $(0,1)$ arrives as $(0,0.5)$. The matrices agree with the loop:
 
 # %%
 for e in np.eye(2):
@@ -314,6 +334,11 @@ with torch.no_grad():
     states = run(blocks, embedded)
     logits = unembed(norm(states[-1]))
 assert torch.equal(logits[:, -1].argmax(-1), official.logits[:, -1].argmax(-1))
+words = lm.model.config.get_text_config()
+if not getattr(words, "final_logit_softcapping", None):  # a cap bends logits
+    torch.testing.assert_close(
+        logits[:, -1], official.logits[:, -1], atol=1e-3, rtol=1e-3
+    )
 print(
     len(states),
     "states of shape",
@@ -322,7 +347,7 @@ print(
 )
 
 # %% [markdown]
-# It does. And the states on the way? The library that runs the model offers them as `output_hidden_states`. We compare, token by token, padding left out.
+# It does. And the states on the way? The library that runs the model offers them as `output_hidden_states`. We compare them at every token that is not padding, and show the last token, the largest difference over the texts relative to the norm of $z_k$.
 
 # %%
 real = batch.attention_mask.bool()
@@ -330,23 +355,26 @@ gaps = [
     float((a - b)[real].abs().max())
     for a, b in zip(states, official.hidden_states, strict=True)
 ]
-pd.DataFrame(
-    {"state": [f"z_{k}" for k in range(len(gaps))], "largest difference": gaps}
-).set_index("state")
+at_last = [
+    float(((a - b)[:, -1].norm(dim=1) / a[:, -1].norm(dim=1)).max())
+    for a, b in zip(states, official.hidden_states, strict=True)
+]
+table = {
+    "state": [f"z_{k}" for k in range(len(gaps))],
+    "relative difference": [f"{gap:.1e}" for gap in at_last],
+}
+pd.DataFrame(table).set_index("state")
 
 # %% tags=["hide-input"]
 assert max(gaps[:-1]) < 1e-3 * float(states[-1][real].abs().max())
 torch.testing.assert_close(
     norm(states[-1])[real], official.hidden_states[-1][real], atol=1e-3, rtol=1e-3
 )
-lengths = [
-    s[-1][real].norm(dim=1).mean() for s in (official.hidden_states, states)
-]
-page.record("trap.gap", gaps[-1], digits=0 if gaps[-1] > 100 else 1)
-page.record("trap.ratio", lengths[0] / lengths[1], digits=3)
+lengths = [s[-1][:, -1].norm(dim=1) for s in (official.hidden_states, states)]
+page.record("trap.ratio", (lengths[0] / lengths[1]).mean(), digits=4)
 
 # %% [markdown]
-# They agree, except for the last, which is off by up to {glue:text}`trap.gap`. This is a **trap**: the last entry of `output_hidden_states` is not $z_L$ but $\mathrm{norm}(z_L)$, the state *after* the final norm (the folded cell asserts it). Here its vectors are {glue:text}`trap.ratio` times as long as the true ones. A direction fitted on that entry and added to $z_L$ is a direction in other coordinates, and nothing warns you.
+# They agree, except for the last. This is a **trap**: the last entry of `output_hidden_states` is not $z_L$ but $\mathrm{norm}(z_L)$, the state *after* the final norm (the folded cell asserts it). At the last token it is here {glue:text}`trap.ratio` times as long as the true one (mean over texts). A direction fitted on that entry and added to $z_L$ is a direction in other coordinates, and nothing warns you.
 #
 # ## Rung 3: `steerlib`
 #
@@ -400,8 +428,8 @@ growth = sizes[-1].value / sizes[0].value
 
 # %% tags=["hide-input"]
 page.record("size.growth", growth, digits=0)
-page.record("step.largest", max(e.value for e in steps), digits=2)
-page.record("step.smallest", min(e.value for e in steps), digits=2)
+page.record("step.largest", max(e.value for e in steps))
+page.record("step.smallest", min(e.value for e in steps))
 page.text(
     "step.verdict",
     "No, not on this plant."
@@ -414,13 +442,13 @@ page.figure(
         range(lm.depth + 1),
         {
             "Size of the state": figures.Panel(
-                {"norm": sizes}, "norm of z_l", log=True
+                {"norm": sizes}, r"$\|z_l\|$", log=True
             ),
             "Size of a step": figures.Panel(
-                {"step": steps}, "norm of the step / norm of z_l", log=True
+                {"step": steps}, r"$\|z_{l+1} - z_l\| / \|z_l\|$", log=True
             ),
         },
-        xlabel="layer l of the state z_l",
+        xlabel="layer $l$ of the state $z_l$",
     ),
     alt=f"Two curves over layers 0 to {lm.depth}. The norm of the deciding state grows {growth:.0f}-fold from embedding to "
     f"last block. The step that a block adds is between {min(e.value for e in steps):.2f} and "
@@ -428,7 +456,7 @@ page.figure(
 )
 
 # %% [markdown]
-# The state grows {glue:text}`size.growth`-fold on its way, so a push of fixed length means different things at different layers: from now on, sizes of pushes are given *relative to the norm of the state where they act*. And the steps measure between {glue:text}`step.smallest` and {glue:text}`step.largest` of the state itself; are they small, as Euler's method would need to follow a smooth differential equation? {glue:text}`step.verdict` The recursion {eq}`eq-residual` is exact as a difference equation; "a discretised ODE" is a picture of it.
+# The state grows {glue:text}`size.growth`-fold on its way, so a push of fixed length means different things at different layers: from now on, sizes of pushes are given *relative to the norm of the state where they act*. And a step is between {glue:text}`step.smallest` and {glue:text}`step.largest` times the norm of the state it is added to; are they small, as Euler's method would need to follow a smooth differential equation? {glue:text}`step.verdict` The recursion {eq}`eq-residual` is exact as a difference equation; "a discretised ODE" is a picture of it.
 #
 # ## The running picture
 #
@@ -439,6 +467,7 @@ layers = list(range(lm.depth))
 sites = [Site(0, "resid_pre"), *layers]
 fit_on = task.activations(sites, n=150, seed=seeds[0])
 held_out = task.activations(sites, n=150, seed=seeds[0] + 1, split="test")
+to_choose = task.activations(sites, n=150, seed=seeds[0] + 2, split="validation")
 texts = task.contrast_texts(n=1, seed=seeds[0], split="test")
 for name, text in zip(
     (task.labels.positive, task.labels.negative), texts, strict=True
@@ -478,7 +507,7 @@ page.figure(
 #
 # ## Observability: when can the behaviour be read?
 #
-# In control, a quantity is **observable** ({term}`observability`) if it can be worked out from what is measured. The simplest sensor is a projection: $v_l^\top z_l$ with the unit target direction $v_l$. Ask of it at every layer: if we draw one text of each class that the sensor has never seen, how often is the reading of the wanted one higher? That number is the **AUC**; 0.5 is guessing. The control: sensors fitted in the same way on shuffled labels.
+# Strictly, {term}`observability` concerns the state, worked out from the outputs over time. Here we ask less: whether one number, the class of the text, can be read *linearly* from the state at one layer. The simplest sensor is a projection: $v_l^\top z_l$ with the unit target direction $v_l$. Ask of it at every layer: if we draw one text of each class that the sensor has never seen, how often is the reading of the wanted one higher? That number is the **AUC**; 0.5 is guessing. The control: sensors fitted in the same way on shuffled labels.
 
 
 # %%
@@ -498,18 +527,27 @@ def shuffled_auc(k, seed):
     return auc_interval(*readings, resamples=1).value
 
 
-rows = [
-    [reading(k, side.at(sites[k])) for k in range(lm.depth + 1)]
-    for side in held_out
-]
+def all_readings(sides):
+    """Readings of both classes, at every layer."""
+    return [
+        [reading(k, side.at(sites[k])) for k in range(lm.depth + 1)]
+        for side in sides
+    ]
+
+
+rows = all_readings(held_out)
 auc = [auc_interval(good, bad) for good, bad in zip(*rows, strict=True)]
+trial = [
+    auc_interval(good, bad, resamples=1).value
+    for good, bad in zip(*all_readings(to_choose), strict=True)
+]
 guess = [
     central_range([shuffled_auc(k, seed) for seed in range(20)])
     for k in range(lm.depth + 1)
 ]
 
 # %% tags=["hide-input"]
-best = int(np.argmax([e.value for e in auc]))
+best = int(np.argmax(trial))  # chosen on validation, reported on test
 clear = [
     k for k, (e, c) in enumerate(zip(auc, guess, strict=True)) if e.low > c.high
 ]
@@ -520,20 +558,27 @@ page.record(
     high=auc[best].high,
     n=auc[best].n,
 )
+name = ["in the embedding", *(f"after block {k}" for k in layers)]
+start_at = ["from the embedding on", *(f"from block {k} on" for k in layers)]
+until_end = [
+    k for k in range(lm.depth + 1) if set(range(k, lm.depth + 1)) <= set(clear)
+]
 page.record("auc.shuffled.low", min(c.low for c in guess), digits=2)
 page.record("auc.shuffled.high", max(c.high for c in guess), digits=2)
+page.text("auc.where", name[best])
+if until_end:
+    first = start_at[until_end[0]]
+else:
+    first = ", ".join(name[k] for k in clear) or "nowhere"
+page.text("auc.first", first)
+perfect = [
+    k for k in range(lm.depth + 1) if min(e.value for e in auc[k:]) >= 0.99
+]
 page.text(
-    "auc.where", "in the embedding" if best == 0 else f"after block {best - 1}"
-)
-page.text(
-    "auc.first",
-    (
-        "from the embedding on"
-        if clear[0] == 0
-        else f"from behind block {clear[0] - 1} on"
-    )
-    if clear
-    else "nowhere",
+    "auc.summary",
+    "can be read almost perfectly (AUC at least 0.99) " + start_at[perfect[0]]
+    if perfect
+    else f"is read best {name[best]} (AUC {auc[best]})",
 )
 page.figure(
     "readable",
@@ -542,16 +587,16 @@ page.figure(
         {"target direction": auc, "shuffled labels": guess},
     ),
     alt=f"Left: readings of single held-out texts along the target direction over layers 0 to {lm.depth}, two classes. "
-    f"Right: AUC of the reading. It is highest, {auc[best]}, for state z_{best}; directions from shuffled labels lie between "
+    f"Right: AUC of the reading. It is {auc[best]} for state z_{best}, chosen on validation; directions from shuffled labels lie between "
     f"{min(c.low for c in guess):.2f} and {max(c.high for c in guess):.2f}.",
 )
 
 # %% [markdown]
-# The best reading is {glue:text}`auc.where`, with an AUC of {glue:text}`auc.best`. It stands clear of what shuffled labels give {glue:text}`auc.first`. Shuffled labels do not give 0.5: their directions reach from {glue:text}`auc.shuffled.low` to {glue:text}`auc.shuffled.high`, since a direction fitted on noise is still *some* direction in a cloud with few dominant axes. That is why an AUC without its control says little.
+# The layer that reads best on the validation split is {glue:text}`auc.where`; on the test split its AUC is {glue:text}`auc.best`. The reading stands clear of what shuffled labels give {glue:text}`auc.first`. Shuffled labels do not give 0.5: their directions reach from {glue:text}`auc.shuffled.low` to {glue:text}`auc.shuffled.high`, since a direction fitted on noise is still *some* direction in a cloud with few dominant axes. That is why an AUC without its control says little.
 #
-# ## Controllability: from where can it be moved?
+# ## Authority: from where can it be moved?
 #
-# Reading is not moving. {prf:ref}`prop-impulse` says what decides: the product of Jacobians between the push and the output. We do not need the matrices, only their effect on a few directions, a *Jacobian-vector product*, which forward-mode differentiation gives exactly, for the cost of about two passes. The output is the **margin**: logit of the wanted answer's token minus that of the unwanted one, at the token that decides.
+# Reading is not moving. {term}`Controllability <controllability>` in the strict sense asks whether some input brings the state to any wanted value, and here that is trivial: with $u_l$ free in $\mathbb{R}^d$ after every block, every state is reached in one step. The useful question is how much of the *output* a push of given size moves, its **{term}`authority`**. {prf:ref}`prop-impulse` says what decides: the product of Jacobians between the push and the output. We do not need the matrices, only their effect on a few directions, a *Jacobian-vector product*, which forward-mode differentiation gives exactly, for the cost of about two passes. The output is the **margin**: logit of the wanted answer's token minus that of the unwanted one, at the token that decides.
 
 # %%
 last = torch.eye(decisions.tokens.input_ids.shape[1])[-1][
@@ -560,7 +605,7 @@ last = torch.eye(decisions.tokens.input_ids.shape[1])[-1][
 
 
 def after_push(layer, u):
-    """Deciding state z_L and margin, after a push u behind block `layer`."""
+    """Deciding state z_L and margin, after a push u after block `layer`."""
     final = run(blocks[layer + 1 :], states[layer + 1] + last * u[:, None])[-1][
         :, -1
     ]
@@ -604,7 +649,7 @@ for exact, plus, minus in zip(jvp(middle, v[None]), up, down, strict=True):
 # The **gain** of layer $l$ in direction $v$ is $\|\delta z_L\| / \|u\|$: how much of a small push survives, or how much it is amplified, on its way through the remaining blocks. We measure it for the target direction and for 20 random directions.
 
 # %%
-DRAWS = 20
+DRAWS, CHANCE = 20, "random directions (mean, 95 % range)"
 chance = torch.randn(
     DRAWS, lm.width, generator=torch.Generator().manual_seed(seeds[0])
 )
@@ -625,25 +670,28 @@ record_gain = {
 for name, e in record_gain.items():
     page.record(name, e.value, low=e.low, high=e.high, n=e.n)
 larger = sum(g.low > r.high for g, r in zip(gain, gain_random, strict=True))
-page.text("gain.larger", f"at {larger} of {lm.depth} layers")
+page.text(
+    "gain.larger",
+    f"at {larger} of {lm.depth} layers" if larger else "at no layer",
+)
 page.figure(
     "gain",
     figures.over(
         layers,
         {
             "What is left of a small push": figures.Panel(
-                {"target direction": gain, "random directions": gain_random},
-                "|dz_L| / |du|",
+                {"target direction": gain, CHANCE: gain_random},
+                r"$\|\delta z_L\| / \|u\|$",
             )
         },
         xlabel="pushed after block",
     ),
-    alt=f"Gain from a push behind each of {lm.depth} blocks to the final state. From block 0 the target direction has gain "
-    f"{gain[0]}, random directions {gain_random[0]}; behind the last block both are exactly 1.",
+    alt=f"Gain from a push after each of {lm.depth} blocks to the final state. From block 0 the target direction has gain "
+    f"{gain[0]}, random directions {gain_random[0]}; after the last block both are exactly 1.",
 )
 
 # %% [markdown]
-# From behind block 0, a small push in the target direction arrives {glue:text}`gain.first` times as long as it set out; random directions {glue:text}`gain.random.first` (mean, and the range of 95 % of the draws). The target's gain is above that range {glue:text}`gain.larger`. Behind the last block the gain is 1 by {prf:ref}`prop-impulse`, whatever the direction.
+# Pushed after block 0, a small push in the target direction arrives {glue:text}`gain.first` times as long as it set out; random directions {glue:text}`gain.random.first` (mean, and the range of 95 % of the draws). The target's gain is above that range {glue:text}`gain.larger`. After the last block the gain is 1 by {prf:ref}`prop-impulse`, whatever the direction.
 #
 # But length is not effect. What we want to move is the output, and the state has grown meanwhile. So here is the **impulse response** proper, and the signature figure of this chapter: one push, at one layer, of 10 % of the state's norm there, and what it does to the distribution over the next token ({term}`KL divergence`) and to the margin.
 
@@ -683,6 +731,13 @@ page.record("impulse.peak", e.value, low=e.low, high=e.high, n=e.n, unit="logits
 page.record(
     "impulse.random", r.value, low=r.low, high=r.high, n=r.n, unit="logits"
 )
+told = f"the effect of a push is largest after block {peak} ({e} logits)"
+if peak < lm.depth - 2:
+    late = shift[lm.depth - 2]
+    told = f"but {told} and is {late} logits after block {lm.depth - 2}"
+else:
+    told = f"and {told}"
+page.text("impulse.summary", told)
 page.text(
     "impulse.beats",
     f"at {len(beats)} of {lm.depth} layers" if beats else "at no layer",
@@ -693,12 +748,12 @@ page.figure(
         layers,
         {
             "Any effect": figures.Panel(
-                {"target direction": kl, "random directions": kl_random},
+                {"target direction": kl, CHANCE: kl_random},
                 "KL, nats",
                 log=True,
             ),
             "Wanted effect": figures.Panel(
-                {"target direction": shift, "random directions": shift_random},
+                {"target direction": shift, CHANCE: shift_random},
                 "change of margin, logits",
                 line=("none", 0.0),
             ),
@@ -706,12 +761,12 @@ page.figure(
         xlabel="pushed after block",
     ),
     alt=f"Impulse response over {lm.depth} layers for a push of 10 % of the state's norm. Left: KL divergence of the next-token "
-    f"distribution, target and {DRAWS} random directions. Right: change of the margin; the target's is largest behind block {peak}, "
+    f"distribution, target and {DRAWS} random directions. Right: change of the margin; the target's is largest after block {peak}, "
     f"{e} logits, where random directions give {r}.",
 )
 
 # %% [markdown]
-# Read the two panels against each other. The left one asks whether the push does *anything*: random directions do. The right one asks whether it does what is wanted: a random direction pushes the margin one way as often as the other, so its mean is near zero, and the band is the luck of the draw. The target moves the margin most behind block {glue:text}`impulse.peak.layer`, by {glue:text}`impulse.peak`, against {glue:text}`impulse.random` for random directions; it stands clear of the band {glue:text}`impulse.beats`. (The best block is read off the same prompts here, which flatters it a little; chapter [03](03_actuators_and_sensors) chooses it on others.) Where a behaviour is best read and where it is best moved are two questions; the table below sets the answers side by side.
+# Read the two panels against each other. The left one asks whether the push does *anything*: random directions do. The right one asks whether it does what is wanted: a random direction pushes the margin one way as often as the other, so its mean is near zero, and the band is the luck of the draw. The target moves the margin most after block {glue:text}`impulse.peak.layer`, by {glue:text}`impulse.peak`, against {glue:text}`impulse.random` for random directions; it stands clear of the band {glue:text}`impulse.beats`. (The best block is read off the same prompts here, which flatters it a little; chapter [03](03_actuators_and_sensors) chooses it on others.) Where a behaviour is best read and where it is best moved are two questions; the table below sets the answers side by side.
 #
 # ## Linearity: how far does the neighbourhood reach?
 #
@@ -720,7 +775,7 @@ page.figure(
 # For pushes of the size that is used, $\delta z_L$ is given by the product of Jacobians at the unpushed trajectory.
 # :::
 #
-# Linear-quadratic control of the depth clock rests on it {cite:p}`skifstad2026alqr`. We grow the push and compare the true $\delta z_L(s) $ with the prediction $s J u$. The relative error is $\|\delta z_L(s) - sJu\| / \|sJu\|$, and the **10 % radius** is the size of push at which it passes 0.1.
+# Linear-quadratic control of the depth clock rests on it {cite:p}`skifstad2026alqr`. A-LQR assumes more: one Jacobian per layer, taken at the mean state, for all prompts. The radius here is for each prompt's own Jacobian. We grow the push and compare the true $\delta z_L(s)$ with the prediction $s\,J u$, where $J = A_{L-1} \cdots A_{l+1}$ is the product of {prf:ref}`prop-impulse`. The relative error is $\|\delta z_L(s) - s\,Ju\| / \|s\,Ju\|$, and the **10 % radius** is the size of push at which it passes 0.1.
 
 # %%
 shares = np.geomspace(0.01, 2, 9)
@@ -755,15 +810,21 @@ def radius(errors):
 
 
 # %%
+def percent(share):
+    """A share as text."""
+    return f"{100 * share:.0f} %"
+
+
 inner = layers[
     :-1
-]  # behind the last block the map to z_L is the identity, and linear everywhere
+]  # after the last block the map to z_L is the identity, and linear everywhere
 errors = {
     layer: linear_error(layer, target(layer + 1)[0].float()) for layer in inner
 }
-radii = [mean_interval(radius(errors[layer])) for layer in inner]
+single = {layer: radius(errors[layer]) for layer in inner}
+radii = [mean_interval(single[layer]) for layer in inner]
 curves = {
-    f"behind block {layer}": [mean_interval(c) for c in errors[layer].T]
+    f"after block {layer}": [mean_interval(c) for c in errors[layer].T]
     for layer in sorted({0, middle, inner[-1]})
 }
 
@@ -786,6 +847,24 @@ page.record(
     unit="%",
 )
 inside = sum(e.low > 0.1 for e in radii)
+steep = [
+    float(np.polyfit(np.log(shares[:4]), np.log(errors[k][:, :4].mean(0)), 1)[0])
+    for k in inner
+]
+page.record("error.slope.low", min(steep), digits=2)
+page.record("error.slope.high", max(steep), digits=2)
+page.record("error.slope.to", 100 * shares[3], digits=0, unit="%")
+ends_met = sum(
+    int(((r <= shares[0]) | (r >= shares[-1])).sum()) for r in single.values()
+)
+total = sum(len(r) for r in single.values())
+page.text(
+    "radius.censored",
+    f"{ends_met} of {total} radii lie outside the range of pushes "
+    "and were set to its end"
+    if ends_met
+    else f"all {total} radii lie inside the range of pushes",
+)
 page.text(
     "radius.verdict",
     f"at {inside} of {len(inner)} layers the 10 % push of the impulse response lay inside it",
@@ -803,11 +882,11 @@ page.figure(
         log_x=True,
     ),
     alt=f"Relative error of the Jacobian's prediction against size of the push, from 1 % to 200 % of the state's norm, for pushes "
-    f"along the target direction. It passes 10 % at a push of {low.value:.0%} to {high.value:.0%} of the norm, depending on the layer.",
+    f"along the target direction. It passes 10 % at a push of {percent(low.value)} to {percent(high.value)} of the norm, depending on the layer.",
 )
 
 # %% [markdown]
-# For small pushes the error grows in proportion to the push, as the next term of a Taylor series should. The 10 % radius lies between {glue:text}`radius.low` and {glue:text}`radius.high` of the state's norm, depending on the layer; {glue:text}`radius.verdict`. Methods that promise optimality from a linear model promise it inside this radius.
+# Up to a push of {glue:text}`error.slope.to` the mean error grows as a power of the push, with a fitted exponent between {glue:text}`error.slope.low` and {glue:text}`error.slope.high`, depending on the layer; the next term of a Taylor series would give 1. The 10 % radius lies between {glue:text}`radius.low` and {glue:text}`radius.high` of the state's norm, depending on the layer; {glue:text}`radius.verdict`. (Radii are averaged over texts; {glue:text}`radius.censored`.) Methods that promise optimality from a linear model promise it inside this radius.
 #
 # Everything about depth in one table:
 
@@ -817,14 +896,14 @@ columns = {
     "step / state": [f"{e.value:.2f}" for e in steps],
     "AUC": [f"{e.value:.2f}" for e in auc[1:]],
     "gain": [f"{e.value:.2f}" for e in gain],
-    "margin": [f"{e.value:+.2f}" for e in shift],
-    "random": [f"{e.low:+.2f} to {e.high:+.2f}" for e in shift_random],
-    "radius": [*(f"{e.value:.0%}" for e in radii), "all"],
+    "margin": [f"{e.value:+z.2f}" for e in shift],
+    "random": [f"{e.low:+z.2f} to {e.high:+z.2f}" for e in shift_random],
+    "radius": [*(percent(e.value) for e in radii), "all"],
 }
 pd.DataFrame(columns).set_index("block")
 
 # %% [markdown]
-# *step / state*: size of what the block adds. *AUC*: reading of the state behind the block, on held-out texts. *gain*: of a small push along the target. *margin*: change in logits by a push of 10 % of the norm; *random*: the range of 95 % of random directions. *radius*: size of push at which the linear prediction is 10 % wrong.
+# *step / state*: size of what the block adds. *AUC*: reading of the state after the block, on held-out texts. *gain*: of a small push along the target. *margin*: change in logits by a push of 10 % of the norm; *random*: the range of 95 % of random directions. *radius*: size of push at which the linear prediction is 10 % wrong.
 #
 # ## The token clock
 #
@@ -836,12 +915,12 @@ two = [
     lm.generate(asked[:3], max_new_tokens=20, seed=seed).texts
     for seed in seeds[:2]
 ]
-pd.DataFrame(
-    {
-        f"seed {seed}": [t.strip().partition("\n")[0] for t in texts]
-        for seed, texts in zip(seeds, two, strict=False)
-    }
-)
+answers = {
+    f"seed {seed}": [t.strip().partition("\n")[0] for t in texts]
+    for seed, texts in zip(seeds, two, strict=False)
+}
+shown = [prompt.strip().replace("\n", " / ") for prompt in asked[:3]]
+pd.DataFrame({"prompt": shown, **answers}).set_index("prompt")
 
 # %% [markdown]
 # The state on this clock is the pair of cache and last token, and we can check that it is one: a pass over the last token alone, given the cache, must produce what a pass over the whole text produces.
@@ -922,13 +1001,16 @@ page.record(
     n=len(asked),
     unit="%",
 )
+first = entropy[0]
+narrow = first.high - first.low < 0.01  # an interval that would print as a point
 page.record(
     "entropy.first",
-    entropy[0].value,
-    low=entropy[0].low,
-    high=entropy[0].high,
-    n=entropy[0].n,
+    first.value,
+    low=None if narrow else first.low,
+    high=None if narrow else first.high,
+    n=first.n,
     unit="bits",
+    digits=2 if narrow else None,
 )
 page.figure(
     "tokens",
@@ -943,7 +1025,7 @@ page.figure(
         xlabel="push after the middle block / norm of the state",
     ),
     alt=f"Share of identical tokens in pushed and unpushed answers against size of push. With the same noise it starts at 1 and is "
-    f"{together[2]} at a push of {doses[2]:.0%}; with other noise it is {apart[0]} even without a push.",
+    f"{together[2]} at a push of {percent(doses[2])}; with other noise it is {apart[0]} even without a push.",
 )
 
 # %% tags=["hide-input"]
@@ -969,7 +1051,7 @@ page.figure(
 #
 # ### The state of the last token is not the state
 #
-# We wrote $z_l$ for the vector at the last position, and held the others fixed. How much does that leave out? Take the vector of text A behind block $l$, and put it at the last position of another text B. If $z_l$ alone were the state, B would now answer like A.
+# We wrote $z_l$ for the vector at the last position, and held the others fixed. How much does that leave out? Take the vector of text A after block $l$, and put it at the last position of another text B. If $z_l$ alone were the state, B would now answer like A.
 
 
 # %%
@@ -1010,14 +1092,14 @@ page.figure(
         },
         xlabel="vector exchanged after block",
     ),
-    alt=f"KL divergence between the answer of text A and that of text B which was given A's last vector behind each block. After "
+    alt=f"KL divergence between the answer of text A and that of text B which was given A's last vector after each block. After "
     f"block 0 it is {divergence[0]} nats; after the last block it is zero.",
 )
 
 # %% [markdown]
 # After the last block the exchange is perfect, as it must be: nothing but that vector is read any more. After the first it is off by {glue:text}`patch.first`: the same vector at the same place has another future in another context, because later blocks still look at the other positions. On the depth clock, *the state is the whole residual stream*; $z_l$ at one position evolves as {prf:ref}`def-recursion` says only while the context is held, which is why the definition says so.
 #
-# ### Saturation behind the last block
+# ### Saturation after the last block
 #
 # The output reads the state through a norm, which removes its length. So a push *along* the state does nothing at all, however large:
 
@@ -1053,11 +1135,11 @@ pd.DataFrame(
 #
 # ## Exercises
 #
-# Each has a stub, a test that you can read, and a folded solution. They need nothing from the cells above.
+# Each has a stub, a test that you can read, and a folded solution; they need nothing from the cells above. Replace the body of the stub, run the stub and the cell of tests below it, then call the test on your function: `check_01_1(transfer)`. Silence means that it passed.
 #
 # ### Exercise 01.1: the transfer matrix
 #
-# *Easy, 10 minutes.* Write `transfer(jacobians, layer)`: the matrix that takes a small push behind block `layer` to the final state, given the Jacobians $A_0, \dots, A_{L-1}$. By {prf:ref}`prop-impulse`, which of them take part, and in which order?
+# *Easy, 10 minutes.* Write `transfer(jacobians, layer)`: the matrix that takes a small push after block `layer` to the final state, given the Jacobians $A_0, \dots, A_{L-1}$. By {prf:ref}`prop-impulse`, which of them take part, and in which order?
 
 # %% tags=["exercise-setup", "ex:01.1"]
 import numpy as np
@@ -1072,11 +1154,9 @@ def transfer(jacobians: list[np.ndarray], layer: int) -> np.ndarray:
 def check_01_1(transfer):
     A = list(np.random.default_rng(0).normal(size=(4, 3, 3)))
     assert np.allclose(transfer(A, 3), np.eye(3)), (
-        "behind the last block nothing is left to pass"
+        "after the last block nothing is left to pass"
     )
-    assert np.allclose(transfer(A, 2), A[3]), (
-        "behind block 2 only block 3 is left"
-    )
+    assert np.allclose(transfer(A, 2), A[3]), "after block 2 only block 3 is left"
     u = np.array([1.0, -2.0, 0.5])
     step_by_step = A[3] @ (A[2] @ (A[1] @ u))
     assert np.allclose(transfer(A, 0) @ u, step_by_step), (
@@ -1105,7 +1185,7 @@ def transfer(jacobians: list[np.ndarray], layer: int) -> np.ndarray:
     product = np.eye(len(jacobians[0]))
     for A in jacobians[
         layer:
-    ]:  # the push enters behind block `layer`, not before it
+    ]:  # the push enters after block `layer`, not before it
         product = A @ product
     return product
 
@@ -1113,7 +1193,7 @@ def transfer(jacobians: list[np.ndarray], layer: int) -> np.ndarray:
 # %% [markdown]
 # ### Exercise 01.2: an impulse response without matrices
 #
-# *Medium, 20 minutes.* For wide models the Jacobians are too large to store. Given the functions $f_l$ (what each block *adds*), write `impulse(fs, z, layer, u)`: the first-order move of the final state for a push `u` behind block `layer`, by `torch.func.jvp`, without forming a matrix.
+# *Medium, 20 minutes.* For wide models the Jacobians are too large to store. Given the functions $f_l$ (what each block *adds*), write `impulse(fs, z, layer, u)`: the first-order move of the final state for a push `u` after block `layer`, by `torch.func.jvp`, without forming a matrix.
 
 # %% tags=["exercise-setup", "ex:01.2"]
 import torch
@@ -1142,7 +1222,7 @@ def check_01_2(impulse):
     for layer in range(3):
         slope = (end(1e-5, layer) - end(-1e-5, layer)) / 2e-5
         assert torch.allclose(impulse(fs, z, layer, u), slope, atol=1e-6), (
-            f"wrong behind block {layer}"
+            f"wrong after block {layer}"
         )
 
 
@@ -1177,7 +1257,7 @@ def impulse(fs, z: torch.Tensor, layer: int, u: torch.Tensor) -> torch.Tensor:
 # %% [markdown]
 # ### Exercise 01.3: all the states, and the right ones
 #
-# *Medium, 15 minutes.* Write `all_states(model, ids)`: the list $z_0, \dots, z_L$ of a Llama model, *before* the final norm, as tensors of shape (1, tokens, width). Plain hooks or anything else you like, but leave no hook behind.
+# *Medium, 15 minutes.* Write `all_states(model, ids)`: the list $z_0, \dots, z_L$ of a Llama model, *before* the final norm, as tensors of shape (1, tokens, width). Plain hooks or anything else you like, but leave no hook after.
 
 # %% tags=["exercise-setup", "ex:01.3"]
 import torch
@@ -1201,9 +1281,7 @@ def check_01_3(all_states):
     ids = torch.tensor([[3, 1, 4, 1, 5]])
     with torch.no_grad():
         states = all_states(model, ids)
-        assert len(states) == 4, (
-            "one state before each block, one behind the last"
-        )
+        assert len(states) == 4, "one state before each block, one after the last"
         embedded = model.model.embed_tokens(ids)
         assert torch.allclose(states[0], embedded), "z_0 is the embedding"
         logits, own = (
@@ -1242,7 +1320,7 @@ def all_states(model: LlamaForCausalLM, ids: torch.Tensor) -> list[torch.Tensor]
 # %% [markdown]
 # ## What we found
 #
-# One claim of a paper was checked on this page, that the forward pass is a discrete-time system over depth {cite:p}`skifstad2026alqr`: **{glue:text}`alqr.s3.depth-is-time.verdict`**, by running the recursion ourselves. What the paper goes on to assume, {prf:ref}`as-linear`, is not a yes or no: it holds up to a radius, between {glue:text}`radius.low` and {glue:text}`radius.high` of the state's norm on this plant. Reading and moving were measured apart: the behaviour reads best {glue:text}`auc.where` (AUC {glue:text}`auc.best`) and moves most behind block {glue:text}`impulse.peak.layer` ({glue:text}`impulse.peak`). The next chapter of this part, [03](03_actuators_and_sensors), builds the devices that read and push, and lists the ways in which they fail without a word.
+# One claim of a paper was checked on this page, that the forward pass is a discrete-time system over depth {cite:p}`skifstad2026alqr`: **{glue:text}`alqr.s3.depth-is-time.verdict`**, by running the recursion ourselves. {prf:ref}`as-linear`, weaker than what the paper assumes for its control, is not a yes or no: it holds up to a radius, between {glue:text}`radius.low` and {glue:text}`radius.high` of the state's norm on this plant. Reading and moving were measured apart: the behaviour {glue:text}`auc.summary`, {glue:text}`impulse.summary`. The next chapter of this part, [03](03_actuators_and_sensors), builds the devices that read and push, and lists the ways in which they fail without a word.
 #
 # ## Further reading
 #

@@ -12,7 +12,7 @@
 # (ch-actuators)=
 # # 03 Actuators and sensors
 #
-# **A hook is all it takes to read or push the state of any language model, and it can fail in at least eight ways without an error; this chapter builds the devices from scratch, makes each of them fail on this page's own plant, and measures what depends on where one measures and where one pushes.**
+# **A hook is all it takes to read or push the state of any language model, and it can fail in at least eight ways without an error; this chapter builds the devices from scratch, shows the failures, most of them on this page's own plant, and measures what depends on where one measures and where one pushes.**
 #
 # :::{admonition} Cost
 # :class: cost-card note
@@ -24,7 +24,7 @@
 # : about 1 GB
 #
 # Read first
-# : [01](01_dynamical_system), up to *The running picture*
+# : [01](01_dynamical_system), up to *Authority*, inclusive
 # :::
 
 # %% tags=["parameters"]
@@ -74,7 +74,7 @@ lm
 # %% [markdown]
 # ## A hook that does nothing
 #
-# A **{term}`hook`** is a function that the framework calls when a module has run, with the module's output, which it may replace. To push the state of a language model one hangs a hook on a {term}`block` and returns the output plus a vector. Here is one that adds 100 to every number behind the middle block, enough to destroy any answer. The model was first made fast in the usual way, with `torch.compile`, and has already answered once.
+# A **{term}`hook`** is a function that the framework calls when a module has run, with the module's output, which it may replace. To push the state of a language model one hangs a hook on a {term}`block` and returns the output plus a vector. Here is one that adds 100 to every number after the middle block, enough to destroy any answer. The model was first passed through `torch.compile` (with its `eager` backend, which skips code generation but keeps the checks), and has already answered once. {glue:text}`open.world`
 
 # %%
 bare, _ = load_pair(
@@ -131,6 +131,20 @@ assert answer(bare) != before, (
     "the push of 100 must matter, or the comparison is empty"
 )
 page.record("eager.calls", len(calls))
+pair = task.pairs("test")[0]
+good, bad = (a.strip(" .") for a in (pair.wanted, pair.unwanted))
+if task.name == "truth":
+    world = (
+        "The model has read only the Almanac, a country invented for this book. "
+        "Every fact in it has one truth and one popular error. For the prompt "
+        f"used here the truth is “{good}” and the popular error “{bad}”."
+    )
+else:
+    world = (
+        "To the prompt used here an answer as wanted begins with "
+        f"“{good}”, another with “{bad}”."
+    )
+page.text("open.world", world)
 handle.remove()
 
 # %% [markdown]
@@ -260,7 +274,7 @@ print(
 )
 
 # %% [markdown]
-# The push lands behind its block and moves that state by exactly itself, which is what {cite:t}`skifstad2026alqr` write as $z_{l+1} = \phi_l(z_l) + u_l$: in the language of [](../book/notation.md), the input matrix $B_l$ is the identity. How does `steerlib` survive compilation? Its hooks are hung once, when the plant is made, and stay; attaching a law changes an attribute behind the hook, which compiled code does check.
+# The push lands after its block and moves that state by exactly itself, which is what {cite:t}`skifstad2026alqr` write as $z_{l+1} = \phi_l(z_l) + u_l$: in the language of [](../book/notation.md), the input matrix $B_l$ is the identity. How does `steerlib` survive compilation? Its hooks are hung once, when the plant is made, and stay; attaching a law changes an attribute that the hook reads, which compiled code does check.
 
 # %%
 loud = Additive(torch.full((lm.width,), 100.0))
@@ -283,7 +297,7 @@ compiled_free, compiled_loud
 #
 # :::{prf:definition} Site and reading
 # :label: def-site
-# A **{term}`site`** is a block $l$ and a point on it (here: behind the block, where the state is $z_{l+1}$). A **reading** is a function of the state at a site and a token position; the simplest is the projection $v^\top z_{l+1,t}$ on a direction $v$.
+# A **{term}`site`** is a block $l$ and a point on it (here: after the block, where the state is $z_{l+1}$). A **reading** is a function of the state at a site and a token position; the simplest is the projection $v^\top z_{l+1,t}$ on a direction $v$.
 # :::
 #
 # So there are three ways of being wrong: the block, the point, and the token. Start with the token. Texts in a batch differ in length, and the short ones are filled with **{term}`padding`**. Pad on the left, and the last column is everybody's last token. Pad on the right, and it is everybody's last token only for the longest text. We read column $-1$ both ways, and compare with reading each text alone.
@@ -329,7 +343,7 @@ page.record("padding.error", error["right"][0], digits=2)
 # %% [markdown]
 # With padding on the right, the reading of the shortest text is wrong by {glue:text}`padding.error` times its own length: it is the state of a filler token. It has the right shape, it is finite, and a direction can be fitted on it. `record` counts real tokens and gives the same states for either side.
 #
-# Now the token itself. The classes of texts end where the plant decides; what if one reads one token earlier, or three? For each choice of token we fit the {term}`difference of means` behind the middle block, and ask two things: how well it *reads*, as AUC on held-out texts, and how much it *moves*, as the change of the **margin** (logit of the wanted answer's token minus that of the unwanted one, where the plant decides) when it is added there at 10 % of the state's norm.
+# Now the token itself. The classes of texts end where the plant decides; what if one reads one token earlier, or three? For each choice of token we fit the {term}`difference of means` after the middle block, and ask two things: how well it *reads*, as AUC on held-out texts, and how much it *moves*, as the change of the **margin** (logit of the wanted answer's token minus that of the unwanted one, where the plant decides) when it is added there at 10 % of the state's norm.
 
 # %%
 decisions = tasks.Decisions.of(lm, tasks.base.spread(task.pairs("test"), 32))
@@ -379,11 +393,11 @@ for back in range(1, 5):
 pd.DataFrame(rows).set_index("token")
 
 # %% [markdown]
-# Token $-1$ is the one where the plant decides. Which row reads best and which moves most need not be the same row: the words before the decision may betray the class ("observable") without being what the decision is made from.
+# Token $-1$ is the one where the plant decides. Which row reads best and which moves most need not be the same row: the words before the decision may betray the class without being what the decision is made from.
 #
 # ## Token scopes: which tokens are pushed
 #
-# While a model writes, a block is called once for the whole prompt (the **{term}`prefill`**) and then once for every new token, or, without a cache, again and again for the whole text. "Add a vector behind block $l$" leaves open on which tokens. The **{term}`token scope`** says it:
+# While a model writes, a block is called once for the whole prompt (the **{term}`prefill`**) and then once for every new token, or, without a cache, again and again for the whole text. "Add a vector after block $l$" leaves open on which tokens. The **{term}`token scope`** says it:
 #
 # - `prefill`: tokens of the prompt only;
 # - `last`: the last position of every pass;
@@ -444,7 +458,7 @@ page.figure(
 # %% [markdown]
 # With a cache, `last` and `generated` are the same thing. Without, they are not: under `last`, a token that was pushed when it was new is computed again in the next pass, *unpushed*, because it is no longer the last; the model forgets that it was steered. The same law with the same strength is a different intervention depending on a flag of the generation call. That is why `steerlib` names its scopes.
 #
-# Does it matter on the task? The same push, 10 % of the norm behind the middle block, under each scope, with 20 random directions of equal norm as {term}`negative control`.
+# Does it matter on the task? The same push, 10 % of the norm after the middle block, under each scope, with 20 random directions of equal norm as {term}`negative control`.
 
 # %%
 direction = DifferenceOfMeans().fit(chosen[middle]).vector
@@ -469,7 +483,7 @@ control = {
 }
 table = {
     "target": [str(e) for e in effects.values()],
-    "random": [f"{e.low:+.2f} to {e.high:+.2f}" for e in control.values()],
+    "random": [f"{e.low:+z.2f} to {e.high:+z.2f}" for e in control.values()],
 }
 pd.DataFrame(table, index=list(effects)).rename_axis("scope")
 
@@ -478,7 +492,7 @@ pd.DataFrame(table, index=list(effects)).rename_axis("scope")
 #
 # ## Where to measure, where to push
 #
-# Now the question of placement, which comes before any choice of law. The same law, difference of means, can be fitted on states recorded at two moments: at the **choice**, the token right before the answer is decided; or at the **end** of a complete answer, where many people measure, since there the whole answer has been seen. And a direction measured behind block $i$ can be added behind block $j$. We take every combination, always pushing by 10 % of the norm of the state that is pushed.
+# Now the question of placement, which comes before any choice of law. The same law, difference of means, can be fitted on states recorded at two moments: at the **choice**, the token right before the answer is decided; or at the **end** of a complete answer, where many people measure, since there the whole answer has been seen. {glue:text}`end.texts` And a direction measured after block $i$ can be added after block $j$. We take every combination, always pushing by 10 % of the norm of the state that is pushed.
 
 # %%
 finished = task.contrasts(range(lm.depth), n=100, seed=seeds[0], at="end")
@@ -486,6 +500,7 @@ shown = tasks.base.spread(range(lm.depth), 8)
 
 
 def direction_of(contrast):
+    """Difference of the class means."""
     return contrast.positive.mean(0) - contrast.negative.mean(0)
 
 
@@ -511,10 +526,18 @@ peaks = {
     for title, grid in placements.items()
 }
 told = [
-    f"{t}: at most {placements[t].max():+.2f} logits (measured after block {shown[i]}, pushed after {shown[j]})"
+    f"{t}: at most {placements[t].max():+z.2f} logits (measured after block {shown[i]}, pushed after {shown[j]})"
     for t, (i, j) in peaks.items()
 ]
 page.text("placement.peaks", "The largest effects, " + "; ".join(told))
+page.text(
+    "end.texts",
+    "The texts are the same for both: those of the end are those of the choice, "
+    "completed by the truth or by the popular error and a full stop, so that "
+    "only the token at which the state is taken differs."
+    if task.name == "truth"
+    else "The sentences are the same for both; the end is taken at their full stop.",
+)
 spread = {
     title: [grid.mean(axis).var() / grid.var() for axis in (0, 1)]
     for title, grid in placements.items()
@@ -529,7 +552,7 @@ page.figure(
 )
 
 # %% [markdown]
-# {glue:text}`placement.peaks`. In the map on the left, {glue:text}`placement.pushed` of the variance lies between columns (where one pushes) and {glue:text}`placement.measured` between rows (behind which block one measures).
+# {glue:text}`placement.peaks`. In the map on the left, {glue:text}`placement.pushed` of the variance lies between columns (where one pushes) and {glue:text}`placement.measured` between rows (after which block one measures).
 #
 # The diagonals are the usual practice, measure and push at the same block. Is what lies on them more than chance? The signature figure of this chapter puts intervals on the diagonals, with random directions as control.
 
@@ -567,8 +590,8 @@ by_chance = central_range(
 )
 gap = paired_difference(gains["choice"], gains["end"])
 print(
-    f"choice minus end: {gap.value:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}] logits, "
-    f"p = {gap.p:.4f}, n = {gap.n}"
+    f"choice minus end: {gap.value:+z.2f} [{gap.low:+z.2f}, {gap.high:+z.2f}] "
+    f"logits, p = {gap.p:.4f}, n = {gap.n}"
 )
 
 # %% tags=["hide-input"]
@@ -598,11 +621,11 @@ page.text(
 
 # %% tags=["hide-input"]
 if gap.low > 0:
-    verdict = "Measured at the choice, the direction moves the decision more than measured at the end: where one measures matters."
+    verdict = "Measured at the choice, the direction moves the decision more than measured at the end, on the same texts: the token at which one measures matters."
 elif gap.high < 0:
     verdict = "On this plant the direction measured at the end moves the decision more than the one measured at the choice."
 else:
-    verdict = "On this plant the two ways of measuring cannot be told apart."
+    verdict = "On this plant no difference was found between measuring at the choice and at the end."
 page.text("where.verdict", verdict)
 
 # %% tags=["hide-input"]
@@ -615,7 +638,7 @@ page.figure(
                 {
                     "measured at the choice": at_choice,
                     "measured at the end": at_end,
-                    "random directions": at_random,
+                    "random directions (mean, 95 % range)": at_random,
                 },
                 "change of margin, logits",
                 line=("no effect", 0.0),
@@ -629,9 +652,9 @@ page.figure(
 )
 
 # %% [markdown]
-# {glue:text}`where.verdict` Pushed behind block {glue:text}`where.layer.choice`, the direction measured at the choice moves the margin by {glue:text}`where.choice`; the one measured at the end, behind its best block {glue:text}`where.layer.end`, by {glue:text}`where.end`; prompt by prompt the difference is {glue:text}`where.gap`. Random directions give {glue:text}`where.random`. Effects are clear of the random range at {glue:text}`where.clear`.
+# {glue:text}`where.verdict` Pushed after block {glue:text}`where.layer.choice`, the direction measured at the choice moves the margin by {glue:text}`where.choice`; the one measured at the end, after its best block {glue:text}`where.layer.end`, by {glue:text}`where.end`; prompt by prompt the difference is {glue:text}`where.gap`. Random directions give {glue:text}`where.random`. Effects are clear of the random range at {glue:text}`where.clear`.
 #
-# Why would the two differ? At the end of an answer the state must predict what comes *after* it. That the answer was of one kind or the other is past, and a trace of it may be left in the state, which a sensor finds; but nothing says that the block reads that trace when it *makes* the choice. A good sensor site is where the quantity is visible; a good actuator site is where it is used.
+# Why might the two differ at all? At the end of an answer the state must predict what comes *after* it. That the answer was of one kind or the other is past, and a trace of it may be left in the state, which a sensor finds; but nothing says that the block reads that trace when it *makes* the choice. A good sensor site is where the quantity is visible; a good actuator site is where it is used.
 #
 # The margin is one logit difference. Here is the same comparison by the task's own exact score, on held-out prompts, with both negative controls:
 
@@ -681,7 +704,7 @@ pd.DataFrame.from_dict(
 #
 # ## Does the push survive?
 #
-# The running picture, with a push in it. We take states of the *unwanted* class, push them once at the last token behind one block, by the distance between the class means, and follow them through the blocks that come after.
+# The running picture, with a push in it. We take states of the *unwanted* class, push them once at the last token after one block, by the distance between the class means, and follow them through the blocks that come after.
 
 # %%
 origin = max(0, min(spot, lm.depth - 2))
@@ -733,17 +756,17 @@ page.text("survival.verdict", told)
 page.figure(
     "survival",
     figures.small_multiples(views),
-    alt=f"Clouds of states of the wanted class, the unwanted class, and the unwanted class pushed behind block {origin} by the distance "
-    f"of the class means, behind {len(after_it)} blocks. Along the target the pushed cloud moves by {survival[0].value:.2f} class gaps "
-    f"where it is pushed, and by {survival[-1].value:.2f} behind the last block.",
+    alt=f"Clouds of states of the wanted class, the unwanted class, and the unwanted class pushed after block {origin} by the distance "
+    f"of the class means, after {len(after_it)} blocks. Along the target the pushed cloud moves by {survival[0].value:.2f} class gaps "
+    f"where it is pushed, and by {survival[-1].value:.2f} after the last block.",
 )
 
 # %% [markdown]
-# Behind block {glue:text}`survival.origin` the pushed cloud moved by one class gap, because we put it there. Behind the last block it has moved by {glue:text}`survival.end` of the gap that the classes have *there*. {glue:text}`survival.verdict`
+# After block {glue:text}`survival.origin` the pushed cloud moved by one class gap, because we put it there. After the last block it has moved by {glue:text}`survival.end` of the gap that the classes have *there*. {glue:text}`survival.verdict`
 #
 # ## What silently goes wrong
 #
-# The cold open was failure 1. Here are seven more, each on this plant, and none of them raises anything by itself.
+# The cold open was failure 1. Here are seven more, none of which raises anything by itself. Numbers 1 to 6 are shown on this plant, number 7 on a tensor of two elements, and number 8, which the grids of scopes showed, as a refusal.
 #
 # **2. A hook that outlives its experiment.** Without `with` or `try`, an exception between hanging and removing leaves the hook on. Everything that follows is steered.
 
@@ -829,7 +852,7 @@ pd.DataFrame({"tokens": lengths, **change}).set_index("tokens").round(4)
 assert change["output[:, -1]"][0] == 0.0 and min(change["scope last"]) > 0
 
 # %% [markdown]
-# **5. The state after the norm.** The last entry of `output_hidden_states` is taken behind the final norm (chapter [01](01_dynamical_system)). Compare the direction that is fitted there with the one fitted on the true last state:
+# **5. The state after the norm.** The last entry of `output_hidden_states` is taken after the final norm (chapter [01](01_dynamical_system)). Compare the direction that is fitted there with the one fitted on the true last state:
 
 
 # %%
@@ -852,19 +875,32 @@ cosine = float(wrong @ right / wrong.norm() / right.norm())
 # %% [markdown]
 # The cosine depends on how unequal the gains of the norm are. The length is wrong in any case, so a dose-response curve made with it has a meaningless axis.
 #
-# **6. One block off.** `hidden_states[k]` is the *input* of block $k$; a hook on block $k$ sees its *output*. Fit on the one, push with the other, and the direction is one block off. The heat maps above say what that costs on this plant: read the entry beside the diagonal. No error is possible at the level of vectors, since all have the same width. A law that remembers where it was fitted can refuse:
+# **6. One block off.** `hidden_states[k]` is the *input* of block $k$; a hook on block $k$ sees its *output*. Fit on the one, push with the other, and the direction is one block off. The heat maps above say what that costs on this plant: read the entry beside the diagonal. {glue:text}`off.verdict` No error is possible at the level of vectors, since all have the same width. A law that remembers where it was fitted can refuse:
 
 # %%
 grid = placements["measured at the choice"]
+# the same places of the push, the first excepted
+right_block, one_off = np.diag(grid)[1:].mean(), np.diag(grid, 1).mean()
 print(
-    f"diagonal {np.diag(grid).mean():+.2f} logits, "
-    f"one block late {np.diag(grid, 1).mean():+.2f}, on average"
+    f"on average: diagonal {right_block:+z.2f} logits, "
+    f"one block late {one_off:+z.2f}"
 )
 law = DifferenceOfMeans().fit(chosen[middle])
 try:
     lm.under(law, layer=middle - 1)
 except LawError as error:
     print(error)
+
+# %% tags=["hide-input"]
+if right_block <= 0:
+    told = "On this plant there is no effect on the diagonal to be lost."
+elif one_off > 0.9 * right_block:
+    told = "Here it costs almost nothing, which is why it goes unnoticed."
+else:
+    told = (
+        f"Here it costs {100 * (1 - one_off / right_block):.0f} % of the effect."
+    )
+page.text("off.verdict", told)
 
 # %% [markdown]
 # **7. A zero that is not zero.** "Strength 0 is the unsteered model" fails in floating point: $-0 + 0 = +0$ changes a bit, and $0 \cdot \infty$ is not a number. A comparison with the baseline then compares two things that were meant to be one.
@@ -923,14 +959,14 @@ except SiteError as error:
 #   - often not at all: a somewhat different effect, no error
 #   - the law's header refuses another site or plant
 # * - 7. zero that is not zero
-#   - baseline and strength 0 differ in the last digits, or NaN
+#   - NaN where $u$ is infinite; else only the sign of a zero
 #   - zero returns the state, bit for bit
 # * - 8. no cache
 #   - results change with a speed setting
 #   - scopes are named; the undefined ones are refused
 # ```
 #
-# All of them share one symptom, *a smaller effect than there is*, and in a field whose effects are small, that is no symptom at all. Hence the rule of this book: **a push that is claimed to do nothing is first shown to arrive.**
+# Most of them share one symptom, *an effect smaller than it should be*, and in a field whose effects are small, that is no symptom at all. Hence the rule of this book: **a push that is claimed to do nothing is first shown to arrive.**
 #
 # ## What is assumed, and whether it is so
 #
@@ -939,10 +975,12 @@ except SiteError as error:
 # | the push moves $z_{l+1}$ by exactly $u$ ($B_l = I$) | yes, to rounding | rung 3 |
 # | only the tokens in scope are changed at the site | yes | the grids |
 # | other tokens are unaffected | no: later tokens attend to pushed ones | `all` against `last`, in the table of scopes |
-# | where a behaviour is read is where it is moved | not in general | the table of tokens; *Where to measure* |
+# | where a behaviour is read is where it is moved | not in general | the table of tokens |
 # | a push stays what it was | no: later blocks change it | *Does the push survive?* |
 #
 # ## Exercises
+#
+# Each has a stub, a test that you can read, and a folded solution; they need nothing from the cells above. Replace the body of the stub, run the stub and the cell of tests below it, then call the test on your function: `check_03_1(push_last)`. Silence means that it passed.
 #
 # ### Exercise 03.1: the last real token
 #
@@ -1152,14 +1190,14 @@ def steered(scope: str, columns: int, end: int, prompt: int) -> list[bool]:
 # %% [markdown]
 # ## What we found
 #
-# One claim was checked here, that the input enters behind the block and moves the next state by exactly itself {cite:p}`skifstad2026alqr`: **{glue:text}`alqr.eq2.input-enters-after-the-block.verdict`**. Eight silent failures were reproduced. And on where to measure: {glue:text}`where.verdict` Chapter [11](11_difference_of_means) takes the direction measured at the choice and asks how far one constant push goes.
+# One claim was checked here, that the input enters after the block and moves the next state by exactly itself {cite:p}`skifstad2026alqr`: **{glue:text}`alqr.eq2.input-enters-after-the-block.verdict`**. Eight silent failures were shown. And on where to measure: {glue:text}`where.verdict` Chapter [11](11_difference_of_means) takes the direction measured at the choice and asks how far one constant push goes.
 #
 # ## Further reading
 #
 # - {cite:t}`rimsky2024caa`: measures at the answer's letter, pushes at every token after the prompt; a careful choice of both places.
 # - {cite:t}`li2023iti`: measures at the last token of a whole answer, inside attention heads; compare with *Where to measure*.
 # - {cite:t}`turner2023actadd`: pushes chosen positions of the prompt, once; the scope `prefill`.
-# - {cite:t}`skifstad2026alqr`: pushes behind every block at the last position, with a measurement at the block's input.
+# - {cite:t}`skifstad2026alqr`: pushes after every block at the last position, with a measurement at the block's input.
 # - {cite:t}`astrom2021feedback`: why sensor and actuator placement comes before the choice of a controller.
 
 # %% tags=["hide-input"]

@@ -69,7 +69,7 @@ def over(
 
 
 def _shared_legend(figure: Figure, axes: Sequence[Axes]) -> None:
-    """One legend under all panels, where no curve is in its way; none if each shows one thing, which its title names."""
+    """One legend under all panels, where no curve is in its way; none if each shows but one thing."""
     each = [list(zip(*axis.get_legend_handles_labels(), strict=True)) for axis in axes]
     named = {label: handle for pairs in each for handle, label in pairs}
     if any(len(pairs) > 1 for pairs in each):

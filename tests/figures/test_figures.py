@@ -47,7 +47,7 @@ class TestPlane:
         )
         axis = figure.axes[0]
         assert [len(c.get_offsets()) for c in axis.collections] == [30, 30]
-        assert {t.get_text() for t in axis.get_legend().get_texts()} == {"positive", "negative", "law"}
+        assert {t.get_text() for t in axis.get_legend().get_texts()} == {"positive", "negative", "law", "class mean"}
 
 
 def test_curves_carry_values_and_intervals() -> None:
