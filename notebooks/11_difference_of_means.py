@@ -18,7 +18,7 @@
 # :class: cost-card note
 #
 # Time
-# : about a minute on one processor core, for the `tiny` profile
+# : one to two minutes on one processor core, for the `tiny` profile
 #
 # Memory
 # : about 1 GB
@@ -53,7 +53,7 @@ import pandas as pd
 import torch
 from IPython.display import Markdown
 
-from steerlib import Plant, figures, metrics, record, tasks
+from steerlib import Plant, figures, metrics, tasks
 from steerlib.errors import ContrastError
 from steerlib.experiment.claims import load_claims
 from steerlib.experiment.page import Page
@@ -66,6 +66,7 @@ from steerlib.laws.additive import (
 from steerlib.laws.base import Contrast
 from steerlib.tasks import Scores
 from steerlib.tasks.base import spread
+from steerlib.tasks.decisions import Decisions
 
 pd.set_option("display.max_colwidth", None)
 page = Page("11_difference_of_means", profile=profile, plant=plant, seeds=seeds)
@@ -76,24 +77,48 @@ labels = task.labels
 
 def table(rows, *columns):
     """A table whose first column names its rows."""
-    frame = pd.DataFrame(rows, columns=columns).set_index(columns[0])
-    return frame.rename_axis(index=None, columns=columns[0])
+    return pd.DataFrame(rows, columns=columns).set_index(columns[0])
+
+
+def digits(x):
+    """Two digits of a number below ten, none after the point above."""
+    return f"{x:.0f}" if abs(x) >= 10 else f"{x:.2g}"
+
+
+def percent(part):
+    """A share as whole percent."""
+    return f"{100 * part:z.0f} %"
 
 
 lm
 
 # %% tags=["hide-input"]
 about = {
-    "truth": "The plant answers questions about an invented country. Each fact has a popular error, and a bare question "
-    "gives no hint of who is answering. **True** is the probability of not stating an error, **Info** that of stating "
-    "anything at all rather than declining.",
-    "sentiment": "The plant goes on with a story. **Happy** is the share of happy among words of feeling where a "
-    "feeling is due, **Feeling** the probability that a word of feeling comes there at all. In sampled stories, Happy "
-    "says whether happy words outnumber sad ones, and Feeling is the share of distinct pairs of words.",
+    "truth": "The plant answers questions about an invented country. Each fact "
+    "has a popular error, and a bare question "
+    "gives no hint of who is answering. **True** is the probability of an "
+    "answer that can be read and either states the "
+    "truth or declines to answer, **Info** that of one that states the truth "
+    "or the popular error.",
+    "sentiment": "The plant goes on with a story. **Happy** is the share of "
+    "happy among words of feeling where a "
+    "feeling is due, **Feeling** the probability that a word of feeling comes "
+    "there at all. In sampled stories, Happy "
+    "says whether happy words outnumber sad ones, and Feeling is the share of "
+    "distinct pairs of words.",
 }
 for name in ("behaviour", "wanted", "intact", "combined", "positive", "negative"):
     page.text(f"word.{name}", getattr(labels, name))
 page.text("plant.name", lm.name)
+page.text(
+    "sampled.note",
+    "its Info also counts answers of the right kind that are neither the truth "
+    "nor the popular error, so the two "
+    "columns need not agree exactly"
+    if task.name == "truth"
+    else "its scores are not those of the exact column, as said at the top, so "
+    "only the signs can be compared",
+)
 Markdown(
     about[task.name] + f" **{labels.combined}** is the product of the two means."
 )
@@ -101,7 +126,7 @@ Markdown(
 # %% [markdown]
 # ## One vector
 #
-# We record the model's state while it reads 200 texts of one kind ({glue:text}`word.positive`) and 200 of another ({glue:text}`word.negative`), average each group, and subtract. That is all the training there is. Two knobs remain, the layer where the vector is added and its length. Both are chosen on validation prompts, which the fit has not seen and the test will not use: the best {glue:text}`word.combined` among pushes that change the plant's next-token distribution by at most a quarter of a nat per token. Without such a budget of **{term}`effort`** a push may win the score by shouting.
+# We record the model's state while it reads 200 texts of one kind ({glue:text}`word.positive`) and 200 of another ({glue:text}`word.negative`), average each group, and subtract. That is all the training there is. Two knobs remain, the layer where the vector is added and its length. Both are chosen on validation prompts, which the fit has not seen and the test will not use: the best {glue:text}`word.combined` among pushes that change the plant's next-token distribution, along the texts it writes under them, by at most a quarter of a nat per token. Without such a budget of **{term}`effort`** a push may win the score by shouting.
 
 # %%
 contrasts = task.contrasts(range(lm.depth), n=200, seed=seeds[0])
@@ -123,17 +148,19 @@ def scores(law, **prompts):
 # %%
 shares, budget = (0.1, 0.2, 0.4, 0.6), 0.25
 asked = spread(task.prompts("validation"), 24)
-_, written = task.sampled(split="validation", seed=seeds[0], limit=24)
 sweep, price = {}, {}
 for knob in [(layer, share) for layer in range(lm.depth) for share in shares]:
     law = push(contrasts[knob[0]], knob[1])
     sweep[knob] = scores(law, split="validation", limit=24)
-    price[knob] = metrics.kl_per_token(lm, lm.under(law), asked, written).mean
+    acting = lm.under(law)
+    with acting:
+        _, written = task.sampled(split="validation", seed=seeds[0], limit=24)
+    price[knob] = metrics.kl_per_token(lm, acting, asked, written).mean
 allowed = [k for k in sweep if price[k] <= budget] or [min(price, key=price.get)]
 layer, share = max(allowed, key=lambda knob: sweep[knob].combined_mean)
 here = contrasts[layer]
 law = push(here, share)
-law
+f"{law.header.point} of layer {layer}, strength {float(law.strength):.2f}"
 
 # %% [markdown]
 # Now the plant writes: every test prompt, once for each seed, first left alone, then with the vector added to every token that it generates. Both runs draw the same random numbers, so whatever differs is the vector's doing. The six prompts shown are drawn by a seed, not picked.
@@ -162,7 +189,8 @@ def shown(run, s, i):
     """A sampled text with its verdict."""
     result, texts = run[s]
     text = texts[i].strip().replace("\n", " ")
-    return f"{text[:110]}{'…' if len(text) > 110 else ''} ({labels.wanted} {result.wanted[i]:g})"
+    short = text[:110] + ("…" if len(text) > 110 else "")
+    return f"{short} ({labels.wanted} {result.wanted[i]:g})"
 
 
 rows = [
@@ -207,9 +235,12 @@ page.record("chosen.layer", layer)
 page.record("chosen.share", 100 * share, digits=0, unit="%")
 page.text(
     "open.what",
-    "so the vector did what it is for" if e.low > 0 else "the opposite of what it is for" if e.high < 0
+    "so the vector did what it is for"
+    if e.low > 0
+    else "the opposite of what it is for"
+    if e.high < 0
     else "which is no more than chance gives",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # Of all answers, {glue:text}`flips.up` changed for the better and {glue:text}`flips.down` for the worse. Over all {glue:text}`n.prompts` prompts and {glue:text}`n.seeds` seeds, the mean of {glue:text}`word.wanted` went from {glue:text}`sampled.free` to {glue:text}`sampled.law`. Prompt by prompt that is a difference of {glue:text}`sampled.gain`, {glue:text}`open.what`. Nothing was trained, no weight was touched, and the model is not told anything: it is the same function with one number added to each coordinate of one intermediate vector.
@@ -263,8 +294,10 @@ page.figure(
         ylabel="z₂",
         size=70,
     ),
-    alt="Three positive points with mean (4, 3), three negative points with mean (1, 2), and the arrow (3, 1) between "
-    "the means. The pushed negative points have mean (4, 3) exactly and keep the shape of the negative triangle.",
+    alt="Three positive points with mean (4, 3), three negative points with "
+    "mean (1, 2), and the arrow (3, 1) between "
+    "the means. The pushed negative points have mean (4, 3) exactly and keep "
+    "the shape of the negative triangle.",
 )
 
 # %% [markdown]
@@ -345,12 +378,16 @@ for i, contrast in enumerate(contrasts):
         (contrast.positive.mean(0) - contrast.negative.mean(0)).norm()
     )
     state = float(torch.cat([*contrast]).norm(dim=1).mean())
-    rows.append((i, difference, state, difference / state))
-ratios = [row[3] for row in rows]
+    rows.append((i, difference, state))
+ratios = [difference / state for _, difference, state in rows]
 page.record("unit.least", 100 * min(ratios), digits=0, unit="%")
 page.record("unit.most", 100 * max(ratios), digits=0, unit="%")
 page.record("unit.chosen", float(law.strength), digits=1)
-table(rows, "layer", "‖δ‖", "typical ‖z‖", "‖δ‖ / ‖z‖").round(3)
+rows = [
+    (str(i), digits(difference), digits(state), percent(difference / state))
+    for i, difference, state in rows
+]
+table(rows, "layer", "‖δ‖", "typical ‖z‖", "‖δ‖ / ‖z‖")
 
 # %% [markdown]
 # The difference is between {glue:text}`unit.least` and {glue:text}`unit.most` of the state, so "strength 1" names pushes of quite different force. When laws or layers are compared in this book, the push is therefore given as a *share of the typical state norm*, $\alpha\|\delta\| / \mathbb{E}\|z\|$. The law of the opening acts at layer {glue:text}`chosen.layer` with a push of {glue:text}`chosen.share` of the state, which is {glue:text}`unit.chosen` times the raw difference.
@@ -381,23 +418,32 @@ gap = {
     name: float((states.mean(0) - start) @ v / np.linalg.norm(raw))
     for name, states in clouds.items()
 }
-spread = {
+scatter = {
     name: float((states @ v).std() / np.linalg.norm(raw))
     for name, states in clouds.items()
 }
 page.record("plane.gap", gap["positive"], digits=2)
-page.record("plane.spread.minus", spread["negative"], digits=2)
-page.record("plane.spread.plus", spread["positive"], digits=2)
-page.record("plane.spread.pushed", spread["steered: negative + δ"], digits=2)
+page.record("plane.spread.minus", scatter["negative"], digits=2)
+page.record("plane.spread.plus", scatter["positive"], digits=2)
+page.record("plane.spread.pushed", scatter["steered: negative + δ"], digits=2)
 arrow = (start, start + raw.numpy())
 page.figure(
     "plane",
-    figures.pushed_clouds(plane, clouds, arrow=arrow, label="law: δ", title="a push moves the cloud as a whole"),
-    alt=f"Held-out states in the plane of the difference of means. In units of its length, the positive cloud lies "
-    f"{gap['positive']:.2f} to the right of the negative one and the pushed cloud exactly 1.00. The spread along the axis "
-    f"is {spread['negative']:.2f} for the negative cloud and for the pushed one, and {spread['positive']:.2f} for the "
+    figures.pushed_clouds(
+        plane,
+        clouds,
+        arrow=arrow,
+        label="law: δ",
+        title="a push moves the cloud as a whole",
+    ),
+    alt="Held-out states in the plane of the difference of means. In units of "
+    "its length, the positive cloud lies "
+    f"{gap['positive']:.2f} to the right of the negative one and the pushed "
+    "cloud exactly 1.00. The spread along the axis "
+    f"is {scatter['negative']:.2f} for the negative cloud and for the pushed "
+    f"one, and {scatter['positive']:.2f} for the "
     "positive one.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # Measured along $\delta$ and in units of its length, the held-out positive mean lies {glue:text}`plane.gap` from the negative one; the push carries the cloud by 1, whatever the states. Its spread along the axis was {glue:text}`plane.spread.minus` before and is {glue:text}`plane.spread.pushed` after, though the positive states have {glue:text}`plane.spread.plus`.
@@ -435,7 +481,7 @@ page.figure(
 # $\log p_\pm(z) = -\tfrac12\|z - \mu_\pm\|^2 + c$ with the same $c$. In the difference $\|z\|^2$ cancels and what is left is {eq}`eq-dom-ratio`, whose gradient is $\delta$. As $h$ is affine, $h(z + u) - h(z) = \delta^\top u \le \|\delta\|\,\|u\|$ by the Cauchy-Schwarz inequality, with equality only for $u$ along $\delta$. The sign of $h$ picks the class with the larger posterior probability, which is the rule that errs least for every $z$.
 # :::
 #
-# So the *sensor* $\delta^\top z$ and the *push* $\delta$ are the same vector, for a reason. Control theory calls a function such as $h$, positive where the state should be, a **{term}`barrier function`**; Part 5 keeps the idea and drops the Gaussians. As a check, we let automatic differentiation and finite differences find the gradient at real states of the plant, knowing only the two densities.
+# So the *sensor* $\delta^\top z$ and the *push* $\delta$ are the same vector, for a reason. Control theory calls a function such as $h$, positive where the state should be, a **{term}`barrier function`**; Part 5 keeps the idea and drops the Gaussians. As a check, we let automatic differentiation and finite differences find the gradient at real states of the plant, knowing only the two densities, and compare it with the vector that the law adds.
 
 # %%
 mu_plus, mu_minus = (states.double().mean(0) for states in here)
@@ -456,14 +502,12 @@ axes = eye[:: max(1, lm.width // 16)]  # some axes are enough
 step = 1e-3
 ahead = torch.stack([h(z.detach() + step * e) for e in axes], -1)
 behind = torch.stack([h(z.detach() - step * e) for e in axes], -1)
-errors = (
-    auto - (mu_plus - mu_minus),
-    (ahead - behind) / (2 * step) - auto @ axes.T,
-)
-worst = max(float(error.abs().max()) for error in errors)
+fitted = DifferenceOfMeans().fit(here).vector.double()  # what the law adds
+errors = auto - fitted, (ahead - behind) / (2 * step) - fitted @ axes.T
+worst = max(float(e.norm(dim=1).max()) for e in errors) / float(fitted.norm())
 claim = "odesteer.t1.difference-of-means-is-gaussian-log-density-ratio"
 outcome = page.check(claim, estimate=worst, n=len(z))
-f"{outcome}: largest deviation {worst:.1e}"
+f"{outcome}: largest deviation {worst:.1e} of the length of the law's vector"
 
 # %% [markdown]
 # :::{prf:corollary} Steering is one Euler step
@@ -478,10 +522,11 @@ many = z.clone()
 for _ in range(10):
     many = many + dose / 10 * u
 errors = law(z) - (z + dose * u), many - (z + dose * u)
-worst = max(float(error.abs().max()) for error in errors)
+size = z.norm(dim=1)
+worst = max(float((error.norm(dim=1) / size).max()) for error in errors)
 claim = "odesteer.eq3.activation-addition-is-one-euler-step"
 outcome = page.check(claim, estimate=worst, n=len(z))
-f"{outcome}: largest deviation {worst:.1e}"
+f"{outcome}: largest deviation {worst:.1e} of the length of the state"
 
 # %% [markdown]
 # Later methods let the field depend on the state; then steps matter. Here they cannot.
@@ -499,7 +544,7 @@ f"{outcome}: largest deviation {worst:.1e}"
 # $\nabla \log p_\pm(z) = -\Sigma^{-1}(z - \mu_\pm)$; the difference is $\Sigma^{-1}\delta$. It equals $c\,\delta$ exactly when $\Sigma\delta = c^{-1}\delta$, and $c > 0$ because $\Sigma$ is positive definite.
 # :::
 #
-# This is Fisher's discriminant: discount the directions in which states vary anyway. We estimate $\Sigma$ from 300 further pairs of texts.
+# This is Fisher's discriminant: discount the directions in which states vary anyway. We estimate $\Sigma$ from 300 pairs of texts drawn with another seed. They may share facts, and whole texts, with the pairs of the fit.
 
 # %%
 pool = task.contrast(layer=layer, n=300, seed=seeds[0] + 1)
@@ -514,6 +559,8 @@ cosine = float(torch.cosine_similarity(fisher, raw, dim=0))
 ratio = float(eigenvalues.max() / np.median(eigenvalues))
 page.record("fisher.cosine", cosine, digits=2)
 page.record("fisher.ratio", ratio, digits=0)
+texts = task.contrast_texts(n=300, seed=seeds[0] + 1)
+page.record("pool.distinct", min(len(set(kind)) for kind in texts))
 page.figure(
     "spectrum",
     figures.spectrum(
@@ -521,12 +568,13 @@ page.figure(
         mean=float(sigma.trace()) / lm.width,
         title="how states vary within a class",
     ),
-    alt=f"Eigenvalues of the within-class covariance of the state, on a logarithmic axis. The largest is {ratio:.0f} times "
+    alt="Eigenvalues of the within-class covariance of the state, on a "
+    f"logarithmic axis. The largest is {ratio:.0f} times "
     "the median; isotropy would be a flat line.",
 )
 
 # %% [markdown]
-# The most variable direction has {glue:text}`fisher.ratio` times the variance of the median one, and the cosine between $\Sigma^{-1}\delta$ and $\delta$ is {glue:text}`fisher.cosine`. Here are the parts of {prf:ref}`dom-isotropic` one by one. The thresholds are ours, and generous: a covariance counts as isotropic up to a ratio of 3, a reading as Gaussian up to an excess kurtosis of 1, two covariances as equal while they differ at most twice as much as those of two random halves.
+# Of the 300 texts drawn for each class, at least {glue:text}`pool.distinct` are different. The most variable direction has {glue:text}`fisher.ratio` times the variance of the median one, and the cosine between $\Sigma^{-1}\delta$ and $\delta$ is {glue:text}`fisher.cosine`. Here are the parts of {prf:ref}`dom-isotropic` one by one. The thresholds are ours, and generous: a covariance counts as isotropic up to a ratio of 3, a reading as Gaussian up to an excess kurtosis of 1, two covariances as equal while they differ at most twice as much as those of two random halves.
 
 # %% tags=["hide-input"]
 covariance = [torch.cov(states.double().T) for states in pool]
@@ -543,27 +591,21 @@ readings = [
 kurtosis = max(
     abs(float((r**4).mean() / (r**2).mean() ** 2 - 3)) for r in readings
 )
+assumptions = (
+    ("isotropic", "largest / median eigenvalue", ratio, 3),
+    ("same covariance", "difference / that of random halves", unequal, 2),
+    ("Gaussian", "excess kurtosis of the reading", kurtosis, 1),
+)
 rows = [
     (
-        "isotropic",
-        "largest / median eigenvalue",
-        ratio,
-        "false" if ratio > 3 else "approximately true",
-    ),
-    (
-        "same covariance",
-        "difference / that of random halves",
-        unequal,
-        "false" if unequal > 2 else "approximately true",
-    ),
-    (
-        "Gaussian",
-        "excess kurtosis of the reading",
-        kurtosis,
-        "false" if kurtosis > 1 else "approximately true",
-    ),
+        name,
+        measure,
+        f"{value:.2f}" if value < 10 else digits(value),
+        "false" if value > limit else "approximately true",
+    )
+    for name, measure, value, limit in assumptions
 ]
-table(rows, "assumption", "measure", "value", "here").round(2)
+table(rows, "assumption", "measure", "value", "here")
 
 # %% [markdown]
 # Does the better statistics make a better sensor, and does the better sensor make a better push? Two different questions. As a sensor we ask how often a held-out positive state reads higher than a negative one (AUC). As an actuator we push along either direction, equally far.
@@ -598,14 +640,19 @@ for name in ("dom", "fisher"):
 e = test["fisher"].combined_gain(test["dom"])
 page.text(
     "fisher.verdict",
-    "Turning the push towards the better statistics helps here" if e.low > 0
-    else "The direction that is better in theory is the worse push" if e.high < 0
-    else "As pushes, the two cannot be told apart at this sample size",
-)  # fmt: skip
+    "At equal length, though not at equal effort, turning the push towards the "
+    "better statistics helps here"
+    if e.low > 0
+    else "At equal length, though not at equal effort, the direction that is "
+    "better in theory is the worse push"
+    if e.high < 0
+    else "As pushes of equal length (not of equal effort), the two cannot be "
+    "told apart at this sample size",
+)
 page.record("fisher.against", e.value, low=e.low, high=e.high, n=e.n)
 
 # %% [markdown]
-# | direction | as a sensor: AUC | as a push: gain in {glue:text}`word.combined` |
+# | direction | as a sensor: AUC | as a push: change in {glue:text}`word.combined` |
 # |---|---|---|
 # | $\delta$ | {glue:text}`sensor.dom` | {glue:text}`actuator.dom` |
 # | $\Sigma^{-1}\delta$ | {glue:text}`sensor.fisher` | {glue:text}`actuator.fisher` |
@@ -627,7 +674,7 @@ page.record("fisher.against", e.value, low=e.low, high=e.high, n=e.n)
 # $\hat\delta = \delta + \epsilon$ with $\operatorname{cov}\epsilon = S/n$. The part across $v$ has mean square length $\mathbb{E}\|P\epsilon\|^2 = \operatorname{tr}(PS)/n$. To first order the part along $v$ is $\|\delta\|$, and $\tan\theta$ is their quotient.
 # :::
 #
-# To test it, we fit on disjoint groups of the 300 pairs, and compare each with the direction of the opening, which was fitted on 200 other pairs. That one has its own error, so the theory line uses $1/n + 1/200$ in place of $1/n$.
+# To test it, we fit on disjoint groups of the 300 pairs, and compare each with the direction of the opening, which was fitted on 200 pairs drawn with another seed. That one has its own error, so the theory line uses $1/n + 1/200$ in place of $1/n$. It takes pairs as independent; the draws may share facts, which makes the measured angle a little too small, and only {glue:text}`pool.distinct` of the 300 texts of a class are different.
 
 # %%
 pairs = (pool.positive - pool.negative).double()
@@ -661,9 +708,12 @@ page.figure(
     figures.data_efficiency(
         counts, angles, theory, xlabel="examples of each class, n"
     ),
-    alt=f"Angle between the fitted direction and one fitted on other texts. The median falls from "
-    f"{np.median(angles[0]):.0f} degrees with {counts[0]} examples of each class to {np.median(angles[-1]):.0f} with "
-    f"{counts[-1]}; the theory line goes from {theory[0]:.0f} to {theory[-1]:.0f}.",
+    alt="Angle between the fitted direction and one fitted on pairs drawn "
+    "with another seed. The median falls from "
+    f"{np.median(angles[0]):.0f} degrees with {counts[0]} examples of each "
+    f"class to {np.median(angles[-1]):.0f} with "
+    f"{counts[-1]}; the theory line goes from {theory[0]:.0f} to "
+    f"{theory[-1]:.0f}.",
 )
 
 # %% [markdown]
@@ -694,18 +744,24 @@ page.record("sweep.best", sweep[layer, share].combined_mean, digits=2)
 page.figure(
     "layers",
     figures.layer_sweep(groups, ylabel=labels.combined),
-    alt=f"{labels.combined} on validation prompts against the layer of the push, one curve for each length. Unsteered it is "
-    f"{unsteered.combined_mean:.2f}; within the budget of effort the best is {sweep[layer, share].combined_mean:.2f} at layer {layer} with a push of "
+    alt=f"{labels.combined} on validation prompts against the layer of the "
+    "push, one curve for each length. Unsteered it is "
+    f"{unsteered.combined_mean:.2f}; within the budget of effort the best is "
+    f"{sweep[layer, share].combined_mean:.2f} at layer {layer} with a push of "
     f"{share:g} of the state's norm; best per layer: "
-    + ", ".join(f"{sweep[i, s].combined_mean:.2f} at layer {i}" for i, s in enumerate(best)) + ".",
-)  # fmt: skip
+    + ", ".join(
+        f"{sweep[i, s].combined_mean:.2f} at layer {i}"
+        for i, s in enumerate(best)
+    )
+    + ".",
+)
 
 # %% [markdown]
 # Unsteered, validation prompts score {glue:text}`sweep.none`; the chosen cell scores {glue:text}`sweep.best`. Of the {glue:text}`sweep.cells` cells, {glue:text}`sweep.dear` were over the budget. Mind the price of choosing: the winner of many cells is partly lucky, which is why everything that follows is measured on other prompts. And mind the last layer: a push there is read by nothing but the unembedding, so it can only favour words; it cannot change what is looked up.
 #
 # ## Dose and response
 #
-# Now the measurement that decides. {glue:text}`n.exact` held-out prompts, exact scores. Beside the law stand two **{term}`negative controls <negative control>`** of equal length at the same site: 20 **random directions**, which say what any push of this force does, and the same recipe with **shuffled labels**, which says what the fitting procedure finds where there is nothing to find. They are not the same: a random direction points mostly where states hardly vary, while the difference of two random halves points where they vary most, because its covariance is proportional to that of the states.
+# Now the measurement that decides. {glue:text}`n.exact` held-out prompts, exact scores. Beside the law stand two **{term}`negative controls <negative control>`** of equal length at the same site: 20 **random directions**, which say what any push of this force does, and the same recipe with **shuffled labels** (20 shuffles), which says what the fitting procedure finds where there is nothing to find. They are not the same: a random direction points mostly where states hardly vary, while the difference of two random halves points where they vary most, because its covariance is proportional to that of the states.
 
 # %%
 doses = (-2, -1, -0.5, 0, 0.5, 1, 1.5, 2, 3)
@@ -715,7 +771,7 @@ for dose in set(doses) - set(response):
 
 # %%
 directions = [RandomDirection(seed=1000 + i) for i in range(20)]
-nothing = [shuffled(here, seed=seed) for seed in seeds]
+nothing = [shuffled(here, seed=2000 + i) for i in range(20)]
 random, blank = {}, {}
 for dose in (1, 2):
     random[dose] = [scores(push(here, dose * share, d)) for d in directions]
@@ -751,8 +807,8 @@ curves = {
 }
 bands = {
     title: [
-        band(random, of, "random directions, 5 to 95 %"),
-        band(blank, of, "shuffled labels"),
+        band(random, of, "random directions (mean, 5 to 95 %)"),
+        band(blank, of, "shuffled labels (mean, 5 to 95 %)"),
     ]
     for title, of in measures.items()
 }
@@ -768,15 +824,22 @@ end = {
 page.figure(
     "response",
     figures.open_loop_response(
-        x, curves, bands, label="difference of means", xlabel="length of the push / length of the state",
-        chosen=share, reference=ceiling,
+        x,
+        curves,
+        bands,
+        label="difference of means",
+        xlabel="length of the push / length of the state",
+        chosen=share,
+        reference=ceiling,
     ),
-    alt="Scores on held-out prompts against the length of the push, negative to the left. "
+    alt="Scores on held-out prompts against the length of the push, negative "
+    "to the left. "
     + " ".join(
-        f"{title}: {a:.2f} at minus twice the chosen dose, {b:.2f} unsteered, {c:.2f} at the chosen dose, {d:.2f} at three times it."
+        f"{title}: {a:.2f} at minus twice the chosen dose, {b:.2f} unsteered, "
+        f"{c:.2f} at the chosen dose, {d:.2f} at three times it."
         for title, (a, b, c, d) in end.items()
     ),
-)  # fmt: skip
+)
 
 # %% tags=["hide-input"]
 low, mid, high = (response[dose].wanted_mean() for dose in (-1, 0, 1))
@@ -786,11 +849,11 @@ page.record("dose.plus", high.value, low=high.low, high=high.high, n=high.n)
 down = metrics.paired_difference(response[-1].wanted, response[0].wanted)
 page.text(
     "dose.down",
-    "lowers"
+    "the law has a sign, and whoever holds the vector holds both"
     if down.high < 0
-    else "raises"
+    else "it rises that way, too, so this is no matter of the sign"
     if down.low > 0
-    else "does not measurably change",
+    else "no measurable difference from the unsteered plant",
 )
 peak = max(doses, key=lambda d: response[d].combined_mean)
 page.record("dose.peak", peak * share, digits=2)
@@ -799,12 +862,13 @@ page.text(
     "dose.bend",
     f"it breaks: {labels.intact} has gone from {were:.2f} to {are:.2f}"
     if response[3].combined_mean < response[peak].combined_mean - 0.02
-    else f"the score has not broken yet ({labels.intact} went from {were:.2f} to {are:.2f}); read the texts under "
+    else f"the score has not broken yet ({labels.intact} went from {were:.2f} "
+    f"to {are:.2f}); read the texts under "
     "*Break it* before you trust a score",
 )
 
 # %% [markdown]
-# Read the panels from the middle outwards. At zero the plant is left alone. To the right {glue:text}`word.wanted` is {glue:text}`dose.plus` at the chosen dose against {glue:text}`dose.zero` unsteered. To the left the same vector, subtracted, {glue:text}`dose.down` it ({glue:text}`dose.minus`): the law has a sign, and whoever holds the vector holds both. On this grid {glue:text}`word.combined` is largest at a push of {glue:text}`dose.peak`; at three times the chosen dose {glue:text}`dose.bend`. The end of the useful range is what control calls **{term}`saturation`**: more input, no more effect, or harm.
+# Read the panels from the middle outwards. At zero the plant is left alone. To the right {glue:text}`word.wanted` is {glue:text}`dose.plus` at the chosen dose against {glue:text}`dose.zero` unsteered. To the left the same vector, subtracted, gives {glue:text}`dose.minus`: {glue:text}`dose.down`. On this grid {glue:text}`word.combined` is largest at a push of {glue:text}`dose.peak`; at three times the chosen dose {glue:text}`dose.bend`. The end of the useful range is what control calls **{term}`saturation`**: more input, no more effect, or harm.
 
 # ### The table
 #
@@ -849,13 +913,26 @@ if told is not None:
         metrics.gap_closed(row[2].value, start=start, goal=goal)
         for row in cells.values()
     ]
-    rows = [(*row, f"{part:.0%}") for row, part in zip(rows, closed, strict=True)]
+    rows = [(*row, percent(part)) for row, part in zip(rows, closed, strict=True)]
     columns.append("gap closed")
     page.record("gap", 100 * closed[1], digits=0, unit="%")
 table(rows, *columns)
 
 # %% [markdown]
-# For single laws the brackets are 95 % intervals over prompts. For the controls the number is the mean over 20 directions (or over the seeds of the shuffling), and the brackets run from the 5th to the 95th percentile of them: this is what luck can do. *Gap closed* is the part of the way from unsteered to prompted, where the plant can be prompted.
+# For single laws the brackets are 95 % intervals over prompts. For the controls the number is the mean over 20 directions or 20 shuffles, and the brackets run from the 5th to the 95th percentile of them: this is what luck can do. *Gap closed* is the part of the way from unsteered to prompted, where the plant can be prompted. The effort is that of one push of each kind.
+
+# %% tags=["hide-input"]
+best = None
+if task.name == "truth":
+    sources = task.world.sources
+    best = task.questions("test", source=max(sources, key=sources.get))[0]
+Markdown(
+    "This plant is not prompted: it cannot be told what to do."
+    if best is None
+    else "*Prompted* is the unsteered plant with the name of its most truthful "
+    "source in a line before each question. The first test prompt becomes "
+    f"“{best.text.replace(chr(10), ' / ')}” (a slash for a new line)."
+)
 
 # %% tags=["hide-input"]
 bar = float(np.quantile([s.wanted_mean().value for s in random[1]], 0.95))
@@ -867,26 +944,30 @@ page.record("bar", bar, digits=3)
 page.record("least", least, digits=3)
 page.record("effect", found.value, low=found.low, high=found.high, n=found.n)
 verdict = (
-    f"On {found.n} held-out prompts the push changes {labels.wanted} by {found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}] "
+    f"On {found.n} held-out prompts the push changes {labels.wanted} by "
+    f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}] "
     f"to {response[1].wanted_mean().value:.3f}, "
 )
 verdict += (
-    f"**above** the 95th percentile of 20 random directions of equal length ({bar:.3f})."
+    "**above** the 95th percentile of 20 random directions of equal length "
+    f"({bar:.3f})."
     if rises
-    else f"**not above** the 95th percentile of 20 random directions of equal length ({bar:.3f}). "
-    f"With this many prompts, a change of {least:.3f} would have been detected in four of five tries."
+    else "**not above** the 95th percentile of 20 random directions of equal "
+    f"length ({bar:.3f}). "
+    f"With this many prompts, a change of {least:.3f} would have been detected "
+    "in four of five tries."
 )
 Markdown(verdict)
 
 # %% [markdown]
 # ### Confirmed by sampling
 #
-# Exact scores come from probabilities, without sampling. The texts of the opening (all prompts, {glue:text}`n.seeds` seeds, common random numbers) measure the effect once more, as a reader would.
+# Exact scores come from probabilities, without sampling. The texts of the opening (all prompts, {glue:text}`n.seeds` seeds, common random numbers) measure the effect once more, as a reader would. An oracle judges them; {glue:text}`sampled.note`.
 
 
 # %% tags=["hide-input"]
-def gains(new, old):
-    """Paired gains in the three scores, as text."""
+def changes(new, old):
+    """Paired changes of the three scores, as text."""
     single = [
         metrics.mean_interval(getattr(new, part) - getattr(old, part))
         for part in ("wanted", "intact")
@@ -894,8 +975,11 @@ def gains(new, old):
     return [str(e) for e in (*single, new.combined_gain(old))]
 
 
-both = gains(response[1], test["none"]), gains(pools["law"], pools["free"])
-table(list(zip(measures, *both, strict=True)), "gain in", "exact", "sampled")
+both = (
+    changes(response[1], test["none"]),
+    changes(pools["law"], pools["free"]),
+)
+table(list(zip(measures, *both, strict=True)), "change in", "exact", "sampled")
 
 # %% [markdown]
 # ## What a constant cannot do
@@ -911,15 +995,21 @@ table(list(zip(measures, *both, strict=True)), "gain in", "exact", "sampled")
 # $(z + w + \alpha\delta) - (z + \alpha\delta) = w$. For the feedback law, $v^\top\big(z + (r - v^\top z)v\big) = v^\top z + (r - v^\top z) = r$, and $z + w$ in place of $z$ changes nothing.
 # :::
 #
-# In numbers: at the input of the law's own block we push *against* the law, with growing force, and compare no law, the open-loop law, and the simplest law that looks: a clamp on the reading. Its **{term}`setpoint <reference>`** is the mean reading of the states with the behaviour, $r = v^\top \bar z_+$.
+# In numbers: at the input of the law's own block we push *against* the law, with growing force, and compare no law, the open-loop law, and the simplest law that looks: a clamp on the reading. Its **{term}`setpoint <reference>`** is the mean reading of the states with the behaviour, $r = v^\top \bar z_+$. They were measured at the token where the behaviour is decided, so that is where we read: after each test prompt and the beginning that a good and a bad answer share.
 
 # %%
 v = (law.vector / law.vector.norm()).to(lm.device)
 
 
-def reading(texts):
-    """Mean of v'z at the last prompt token, after whatever is attached."""
-    return float((record(lm, texts, sites=[layer]).at(layer) @ v.cpu()).mean())
+choices = Decisions.of(lm, task.pairs("test"))
+
+
+def reading():
+    """Mean of v'z where the answer is decided, after whatever is attached."""
+    handle = lm.blocks[layer].register_forward_hook(read)  # that of rung 2
+    choices.logits(lm)
+    handle.remove()
+    return float((seen["z"][:, -1] @ v).mean())
 
 
 r = float(here.positive.mean(0) @ v.cpu())
@@ -944,11 +1034,14 @@ for size in against:
     for name, kind in kinds.items():
         acting = nullcontext() if kind is None else lm.under(kind, layer=layer)
         with lm.under(upstream, layer=layer, point="resid_pre"), acting:
-            heard[name].append(reading(prompts))
+            heard[name].append(reading())
             done[name].append(task.exact(limit=40))
 
 # %% tags=["hide-input"]
 fall = {name: values[0] - values[-1] for name, values in heard.items()}
+page.record("reject.r", r, digits=0)
+for name, key in zip(kinds, ("none", "open", "clamp"), strict=True):
+    page.record(f"reject.start.{key}", heard[name][0], digits=0)
 page.record("reject.none", fall["unsteered"] / length, digits=3)
 page.record("reject.open", fall["law: constant push"] / length, digits=3)
 page.record("reject.clamp", abs(fall["feedback: clamp at r"]) / length, digits=3)
@@ -975,17 +1068,25 @@ for name, key in zip(kinds, ("none", "open", "clamp"), strict=True):
 page.figure(
     "disturbance",
     figures.disturbance(
-        against, heard, {name: [s.combined() for s in runs] for name, runs in done.items()},
-        setpoint=r, xlabel="opposing push / push", ylabel=labels.combined,
+        against,
+        heard,
+        {name: [s.combined() for s in runs] for name, runs in done.items()},
+        setpoint=r,
+        xlabel="opposing push / push",
+        ylabel=labels.combined,
     ),
-    alt="Left: mean reading after the push against the size of an opposing disturbance. Without law and with the constant "
-    f"push it falls along parallel lines, by {fall['unsteered']:.2f} and {fall['law: constant push']:.2f}; with the clamp it "
-    f"moves by {abs(fall['feedback: clamp at r']):.2f}. Right: {labels.combined} changes over the same range by "
-    + ", ".join(f"{change:+.2f} ({name})" for name, change in last.items()) + ".",
-)  # fmt: skip
+    alt="Left: mean reading at the deciding token against the size of an "
+    "opposing disturbance. Without law and with the constant "
+    f"push it falls along parallel lines, by {fall['unsteered']:.0f} and "
+    f"{fall['law: constant push']:.0f}; with the clamp it "
+    f"moves by {abs(fall['feedback: clamp at r']):.0f}. Right: "
+    f"{labels.combined} changes over the same range by "
+    + ", ".join(f"{change:+.2f} ({name})" for name, change in last.items())
+    + ".",
+)
 
 # %% [markdown]
-# Between the ends of the axis the reading falls by {glue:text}`reject.none` pushes without a law and by {glue:text}`reject.open` with the constant push: parallel lines, as proved. The disturbance passes through undiminished; the push only shifts the line. The clamp holds its reading (it moves by {glue:text}`reject.clamp`).
+# Undisturbed, the mean reading is {glue:text}`reject.start.none` without a law, {glue:text}`reject.start.open` under the constant push and {glue:text}`reject.start.clamp` under the clamp; the setpoint is {glue:text}`reject.r`. Between the ends of the axis the reading falls by {glue:text}`reject.none` pushes without a law and by {glue:text}`reject.open` with the constant push: parallel lines, as proved. The disturbance passes through undiminished; the push only shifts the line. The clamp holds its reading (it moves by {glue:text}`reject.clamp`).
 #
 # Whether a held reading also holds the *behaviour* is an empirical question, on the right. Over the range of the disturbance, {glue:text}`word.combined` changes by {glue:text}`reject.score.none` without a law, {glue:text}`reject.score.open` under the constant push and {glue:text}`reject.score.clamp` under the clamp. Undisturbed, the clamp does {glue:text}`reject.calm.word` the constant push (difference {glue:text}`reject.calm`); at the largest disturbance {glue:text}`reject.rough.word` it ({glue:text}`reject.rough`).
 #
@@ -993,7 +1094,7 @@ page.figure(
 #
 # ## Break it
 #
-# Six ways to get it wrong. All pushes are as long as the law's, except the first.
+# Six ways to get it wrong. Each push is the same share of the state at its layer, except the first.
 
 # %%
 worst = min(range(lm.depth), key=lambda i: sweep[i, share].combined_mean)
@@ -1003,25 +1104,51 @@ one_sided = Additive(here.positive.mean(0))
 one_sided.at(length / float(one_sided.vector.norm())).header = law.header
 broken = {
     "five times too long": push(here, 5 * share),
-    f"wrong layer: {worst}": push(contrasts[worst], share),
+    f"wrong layer ({worst})": push(contrasts[worst], share),
     "wrong token: end of the answer": push(at_end, share),
     "one-sided: mean of the positives": one_sided,
     "two examples of each class": push(few, share),
     "shuffled labels": push(nothing[0], share),
 }
 broken = {name: scores(wrong) for name, wrong in broken.items()}
+gentle = scores(push(at_end, share / 4))
 
 # %% tags=["hide-input"]
 rows_broken = {
     name: found.combined_gain(test["none"]) for name, found in broken.items()
 }
+wrong_token = broken["wrong token: end of the answer"]
+e, law_e = (s.combined_gain(test["none"]) for s in (wrong_token, response[1]))
+soft = gentle.combined_gain(test["none"])
+page.text(
+    "end.what",
+    f"changes {labels.combined} by {soft} at a quarter of the length, and by "
+    f"{e} at the length chosen for the other "
+    f"direction, where {labels.wanted} is {wrong_token.wanted_mean()} and "
+    f"{labels.intact} {wrong_token.intact_mean()}: "
+    + (
+        "it does harm there, and the chosen length belongs to the direction it "
+        "was chosen for"
+        if e.high < 0
+        else "it is the weaker push of the two"
+        if e.high < law_e.low
+        else "it is the stronger push of the two, on this plant"
+        if e.low > law_e.high
+        else "there is no clear loss on this plant"
+    ),
+)
 rows = {"law: as chosen": response[1].combined_gain(test["none"])} | rows_broken
 page.figure(
     "broken",
-    figures.intervals(rows, xlabel=f"gain in {labels.combined} over unsteered, held-out prompts", zero=0.0),
-    alt=f"Gain in {labels.combined} on held-out prompts with 95 % intervals. "
-    + ", ".join(f"{name}: {e.value:+.2f}" for name, e in rows.items()) + ".",
-)  # fmt: skip
+    figures.intervals(
+        rows,
+        xlabel=f"change in {labels.combined} from unsteered, held-out prompts",
+        zero=0.0,
+    ),
+    alt=f"Change in {labels.combined} on held-out prompts with 95 % intervals. "
+    + ", ".join(f"{name}: {e.value:+.2f}" for name, e in rows.items())
+    + ".",
+)
 
 # %% [markdown]
 # *Too long*: the state leaves the region in which the blocks above can read it. Here is what that sounds like, on three prompts of the opening's draw:
@@ -1035,7 +1162,7 @@ rows = [(prompts[i].replace("\n", " "), shown([loud], 0, i)) for i in some]
 table(rows, "prompt", "five times too long")
 
 # %% [markdown]
-# *Wrong layer*: the direction belongs to the layer where it was measured, and not every layer has authority over what follows. *Wrong token*: at the end of an answer the state says what *has been* decided, at the choice what *will be*; a contrast measured there may read perfectly and still move little (the full story is in chapter [03](03_actuators_and_sensors)). *One-sided*: the mean of the positive states alone is mostly what all states have in common, and pushing along it mainly makes the state longer. *Few examples*: see {prf:ref}`dom-error`. *Shuffled labels*: a difference of means always exists, also where there is no difference to find.
+# *Wrong layer*: the direction belongs to the layer where it was measured, and not every layer has authority over what follows. *Wrong token*: at the end of an answer the state says what *has been* decided, at the choice what *will be*. A direction measured there {glue:text}`end.what`. What its contrast reads, and moves, is compared layer by layer in chapter [03](03_actuators_and_sensors). *One-sided*: the mean of the positive states alone is mostly what all states have in common, and pushing along it mainly makes the state longer. *Few examples*: see {prf:ref}`dom-error`. *Shuffled labels*: a difference of means always exists, also where there is no difference to find.
 #
 # A contrast with one class empty is refused rather than fitted:
 
@@ -1050,12 +1177,11 @@ except ContrastError as error:
 #
 # ## Exercises
 #
-# Fill in a stub, run the cell of tests below it, then call the test on your function, for example `check_11_1(mean_difference)`. Solutions are folded; open one by a click. Each exercise stands alone and needs the first cell only.
+# Replace the body of the stub, run the stub and the cell of tests below it, then call the test on your function, for example `check_11_1(mean_difference)`. Silence means that it passed. Each exercise stands alone; run `import numpy as np` first. Solutions are folded; open one by a click.
 #
-# :::{exercise} The law, in one line
-# :label: ex-11-1
+# ### Exercise 11.1: the law, in one line
+#
 # *Easy, 3 minutes.* Rows of `positive` and `negative` are states. Return the difference of means.
-# :::
 
 # %% tags=["exercise-setup", "ex:11.1", "ex:11.2", "ex:11.3", "ex:11.4", "ex:11.5"]
 import numpy as np
@@ -1094,10 +1220,9 @@ def mean_difference(positive, negative):
 check_11_1(mean_difference)
 
 # %% [markdown]
-# :::{exercise} The gradient, without calculus
-# :label: ex-11-2
+# ### Exercise 11.2: the gradient, without calculus
+#
 # *Easy, 8 minutes.* Check {prf:ref}`dom-gaussian` as a numerical analyst would: write a central-difference gradient of any scalar function `h` at `z`.
-# :::
 
 
 # %% tags=["exercise-stub", "ex:11.2"]
@@ -1141,10 +1266,9 @@ def gradient(h, z, step=1e-4):
 check_11_2(gradient)
 
 # %% [markdown]
-# :::{exercise} Fisher's direction
-# :label: ex-11-3
+# ### Exercise 11.3: Fisher's direction
+#
 # *Medium, 10 minutes.* Return the direction of {prf:ref}`dom-lda`, $\Sigma^{-1}\delta$, with $\Sigma$ the pooled covariance *within* the classes (divide by the number of states minus two).
-# :::
 
 
 # %% tags=["exercise-stub", "ex:11.3"]
@@ -1191,10 +1315,9 @@ def fisher_direction(positive, negative):
 check_11_3(fisher_direction)
 
 # %% [markdown]
-# :::{exercise} The shortest push to a setpoint
-# :label: ex-11-4
+# ### Exercise 11.4: the shortest push to a setpoint
+#
 # *Medium, 10 minutes.* A direction `v`, not of unit length, reads states as $v^\top z$. Return the shortest constant push that brings the *mean* reading of the states to `r`. (It is still open loop: single readings keep their spread.)
-# :::
 
 
 # %% tags=["exercise-stub", "ex:11.4"]
@@ -1227,10 +1350,9 @@ def push_to(states, v, r):
 check_11_4(push_to)
 
 # %% [markdown]
-# :::{exercise} Two laws at one site
-# :label: ex-11-5
+# ### Exercise 11.5: two laws at one site
+#
 # *Medium, 10 minutes.* Two open-loop laws act one after the other at the same site, with vectors `u1`, `u2` and doses `a1`, `a2`. Return the vector of the *one* law with dose 1 that does the same. Then think: why does the order not matter here, and why would it matter if the second law were the clamp?
-# :::
 
 
 # %% tags=["exercise-stub", "ex:11.5"]
@@ -1268,7 +1390,7 @@ check_11_5(as_one)
 # %% [markdown]
 # ## Claims checked here
 #
-# The two identities were checked above, to floating-point accuracy. The other claims are about large models answering TruthfulQA {cite:p}`lin2022truthfulqa`: that the difference of means (CAA in their tables) makes answers more truthful, and more truthful-and-informative, than no steering, on each of four models {cite:p}`zhao2026odesteer`. Here the same statement is tested on one small plant in a decidable world. It stands beside the published numbers and not in their place.
+# The two identities were checked above, to floating-point accuracy. The other claims are about large models answering TruthfulQA {cite:p}`lin2022truthfulqa`: that the difference of means (CAA in their tables) makes answers more truthful, and more truthful-and-informative, than no steering, on each of four models {cite:p}`zhao2026odesteer`. Here the same statement is tested on one small plant in a decidable world. It stands beside the published numbers and not in their place: the verdicts below are about the sign on this plant.
 
 # %% tags=["hide-input"]
 wanted_gain = metrics.paired_difference(response[1].wanted, test["none"].wanted)
@@ -1284,7 +1406,7 @@ for claim, e in (
             low=e.low,
             high=e.high,
             n=e.n,
-            note="exact scores, tiny plant, Almanac",
+            note="sign on the tiny plant only; exact scores, Almanac",
         )
     else:
         page.cannot_check(
@@ -1292,6 +1414,19 @@ for claim, e in (
         )
 
 # %% tags=["hide-input"]
+signs = (wanted_gain.low > 0, combined_gain.low > 0)
+page.text(
+    "published.signs",
+    f"This plant is scored on {labels.wanted}, not on truth"
+    if task.name != "truth"
+    else "On this plant both changes have the published sign"
+    if all(signs)
+    else "On this plant neither change clearly has the published sign"
+    if not any(signs)
+    else "On this plant only the change in "
+    f"{labels.wanted if signs[0] else labels.combined} clearly has the "
+    "published sign",
+)
 rows = []
 for claim in (
     load_claims()[name]
@@ -1303,31 +1438,51 @@ for claim in (
             (
                 claim.where.split(", ")[2],
                 model,
-                f"{values['original']:g}",
-                f"{values['caa']:g}",
+                f"{values['original']:.1f}",
+                f"{values['caa']:.1f}",
             )
         )
 table(rows, "score", "model", "original, %", "CAA, %")
 
 # %% [markdown]
-# Verdicts here: {glue:text}`odesteer.t2.txi.caa-beats-unsteered.verdict` for the combined score, {glue:text}`odesteer.t2.true.caa-beats-unsteered.verdict` for True alone. A caution on reading such tables: they have no row for a random direction of equal length. Ours does.
+# Verdicts here: {glue:text}`odesteer.t2.txi.caa-beats-unsteered.verdict` for the combined score, {glue:text}`odesteer.t2.true.caa-beats-unsteered.verdict` for True alone. {glue:text}`published.signs`; the published claim itself, about four large models, is not checked by this page. A caution on reading such tables: they have no row for a random direction of equal length. Ours does.
 #
 # ## What we found
 
 # %% tags=["hide-input"]
 better = combined_gain.low > 0
+untrue = [name for name, _, value, limit in assumptions if value > limit]
 clear = [name for name, e in rows_broken.items() if e.high < combined_gain.low]
+rise = (
+    "rises"
+    if better
+    else "falls"
+    if combined_gain.high < 0
+    else "does not change measurably"
+)
+share_closed = (
+    f", which closes {percent(closed[1])} of the gap to prompting"
+    if told is not None
+    else ""
+)
 points = [
     verdict,
-    f"{labels.combined} {'rises' if better else 'falls' if combined_gain.high < 0 else 'does not change measurably'}: "
-    f"{combined_gain.value:+.3f} [{combined_gain.low:+.3f}, {combined_gain.high:+.3f}]"
-    + (f", which closes {closed[1]:.0%} of the gap to prompting." if told is not None else "."),
-    f"Its effort is {effort['difference of means'].mean:.3f} nats per token; a random direction of the same length costs "
+    f"{labels.combined} {rise}: {combined_gain.value:+.3f} "
+    f"[{combined_gain.low:+.3f}, {combined_gain.high:+.3f}]{share_closed}.",
+    f"Its effort is {effort['difference of means'].mean:.3f} nats per token; "
+    "a random direction of the same length costs "
     f"{effort['random directions'].mean:.3f}.",
-    f"Of the {len(rows_broken)} ways to break it, {len(clear)} are clearly worse (their interval ends below the law's): "
+    f"Of the {len(rows_broken)} ways to break it, {len(clear)} are clearly "
+    "worse (their interval ends below the law's): "
     f"{', '.join(clear) or 'none'}.",
-    f"The states are not what the optimality theorem assumes: the cosine of the optimal to the used direction is {cosine:.2f}.",
-]  # fmt: skip
+    "Of what the optimality theorem assumes of the states, "
+    + (
+        f"this is false here: {', '.join(untrue)}"
+        if untrue
+        else "nothing is far off"
+    )
+    + f". The cosine of Fisher's to the used direction is {cosine:.2f}.",
+]
 Markdown("\n".join(f"- {point}" for point in points))
 
 # %% [markdown]
