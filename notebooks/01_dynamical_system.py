@@ -570,13 +570,25 @@ if until_end:
     first = start_at[until_end[0]]
 else:
     first = ", ".join(name[k] for k in clear) or "nowhere"
-page.text("auc.first", first)
+page.text(
+    "auc.first",
+    f"stands clear of what shuffled labels give {first}"
+    if clear
+    else "stands nowhere clear of what shuffled labels give",
+)
 perfect = [
     k for k in range(lm.depth + 1) if min(e.value for e in auc[k:]) >= 0.99
 ]
+luck = (
+    ", though shuffled labels reach as much by luck"
+    if perfect and perfect[0] not in clear
+    else ""
+)
 page.text(
     "auc.summary",
-    "can be read almost perfectly (AUC at least 0.99) " + start_at[perfect[0]]
+    "can be read almost perfectly (AUC at least 0.99) "
+    + start_at[perfect[0]]
+    + luck
     if perfect
     else f"is read best {name[best]} (AUC {auc[best]})",
 )
@@ -592,7 +604,7 @@ page.figure(
 )
 
 # %% [markdown]
-# The layer that reads best on the validation split is {glue:text}`auc.where`; on the test split its AUC is {glue:text}`auc.best`. The reading stands clear of what shuffled labels give {glue:text}`auc.first`. Shuffled labels do not give 0.5: their directions reach from {glue:text}`auc.shuffled.low` to {glue:text}`auc.shuffled.high`, since a direction fitted on noise is still *some* direction in a cloud with few dominant axes. That is why an AUC without its control says little.
+# The layer that reads best on the validation split is {glue:text}`auc.where`; on the test split its AUC is {glue:text}`auc.best`. The reading {glue:text}`auc.first`. Shuffled labels do not give 0.5: their directions reach from {glue:text}`auc.shuffled.low` to {glue:text}`auc.shuffled.high`, since a direction fitted on noise is still *some* direction in a cloud with few dominant axes. That is why an AUC without its control says little.
 #
 # ## Authority: from where can it be moved?
 #

@@ -536,7 +536,7 @@ page.text(
     "completed by the truth or by the popular error and a full stop, so that "
     "only the token at which the state is taken differs."
     if task.name == "truth"
-    else "The sentences are the same for both; the end is taken at their full stop.",
+    else "The sentences are the same for both; at the end the state is that of their full stop.",
 )
 spread = {
     title: [grid.mean(axis).var() / grid.var() for axis in (0, 1)]
@@ -621,7 +621,7 @@ page.text(
 
 # %% tags=["hide-input"]
 if gap.low > 0:
-    verdict = "Measured at the choice, the direction moves the decision more than measured at the end, on the same texts: the token at which one measures matters."
+    verdict = "Measured at the choice, the direction moves the decision more than measured at the end, on texts that begin alike: the token at which one measures matters."
 elif gap.high < 0:
     verdict = "On this plant the direction measured at the end moves the decision more than the one measured at the choice."
 else:
