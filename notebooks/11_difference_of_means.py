@@ -995,7 +995,7 @@ table(list(zip(measures, *both, strict=True)), "change in", "exact", "sampled")
 # $(z + w + \alpha\delta) - (z + \alpha\delta) = w$. For the feedback law, $v^\top\big(z + (r - v^\top z)v\big) = v^\top z + (r - v^\top z) = r$, and $z + w$ in place of $z$ changes nothing.
 # :::
 #
-# In numbers: at the input of the law's own block we push *against* the law, with growing force, and compare no law, the open-loop law, and the simplest law that looks: a clamp on the reading. Its **{term}`setpoint <reference>`** is the mean reading of the states with the behaviour, $r = v^\top \bar z_+$. They were measured at the token where the behaviour is decided, so that is where we read: after each test prompt and the beginning that a good and a bad answer share.
+# In numbers: at the input of the law's own block we push *against* the law, with growing force, and compare no law, the open-loop law, and the simplest law that looks: a clamp on the reading. Its **{term}`setpoint <reference>`** is the mean reading of the states with the behaviour, $r = v^\top \bar z_+$. They were measured at the token where the behaviour is decided, so that is where we read: after each prompt that is scored exactly, and the beginning that a good and a bad answer share.
 
 # %%
 v = (law.vector / law.vector.norm()).to(lm.device)
@@ -1039,9 +1039,10 @@ for size in against:
 
 # %% tags=["hide-input"]
 fall = {name: values[0] - values[-1] for name, values in heard.items()}
-page.record("reject.r", r, digits=0)
+after_point = 0 if length >= 10 else 2
+page.record("reject.r", r, digits=after_point)
 for name, key in zip(kinds, ("none", "open", "clamp"), strict=True):
-    page.record(f"reject.start.{key}", heard[name][0], digits=0)
+    page.record(f"reject.start.{key}", heard[name][0], digits=after_point)
 page.record("reject.none", fall["unsteered"] / length, digits=3)
 page.record("reject.open", fall["law: constant push"] / length, digits=3)
 page.record("reject.clamp", abs(fall["feedback: clamp at r"]) / length, digits=3)
@@ -1077,9 +1078,9 @@ page.figure(
     ),
     alt="Left: mean reading at the deciding token against the size of an "
     "opposing disturbance. Without law and with the constant "
-    f"push it falls along parallel lines, by {fall['unsteered']:.0f} and "
-    f"{fall['law: constant push']:.0f}; with the clamp it "
-    f"moves by {abs(fall['feedback: clamp at r']):.0f}. Right: "
+    f"push it falls along parallel lines, by {fall['unsteered']:.{after_point}f} and "
+    f"{fall['law: constant push']:.{after_point}f}; with the clamp it "
+    f"moves by {abs(fall['feedback: clamp at r']):.{after_point}f}. Right: "
     f"{labels.combined} changes over the same range by "
     + ", ".join(f"{change:+.2f} ({name})" for name, change in last.items())
     + ".",
