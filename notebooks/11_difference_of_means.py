@@ -1078,7 +1078,8 @@ page.figure(
     ),
     alt="Left: mean reading at the deciding token against the size of an "
     "opposing disturbance. Without law and with the constant "
-    f"push it falls along parallel lines, by {fall['unsteered']:.{after_point}f} and "
+    "push it falls along parallel lines, by "
+    f"{fall['unsteered']:.{after_point}f} and "
     f"{fall['law: constant push']:.{after_point}f}; with the clamp it "
     f"moves by {abs(fall['feedback: clamp at r']):.{after_point}f}. Right: "
     f"{labels.combined} changes over the same range by "
