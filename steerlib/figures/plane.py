@@ -114,7 +114,9 @@ def name_clouds(axis: Axes) -> tuple[list[Artist], list[str]]:
     labels = []
     for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
         if isinstance(handle, PathCollection):
-            handle = Line2D([], [], marker="o", markersize=6, linestyle="", color=handle.get_facecolor()[0][:3])
+            handle = Line2D(
+                [], [], marker="o", markersize=6, linestyle="", color=np.asarray(handle.get_facecolor())[0, :3]
+            )
         handles.append(handle)
         labels.append(label)
     handles.append(Line2D([], [], marker="X", markersize=7, linestyle="", color=GREY, markeredgecolor="white"))

@@ -22,8 +22,10 @@ import torch
 from jaxtyping import Float
 from tqdm import tqdm
 
+from steerlib.files import write_atomic
 from steerlib.laws.additive import Additive, RandomDirection, shuffled
 from steerlib.laws.base import Contrast
+from steerlib.loading import resolve_plant
 from steerlib.metrics import Estimate
 from steerlib.plant import Plant
 from steerlib.recorder import record
@@ -406,7 +408,7 @@ def write_card(folder: str | Path, result: Acceptance) -> None:
         "checks": [_rounded(asdict(check)) | {"passed": check.passed} for check in result.checks],
         "sweep": [_rounded(asdict(cell)) for cell in result.sweep],
     }
-    path.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    write_atomic(path, json.dumps(card, indent=1) + "\n")
 
 
 def _rounded(record: dict[str, object]) -> dict[str, object]:
@@ -418,7 +420,7 @@ def main(name: str, *, write: bool = False, seeds: int = 5, progress: bool = Tru
 
     Args:
         name: name of a shipped plant, or a folder.
-        write: put the figures into the card of the folder ``name``.
+        write: put the figures into the plant's card.
         seeds: sampled answers for each question.
         progress: show progress.
     """
@@ -426,5 +428,5 @@ def main(name: str, *, write: bool = False, seeds: int = 5, progress: bool = Tru
     print(result.table())
     print(f"push: output of block {result.layer}, strength {result.strength:g}; {result.seconds:.0f} s")
     if write:
-        write_card(name, result)
+        write_card(resolve_plant(name).location, result)
     return 0 if result.passed else 1
