@@ -228,7 +228,7 @@ class Law(nn.Module):
     def __repr__(self) -> str:
         """Name, strength and place."""
         place = f", {Site(self.header.layer, self.header.point)} of {self.header.plant}" if self.header else ""
-        return f"{type(self).__name__}(strength={float(self.strength):g}{place})"
+        return f"{type(self).__name__}(strength={float(self.strength):.3g}{place})"
 
 
 def norm_or_raise(vector: Float[Tensor, " width"], what: str, causes: Sequence[str]) -> Float[Tensor, ""]:
