@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -114,9 +115,8 @@ def name_clouds(axis: Axes) -> tuple[list[Artist], list[str]]:
     labels = []
     for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
         if isinstance(handle, PathCollection):
-            handle = Line2D(
-                [], [], marker="o", markersize=6, linestyle="", color=np.asarray(handle.get_facecolor())[0, :3]
-            )
+            colours: Any = handle.get_facecolor()  # one row for each point
+            handle = Line2D([], [], marker="o", markersize=6, linestyle="", color=colours[0][:3])
         handles.append(handle)
         labels.append(label)
     handles.append(Line2D([], [], marker="X", markersize=7, linestyle="", color=GREY, markeredgecolor="white"))
