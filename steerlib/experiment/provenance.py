@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -43,6 +44,8 @@ def versions() -> dict[str, str]:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = "absent"
+    if (torch := sys.modules.get("torch")) is not None:
+        found["torch"] = str(torch.__version__)  # with its build, which the metadata of a CUDA wheel leaves out
     return found
 
 
