@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 
 from steerlib.actuator import Actuator, Scope, Site
 from steerlib.errors import PlantError
+from steerlib.files import write_atomic
 from steerlib.plant import Plant, Tokens
 
 Position = Literal["last", "all"] | int
@@ -220,9 +221,7 @@ class _Store:
             return
         for array in self.arrays.values():
             array.flush()  # type: ignore[attr-defined]
-        partial = self.journal.with_suffix(".tmp")
-        partial.write_text(json.dumps({**self.meta, "done": done}), encoding="utf-8")
-        partial.replace(self.journal)
+        write_atomic(self.journal, json.dumps({**self.meta, "done": done}))
 
     def read(self) -> dict[Site, Tensor]:
         """The states; those on disk copy-on-write, so that changing a tensor does not change the file."""
