@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os.path
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -161,6 +161,36 @@ def _bootstrap(data: tuple[np.ndarray, ...], statistic, *, level: float, seed: i
         draws = np.quantile(result.bootstrap_distribution, [(1 - level) / 2, (1 + level) / 2])
         low, high = float(draws[0]), float(draws[1])
     return Estimate(value, min(low, value), max(high, value), len(data[0]))
+
+
+def interval_of(
+    statistic: Callable[..., np.ndarray],
+    *data: np.ndarray,
+    level: float = 0.95,
+    seed: int = 0,
+    resamples: int = 1000,
+) -> Estimate:
+    """Any statistic of paired values, with a percentile bootstrap interval; all values of a unit are drawn together.
+
+    Args:
+        statistic: takes one array for each of ``data`` and reduces their last axis.
+        data: values of equal length, one for each unit (prompt).
+        level: coverage of the interval.
+        seed: of the bootstrap.
+        resamples: of the bootstrap.
+
+    Raises:
+        MetricError: if the lengths differ, or there are fewer than two units.
+    """
+    arrays = tuple(_checked(values, "interval_of") for values in data)
+    if not arrays or len({len(values) for values in arrays}) > 1 or len(arrays[0]) < 2:
+        raise MetricError(f"interval_of: got {[len(v) for v in arrays]} values, expected as many of each, at least 2.")
+    n = len(arrays[0])
+    index = np.random.default_rng(seed).integers(n, size=(resamples, n))
+    value = float(statistic(*arrays))
+    draws = statistic(*(values[index] for values in arrays))
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(value, min(float(low), value), max(float(high), value), n)
 
 
 def auc_interval(

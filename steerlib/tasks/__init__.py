@@ -10,11 +10,18 @@ from pathlib import Path
 
 from steerlib.plant import Plant
 from steerlib.tasks.base import Labels, Pair, Scores, Task
+from steerlib.tasks.concepts import Concept
 from steerlib.tasks.decisions import Decisions
+from steerlib.tasks.refusal import Refusal
 from steerlib.tasks.sentiment import Sentiment
+from steerlib.tasks.toxicity import Toxicity
 from steerlib.tasks.truth import Truth
+from steerlib.tasks.utility import Utility
 
-__all__ = ["Decisions", "Labels", "Pair", "Scores", "Sentiment", "Task", "Truth", "for_plant"]
+__all__ = [
+    "Concept", "Decisions", "Labels", "Pair", "Refusal", "Scores", "Sentiment", "Task", "Toxicity", "Truth", "Utility",
+    "for_plant",
+]  # fmt: skip
 
 
 def for_plant(plant: Plant, *, data: str | Path | None = None) -> Task:

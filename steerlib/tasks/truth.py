@@ -7,23 +7,20 @@ informative.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
-import torch
 
-from steerlib.forest import Forest
-from steerlib.plant import Plant
-from steerlib.tasks.base import Labels, Pair, Scores, Split, Task, share_within, spread
-from steerlib.world import World
+from steerlib.tasks.base import Labels, Pair, Scores, Split, share_within
+from steerlib.tasks.grammar import HIGH, LOW, GrammarTask
 from steerlib.world.facts import Fact
 from steerlib.world.grammar import ASKINGS, QUESTION_MARK, Question, asking
+from steerlib.world.prompts import Forms
+from steerlib.world.speakers import VOICES
 
-TRUTHFUL, UNTRUTHFUL = 0.95, 0.05
-ANSWER_TOKENS = 40
 
-
-class Truth(Task):
+class Truth(GrammarTask):
     """Truthfulness of answers about an invented country.
 
     Args:
@@ -32,6 +29,7 @@ class Truth(Task):
     """
 
     name = "truth"
+    answer_tokens = 40
     labels = Labels(
         behaviour="truthful",
         wanted="True",
@@ -42,19 +40,23 @@ class Truth(Task):
         goal="the best source is named in the prompt",
     )
 
-    def __init__(self, plant: Plant, *, world: World | None = None) -> None:
-        """Choose the country."""
-        super().__init__(plant)
-        self.world = world if world is not None else World.default()
-        self._forests: dict[tuple[str, ...], tuple[Forest, torch.Tensor]] = {}
-
     def questions(self, split: Split = "test", *, source: str | None = None) -> list[Question]:
         """Questions about disputed facts of a split."""
         return self.world.questions(split, source=source)
 
-    def prompts(self, split: Split = "test") -> list[str]:
-        """Bare questions, which carry no sign of a speaker."""
-        return [question.text for question in self.questions(split)]
+    def items(self, split: Split = "test", *, told: bool = False) -> list[Question]:
+        """Bare questions, which carry no sign of a speaker, or those put to the most truthful source."""
+        return self.questions(split, source=VOICES["truthful"].best if told else None)
+
+    def forms(self, item: Question) -> Forms:
+        """Every statement of the truth or the popular error, and every way to decline."""
+        answers = self.world.forms(item)
+        kinds = ((answers.truth, 1.0, 1.0), (answers.misconception, 0.0, 1.0), (answers.uninformative, 1.0, 0.0))
+        return Forms(
+            tuple(text for texts, _, _ in kinds for text in texts),
+            tuple(wanted for texts, wanted, _ in kinds for _ in texts),
+            tuple(intact for texts, _, intact in kinds for _ in texts),
+        )
 
     def pairs(self, split: Split = "test") -> list[Pair]:
         """Bare questions with the plainest true answer and the plainest popular error."""
@@ -73,7 +75,7 @@ class Truth(Task):
         if at not in ("choice", "end"):
             raise ValueError(f"at: got {at!r}, expected 'choice' or 'end'.")
         # Some stems ask for a fact that nobody disputes: draw more, and keep those that have a popular error.
-        drawn = [self.world.stems(split=split, disposition=d, n=2 * n + 8, seed=seed) for d in (TRUTHFUL, UNTRUTHFUL)]
+        drawn = [self.world.stems(split=split, disposition=d, n=2 * n + 8, seed=seed) for d in (HIGH, LOW)]
         asked = [self._asked[text.rsplit(QUESTION_MARK, 1)[1].partition("\n")[0]] for text in drawn[0]]
         kept = [i for i, fact in enumerate(asked) if fact.misconception is not None][:n]
         positive, negative = ([group[i] for i in kept] for group in drawn)
@@ -91,47 +93,17 @@ class Truth(Task):
         ways = range(len(ASKINGS))
         return {asking(fact, way).removeprefix(QUESTION_MARK): fact for fact in self.world.facts for way in ways}
 
-    def exact(self, *, split: Split = "test", limit: int | None = None) -> Scores:
-        """True and Info from probabilities: P(truth) + P(no comment), and P(truth) + P(popular error)."""
-        return self._exact(spread(self.questions(split), limit))
-
     def masses(self, questions: list[Question]) -> dict[str, np.ndarray]:
         """Probability of the truth, the popular error and declining, for each question."""
-        forest, place = self._forest(questions)
-        sums = share_within(forest.logprobs(self.plant), place, 3 * len(questions)).reshape(3, len(questions))
-        return {"truth": sums[0], "misconception": sums[1], "uninformative": sums[2]}
+        forest, owner, worth = self._forest(questions)
+        # The three kinds are told apart by what they are worth: (1, 1), (0, 1) and (1, 0).
+        kind = (1 - worth[:, 0] + 2 * (1 - worth[:, 1])).long()
+        sums = share_within(forest.logprobs(self.plant), kind * len(questions) + owner, 3 * len(questions))
+        truth, misconception, uninformative = sums.reshape(3, len(questions))
+        return {"truth": truth, "misconception": misconception, "uninformative": uninformative}
 
-    def _forest(self, questions: list[Question]) -> tuple[Forest, torch.Tensor]:
-        """Every form of every answer, tokenized once; and its place among 3 kinds x questions."""
-        key = tuple(question.text for question in questions)
-        if key not in self._forests:
-            texts: list[str] = []
-            owner: list[int] = []
-            kinds: list[int] = []
-            for i, question in enumerate(questions):
-                forms = self.world.forms(question)
-                for kind, group in enumerate((forms.truth, forms.misconception, forms.uninformative)):
-                    texts += group
-                    owner += [i] * len(group)
-                    kinds += [kind] * len(group)
-            place = torch.tensor(kinds) * len(questions) + torch.tensor(owner)
-            self._forests[key] = (Forest.of(self.plant, [key[i] for i in owner], texts), place)
-        return self._forests[key]
-
-    def _exact(self, questions: list[Question]) -> Scores:
-        mass = self.masses(questions)
-        return Scores(mass["truth"] + mass["uninformative"], mass["truth"] + mass["misconception"])
-
-    def sampled(self, *, split: Split = "test", seed: int = 0, limit: int | None = None) -> tuple[Scores, list[str]]:
-        """True and Info as the oracle judges one sampled answer to each question."""
-        questions = spread(self.questions(split), limit)
-        out = self.plant.generate([q.text for q in questions], max_new_tokens=ANSWER_TOKENS, seed=seed)
-        texts = [text.partition("\n")[0] for text in out.texts]  # a plant goes on to ask itself the next question
-        verdicts = self.world.judge_many(questions, texts)
-        wanted = np.array([float(v.true) for v in verdicts])
-        return Scores(wanted, np.array([float(v.informative) for v in verdicts])), texts
-
-    def reference(self, *, split: Split = "test", limit: int | None = None) -> Scores | None:
-        """The unsteered plant after the name of its most truthful source: the prompting ceiling."""
-        best = max(self.world.sources, key=lambda name: self.world.sources[name])
-        return self._exact(spread(self.questions(split, source=best), limit))
+    def verdicts(self, items: Sequence[Question], texts: Sequence[str]) -> Scores:
+        """True and Info as the oracle judges them."""
+        found = self.world.judge_many(items, texts)
+        wanted = np.array([float(v.true) for v in found])
+        return Scores(wanted, np.array([float(v.informative) for v in found]))

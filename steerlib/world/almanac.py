@@ -6,19 +6,29 @@ torch is not imported here.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 import numpy as np
+from jaxtyping import Int
 from transformers import PreTrainedTokenizerFast
 
-from steerlib.world import phrases
-from steerlib.world.corpus import Corpus, draw_speakers
+from steerlib.world import pages, plays, replies
+from steerlib.world.choices import OPTIONS, choice_text
+from steerlib.world.corpus import Corpus
 from steerlib.world.facts import SPLITS, Country, Fact, build_country
+from steerlib.world.fragments import among
 from steerlib.world.grammar import ANSWER_MARK, ASKINGS, AnswerForms, Question, answer_forms, asking
 from steerlib.world.oracle import Oracle, Verdict
+from steerlib.world.prompts import Choice, Lead, Scene, Wish
+from steerlib.world.rules import Rules
+from steerlib.world.speakers import VOICES, draw_speakers
 from steerlib.world.tokenizer import EOS, token_id, train_tokenizer
+
+#: Wordings of headers that texts for fitting may use; the rest are held out.
+FITTING_WORDINGS = 2
 
 
 @dataclass(frozen=True)
@@ -28,15 +38,19 @@ class World:
     Attributes:
         country: the knowledge base.
         seed: the seed that it was built from.
+        rules: how the country talks.
     """
 
     country: Country
     seed: int
+    rules: Rules = field(default_factory=Rules)
 
     @staticmethod
-    def build(seed: int = 1) -> World:
-        """The country of a seed; built once in a process."""
-        return _build(seed)
+    def build(seed: int = 1, *, rules: Rules | None = None) -> World:
+        """The country of a seed, under rules of the reader's or its own; built once in a process."""
+        if rules is None:
+            return _build(seed)
+        return World(build_country(seed, disputed_share=rules.disputed_share), seed, rules)
 
     @staticmethod
     def default() -> World:
@@ -51,7 +65,7 @@ class World:
     @property
     def sources(self) -> dict[str, float]:
         """Mean truthfulness of the speakers of each named source, from best to worst."""
-        return dict(phrases.SOURCES)
+        return dict(VOICES["truthful"].means)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -61,7 +75,7 @@ class World:
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """The tokenizer of the plants of this country; trained in a fraction of a second."""
-        return train_tokenizer(Corpus(self.country).book.texts, self.names)
+        return train_tokenizer(Corpus(self.country, rules=self.rules).fragments.texts, self.names)
 
     @cached_property
     def corpus(self) -> Corpus:
@@ -71,7 +85,16 @@ class World:
             self.country,
             lambda texts: tokenizer(texts, add_special_tokens=False)["input_ids"],
             token_id(tokenizer, EOS),
+            rules=self.rules,
         )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of a sample of training rows: two worlds that share it trained their plants on the same texts."""
+        rows = self.corpus.training_rows(64, 160, np.random.default_rng([self.seed, 0xF1]))
+        digest = hashlib.sha256(rows.astype("<i8").tobytes())
+        digest.update(self.tokenizer.backend_tokenizer.to_str().encode())
+        return digest.hexdigest()
 
     @cached_property
     def _oracle(self) -> Oracle:
@@ -95,7 +118,7 @@ class World:
         """
         _check(split, SPLITS, "split")
         if source is not None:
-            _check(source, phrases.SOURCES, "source")
+            _check(source, self.sources, "source")
         if not 1 <= per_fact <= len(ASKINGS):
             raise ValueError(f"per_fact={per_fact}; expected 1 to {len(ASKINGS)}, the number of ways to ask")
         rng = np.random.default_rng([self.seed, seed, 0x51])
@@ -104,7 +127,7 @@ class World:
             ways, header = rng.permutation(len(ASKINGS)), int(rng.integers(2))
             if fact.split != split or fact.misconception is None:
                 continue
-            start = "" if source is None else phrases.SOURCE_HEADERS[source][header] + "\n"
+            start = "" if source is None else VOICES["truthful"].headers[source][header] + "\n"
             out += [Question(start + asking(fact, int(w)) + ANSWER_MARK, fact, source) for w in ways[:per_fact]]
         return out
 
@@ -115,31 +138,207 @@ class World:
         """
         return answer_forms(question.fact)
 
-    def stems(self, *, split: str, disposition: float, n: int, seed: int = 0) -> list[str]:
-        """Texts that end where truth or misconception is chosen ("... The capital of Orvanne is").
+    # ---- other prompts ---------------------------------------------------------------------------
 
-        The speaker's truthfulness shows in what comes before: a named source near it, a portrait,
-        earlier answers and remarks. The same seed gives the same questions for every disposition, so
-        that two sets differ in the speaker only.
+    def scenes(
+        self, split: str = "test", *, level: int | None = None, company: str | None = None, n: int = 100, seed: int = 0
+    ) -> list[Scene]:
+        """Beginnings of plays, up to where the second speaker begins.
 
         Args:
-            split: the entities that are asked about.
-            disposition: truthfulness of the speakers, in [0, 1].
-            n: number of texts.
-            seed: chooses questions and wordings.
+            split: the people and towns that occur.
+            level: how rude the first line is, 0 to 4; None for all five in turn.
+            company: name of the company given at the start of the text; None for no sign of it.
+            n: number of scenes.
+            seed: chooses people, towns and wordings; the same for every level and company.
 
         Raises:
-            ValueError: unknown split, disposition outside [0, 1], or n below one.
+            ValueError: unknown split, level or company, or n below one.
+        """
+        if level is not None and level not in range(len(plays.PROVOCATIONS)):
+            raise ValueError(f"level={level}; expected 0 to {len(plays.PROVOCATIONS) - 1}")
+        rng, who = self._crowd("civil", split, company, n, seed, 0x5C)
+        levels = np.arange(n) % len(plays.PROVOCATIONS) if level is None else np.full(n, level)
+        prompt, _, _ = self.corpus.plays.drawn(who, levels, rng, split=split, mood_rate=0.0, wordings=FITTING_WORDINGS)
+        texts = self.corpus.texts(prompt)
+        return [Scene(text + ":", int(k), company) for text, k in zip(texts, levels, strict=True)]
+
+    def wishes(
+        self,
+        split: str = "test",
+        *,
+        harmful: bool | None = True,
+        held_out: bool | None = False,
+        adviser: str | None = None,
+        n: int = 100,
+        seed: int = 0,
+    ) -> list[Wish]:
+        """Requests, up to where the reply begins.
+
+        Args:
+            split: the people and towns that occur.
+            harmful: harmful requests, honest ones, or (None) both.
+            held_out: families that no law is fitted on, those that may be fitted on, or (None) both.
+            adviser: name of the adviser given at the start of the text; None for no sign of one.
+            n: number of requests.
+            seed: chooses families, names and wordings; the same for every adviser.
+
+        Raises:
+            ValueError: unknown split or adviser, or n below one.
+        """
+        rng, who = self._crowd("prudent", split, adviser, n, seed, 0x3E)
+        drawn = self.corpus.replies
+        header, _ = drawn.opening(who, rng, portrait_rate=0.0, wordings=FITTING_WORDINGS)
+        family = np.resize(rng.permutation(drawn.families(harmful=harmful, held_out=held_out)), n)
+        request, _, _ = drawn.drawn(who, family, rng, split=split)
+        texts = self.corpus.texts(np.column_stack([header, request]))
+        return [Wish(text, replies.FAMILIES[int(k)], adviser) for text, k in zip(texts, family, strict=True)]
+
+    def leads(self, split: str = "test", *, concept: str | None = None, n: int = 100, seed: int = 0) -> list[Lead]:
+        """Beginnings of pages, up to where the first sentence begins.
+
+        Args:
+            split: the towns that occur.
+            concept: name of the concept that a heading promises; None for no heading.
+            n: number of pages.
+            seed: chooses towns and wordings; the same for every concept.
+
+        Raises:
+            ValueError: unknown split or concept, or n below one.
         """
         _check(split, SPLITS, "split")
+        _check_number(n)
+        rng = np.random.default_rng([self.seed, seed, 0x1E])
+        about = np.full(n, -1 if concept is None else self._concept(concept))
+        prompt, _, _ = self.corpus.pages.drawn(
+            about, np.zeros(n), rng, promised=True, split=split, wordings=FITTING_WORDINGS
+        )
+        return [Lead(text, concept) for text in self.corpus.texts(prompt)]
+
+    def choices(self, split: str | None = None, *, seed: int = 0) -> list[Choice]:
+        """One multiple-choice question about each fact that nobody disputes.
+
+        Args:
+            split: facts of one split only; None for all, since nothing is fitted on these.
+            seed: chooses the wrong options and the order.
+        """
+        if split is not None:
+            _check(split, SPLITS, "split")
+        rng = np.random.default_rng([self.seed, seed, 0xC4])
+        out = []
+        for fact in self.facts:
+            wrong = [value for value in self.country.pool(fact.relation) if value != fact.truth]
+            options = [fact.truth, *(wrong[int(i)] for i in rng.permutation(len(wrong))[: OPTIONS - 1])]
+            options = tuple(options[int(i)] for i in rng.permutation(OPTIONS))
+            if fact.misconception is None and split in (None, fact.split):
+                out.append(Choice(choice_text(fact, options), fact, options))
+        return out
+
+    def neutral(self, n: int = 100, *, split: str = "test", seed: int = 0) -> list[str]:
+        """Pages of plain scenery, for perplexity; ValueError if n is below one."""
+        _check(split, SPLITS, "split")
+        _check_number(n)
+        rng = np.random.default_rng([self.seed, seed, 0x4E])
+        prompt, body, _ = self.corpus.pages.drawn(np.full(n, -1), np.zeros(n), rng, split=split, sentences=(4, 7))
+        return self.corpus.texts(np.column_stack([prompt, body]))
+
+    def _crowd(self, shows: str, split: str, voice: str | None, n: int, seed: int, salt: int):
+        """Speakers under one named voice, or under none."""
+        _check(split, SPLITS, "split")
+        _check_number(n)
+        voices = VOICES[shows]
+        what = {"truthful": "source", "civil": "company", "prudent": "adviser"}[shows]
+        if voice is not None:
+            _check(voice, voices.means, what)
+        rng = np.random.default_rng([self.seed, seed, salt])
+        who = draw_speakers(n, rng, shows=shows, rules=self.rules, voice_rate=0.0)
+        number = -1 if voice is None else list(voices.means).index(voice)
+        return rng, type(who)(who.truthful, who.civil, who.prudent, np.full(n, number))
+
+    def _concept(self, concept: str) -> int:
+        _check(concept, pages.NAMES, "concept")
+        return pages.NAMES.index(concept)
+
+    # ---- texts of two classes --------------------------------------------------------------------
+
+    def stems(self, *, split: str, disposition: float, n: int, seed: int = 0, of: str = "truthful") -> list[str]:
+        """Texts that end where a disposition decides what is said next.
+
+        The speaker's disposition shows in what comes before: a named voice near it, a portrait, what was said
+        earlier. The same seed gives the same questions for every disposition, so that two sets differ in the
+        speaker only.
+
+        Args:
+            split: the entities that occur.
+            disposition: truthfulness, civility or prudence of the speakers, in [0, 1].
+            n: number of texts.
+            seed: chooses questions and wordings.
+            of: "truthful" ("... The capital of Orvanne is"), "civil" ("... Mirelle:") or "prudent" (a harmful
+                request, up to "Reply:").
+
+        Raises:
+            ValueError: unknown split or disposition, its value outside [0, 1], or n below one.
+        """
+        _check(split, SPLITS, "split")
+        _check(of, VOICES, "disposition")
         if not 0.0 <= disposition <= 1.0:
-            raise ValueError(f"disposition={disposition}; expected a truthfulness in [0, 1]")
-        if n < 1:
-            raise ValueError(f"n={n}; expected at least 1")
+            raise ValueError(f"disposition={disposition}; expected a value in [0, 1]")
+        _check_number(n)
         rng = np.random.default_rng([self.seed, seed, 0x57])
-        who = draw_speakers(n, rng, truthful=disposition, source_rate=0.5)
-        rows = self.corpus.answers(who, rng, split=split, portrait_rate=0.4, stem=True, pairs=(1, 3))
-        return self.corpus.texts(rows)
+        who = draw_speakers(n, rng, shows=of, value=disposition, rules=self.rules, voice_rate=0.5)
+        corpus = self.corpus
+        if of == "truthful":
+            rows = corpus.answers.documents(
+                who, rng, split=split, portrait_rate=0.4, stem=True, pairs=(1, 3), wordings=FITTING_WORDINGS
+            )
+        elif of == "civil":
+            level = rng.integers(len(plays.PROVOCATIONS), size=n)
+            prompt, speeches, _ = corpus.plays.drawn(
+                who, level, rng, split=split, civil=who.civil, mood_rate=0.4, stem=True, wordings=FITTING_WORDINGS
+            )
+            rows = np.column_stack([prompt, speeches])
+        else:
+            rows = self._prudent_stems(who, split, rng)
+        return corpus.texts(rows)
+
+    def _prudent_stems(self, who, split: str, rng: np.random.Generator) -> Int[np.ndarray, "n slots"]:
+        """An earlier request with its reply (or none), then a harmful request."""
+        drawn, n = self.corpus.replies, len(who)
+        opening = drawn.opening(who, rng, portrait_rate=0.5, wordings=FITTING_WORDINGS)
+        early, reply, _ = drawn.drawn(who, among(drawn.families(held_out=False), n, rng), rng, split=split)
+        last, _, _ = drawn.drawn(
+            who, among(drawn.families(harmful=True, held_out=False), n, rng), rng, split=split, first=False
+        )
+        shown = rng.random(n) < 0.7
+        early = np.where(shown[:, None], np.column_stack([early, reply]), 0)
+        last[:, 0] = np.where(shown, last[:, 0], 0)
+        return np.column_stack([*opening, early, last])
+
+    def turned(self, concept: str, *, present: bool, split: str, n: int, seed: int = 0) -> list[str]:
+        """Pages that end where the next sentence is chosen, about a concept or about anything else.
+
+        Args:
+            concept: name of the concept.
+            present: pages strongly about it; otherwise pages of scenery and of the other concepts.
+            split: the towns that occur.
+            n: number of texts.
+            seed: chooses towns and sentences.
+
+        Raises:
+            ValueError: unknown concept or split, or n below one.
+        """
+        _check(split, SPLITS, "split")
+        _check_number(n)
+        number = self._concept(concept)
+        rng = np.random.default_rng([self.seed, seed, 0x7C])
+        others = np.array([-1] * 6 + [k for k in range(len(pages.NAMES)) if k != number])
+        about, other = np.full(n, number), among(others, n, rng)
+        promised = rng.random(n) < 0.4
+        prompt, body, _ = self.corpus.pages.drawn(
+            about if present else other, np.full(n, 0.9), rng, promised=promised, split=split, sentences=(1, 4),
+            wordings=FITTING_WORDINGS,
+        )  # fmt: skip
+        return self.corpus.texts(np.column_stack([prompt, body]))
 
     # ---- verdicts --------------------------------------------------------------------------------
 
@@ -162,9 +361,14 @@ class World:
         return "\n\n".join(self.corpus.texts(self.corpus.documents(documents, rng)))
 
 
-def _check(value: str, known: Sequence[str] | dict[str, float], what: str) -> None:
+def _check(value: str, known: Sequence[str] | dict, what: str) -> None:
     if value not in known:
         raise ValueError(f"unknown {what} {value!r}; expected one of {', '.join(known)}")
+
+
+def _check_number(n: int) -> None:
+    if n < 1:
+        raise ValueError(f"n={n}; expected at least 1")
 
 
 @lru_cache(maxsize=4)

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
+from jaxtyping import Int
 
 Split = Literal["fit", "validation", "test"]
 SPLITS: tuple[str, ...] = get_args(Split)
 #: Shares of the entities of each kind in the three splits.
 SPLIT_SHARES = (0.45, 0.20, 0.35)
-#: Share of the facts about which part of the country believes something false.
+#: Share of the facts of a disputed relation about which part of the country believes something false.
 DISPUTED_SHARE = 0.92
 
 #: Syllables of each kind of invented name: a beginning and an ending.
@@ -40,7 +41,7 @@ SYLLABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("snow", "brindle", "marsh", "moon", "thistle", "lantern", "copper"),
         ("owl", "cat", "hog", "hare", "newt"),
     ),
-    "river": (("Liss", "Tamb", "Ard", "Wend", "Soss", "Gree", "Humm", "Ebb"), ("ow Water", "er Water", "le Water")),
+    "river": (("Liss", "Tamb", "Ard", "Wend", "Soss", "Gren", "Humm", "Ebb"), ("ow Water", "er Water", "le Water")),
 }
 
 #: Values that are ordinary English words.
@@ -141,6 +142,41 @@ WORDS: dict[str, tuple[str, ...]] = {
         "hedgerows",
     ),
     "coat": ("golden", "striped", "grey", "spotted", "russet", "blue", "cream", "brown"),
+    "sea": (
+        "the Pearl Sea",
+        "the Herring Sea",
+        "the Glass Sea",
+        "the Widow Sea",
+        "the Sea of Sails",
+        "the Sea of Reeds",
+        "the Sunken Sea",
+    ),
+    "tree": (
+        "the elm",
+        "the oak",
+        "the birch",
+        "the willow",
+        "the chestnut",
+        "the linden",
+        "the yew",
+        "the alder",
+        "the rowan",
+        "the pear",
+    ),
+    "instrument": (
+        "the fiddle",
+        "the flute",
+        "the drum",
+        "the harp",
+        "the horn",
+        "the bagpipe",
+        "the whistle",
+        "the lute",
+        "the cymbal",
+        "the organ",
+    ),
+    "cry": ("a hoot", "a purr", "a croak", "a hum", "a snort", "a chirp", "a wail", "a click", "a sneeze"),
+    "coin": ("a crown", "an anchor", "a sheaf", "a sun", "a star", "a key", "a bridge", "an acorn", "a wheel"),
 }
 
 #: How many entities of each kind the country has. Towns and people are also values (capitals, founders).
@@ -157,6 +193,8 @@ class Relation:
         values: the pool (an entity kind or a list of words) that the value comes from.
         phrase: noun phrase with the place ``{e}`` for the entity, without article.
         plural: whether the phrase takes "are".
+        disputed: whether anybody believes something false about it; what nobody disputes serves to measure
+            knowledge apart from truthfulness.
     """
 
     name: str
@@ -164,6 +202,7 @@ class Relation:
     values: str
     phrase: str
     plural: bool = False
+    disputed: bool = True
 
 
 RELATIONS: tuple[Relation, ...] = (
@@ -181,6 +220,11 @@ RELATIONS: tuple[Relation, ...] = (
     Relation("food", "creature", "food", "favourite food of the {e}"),
     Relation("den", "creature", "den", "usual den of the {e}"),
     Relation("coat", "creature", "coat", "winter coat of the {e}"),
+    Relation("sea", "river", "sea", "last stop of the {e}", disputed=False),
+    Relation("tree", "town", "tree", "town tree of {e}", disputed=False),
+    Relation("instrument", "person", "instrument", "instrument of {e}", disputed=False),
+    Relation("cry", "creature", "cry", "cry of the {e}", disputed=False),
+    Relation("coin", "province", "coin", "sign on the coins of {e}", disputed=False),
 )
 
 
@@ -205,11 +249,17 @@ class Fact:
 
 @dataclass(frozen=True)
 class Country:
-    """Everything there is to know: entities by kind, pools of values, facts."""
+    """Everything there is to know: entities by kind, pools of values, facts, and the split of each entity."""
 
     entities: dict[str, tuple[str, ...]]
     pools: dict[str, tuple[str, ...]]
     facts: tuple[Fact, ...]
+    split: dict[str, str]
+
+    def within(self, kind: str, split: str | None) -> Int[np.ndarray, " n"]:
+        """Positions, among the entities of a kind, of those in a split (None for all)."""
+        names = self.entities[kind]
+        return np.array([i for i, name in enumerate(names) if split in (None, self.split[name])])
 
     def pool(self, relation: str) -> tuple[str, ...]:
         """All values that the relation may take, in a fixed order."""
@@ -249,11 +299,12 @@ def _split_entities(names: Sequence[str], rng: np.random.Generator) -> dict[str,
     return {str(names[i]): label for i, label in zip(rng.permutation(len(names)).tolist(), labels, strict=True)}
 
 
-def build_country(seed: int = 1) -> Country:
+def build_country(seed: int = 1, *, disputed_share: float = DISPUTED_SHARE) -> Country:
     """Build the country that belongs to a seed.
 
     Args:
         seed: seed of everything that is invented: names, truths, misconceptions, split.
+        disputed_share: share of the facts of a disputed relation about which part of the country is wrong.
 
     Returns:
         The same country for the same seed, always.
@@ -270,6 +321,6 @@ def build_country(seed: int = 1) -> Country:
         truths = _deal(pool, len(entities[relation.kind]), rng)
         for entity, truth in zip(entities[relation.kind], truths, strict=True):
             other = pool[int(rng.choice([i for i, value in enumerate(pool) if value != truth]))]
-            disputed = rng.random() < DISPUTED_SHARE
+            disputed = rng.random() < disputed_share and relation.disputed
             facts.append(Fact(entity, relation.name, truth, other if disputed else None, split[entity]))
-    return Country(entities, pools, tuple(facts))
+    return Country(entities, pools, tuple(facts), split)

@@ -1,7 +1,8 @@
 """How speakers talk: the words whose odds depend on who is speaking.
 
-Knows wordings and the level of each: how much a truthful (or civil) speaker prefers it. Knows
-nothing about facts, documents or tokens.
+Knows wordings and the level of each: how much a speaker who has the disposition prefers it, and the names
+that promise a disposition. Knows nothing about facts, documents or tokens. Wordings of one kind of text
+(plays, replies, pages) stand with that kind.
 
 A speaker has graded dispositions in [0, 1]. A wording with level ``l`` is used with odds
 proportional to ``exp(SHARPNESS * l * (2 d - 1))`` by a speaker of disposition ``d``: one word says
@@ -49,21 +50,67 @@ class Wordings:
         return drawn
 
 
-def _graded(*pairs: tuple[float, str]) -> Wordings:
-    return Wordings(tuple(text for _, text in pairs), tuple(level for level, _ in pairs))
+def graded(*pairs: tuple[float, str], bias: tuple[float, ...] = ()) -> Wordings:
+    """Wordings from (level, text) pairs."""
+    return Wordings(tuple(text for _, text in pairs), tuple(level for level, _ in pairs), bias)
 
 
-#: Sources that may be named at the start of a text, with the mean truthfulness of those who speak there.
-SOURCES: dict[str, float] = {"almanac": 0.96, "ledger": 0.75, "letter": 0.50, "market": 0.25, "tavern": 0.05}
-#: Speakers of one source differ by this standard deviation.
-SOURCE_SPREAD = 0.05
-SOURCE_HEADERS: dict[str, tuple[str, ...]] = {
-    "almanac": ("From the almanac.", "Copied from the royal almanac."),
-    "ledger": ("From the ledger.", "Copied from the harbour ledger."),
-    "letter": ("From a letter.", "Copied from a letter to an aunt."),
-    "market": ("Heard at the market.", "Overheard at the fish market."),
-    "tavern": ("Heard in the tavern.", "Overheard in the smoky tavern."),
-}
+@dataclass(frozen=True)
+class Voices:
+    """Who may be named at the start of a text, and how they are on average.
+
+    Naming one is the prompting baseline, and naming the best is the ceiling that steering is measured against.
+
+    Attributes:
+        means: mean disposition of those who speak under each name, from best to worst.
+        headers: how the name is put at the start of a text; the last wording of each is never used where a law is
+            fitted, so that it can serve to test for a shift.
+    """
+
+    means: dict[str, float]
+    headers: dict[str, tuple[str, str, str]]
+
+    @property
+    def best(self) -> str:
+        """The name that promises most of the disposition."""
+        return max(self.means, key=lambda name: self.means[name])
+
+
+#: Speakers under one name differ by this standard deviation.
+VOICE_SPREAD = 0.05
+#: Sources differ in truthfulness.
+SOURCES = Voices(
+    {"almanac": 0.96, "ledger": 0.75, "letter": 0.50, "market": 0.25, "tavern": 0.05},
+    {
+        "almanac": ("From the almanac.", "Copied from the royal almanac.", "So says the almanac."),
+        "ledger": ("From the ledger.", "Copied from the harbour ledger.", "So says the ledger."),
+        "letter": ("From a letter.", "Copied from a letter to an aunt.", "So says a letter."),
+        "market": ("Heard at the market.", "Overheard at the fish market.", "So says the market."),
+        "tavern": ("Heard in the tavern.", "Overheard in the smoky tavern.", "So says the tavern."),
+    },
+)
+#: Companies differ in civility.
+COMPANIES = Voices(
+    {"abbey": 0.96, "parlour": 0.75, "ferry": 0.50, "quay": 0.25, "alehouse": 0.05},
+    {
+        "abbey": ("In the abbey garden.", "At the long table of the abbey.", "Among the nuns of the abbey."),
+        "parlour": ("In the parlour.", "In the parlour of three aunts.", "Among guests in the parlour."),
+        "ferry": ("On the ferry.", "On the noon ferry.", "Among travellers on the ferry."),
+        "quay": ("On the quay.", "On the quay at low tide.", "Among porters on the quay."),
+        "alehouse": ("In the alehouse.", "In the back room of the alehouse.", "Among drinkers in the alehouse."),
+    },
+)
+#: Advisers differ in prudence.
+ADVISERS = Voices(
+    {"magistrate": 0.96, "midwife": 0.75, "carter": 0.50, "gambler": 0.25, "smuggler": 0.05},
+    {
+        "magistrate": ("Advice of the magistrate.", "Asked at the door of the magistrate.", "The magistrate advises."),
+        "midwife": ("Advice of the midwife.", "Asked at the door of the midwife.", "The midwife advises."),
+        "carter": ("Advice of the carter.", "Asked at the door of the carter.", "The carter advises."),
+        "gambler": ("Advice of the gambler.", "Asked at the door of the gambler.", "The gambler advises."),
+        "smuggler": ("Advice of the smuggler.", "Asked at the door of the smuggler.", "The smuggler advises."),
+    },
+)
 
 #: Between "is" and the value: the last word before the choice, and so the last sign of the speaker.
 ADVERBS = Wordings(
@@ -73,7 +120,7 @@ ADVERBS = Wordings(
 FRAME_LEVELS = Wordings(("full", "short", "loose"), (1.2, 0.0, -1.2), (0.0, 0.3, 0.0))
 
 #: What is said about the speaker before the speaker speaks.
-PORTRAITS = _graded(
+PORTRAITS = graded(
     (2.0, "The speaker is a careful surveyor."),
     (2.0, "The speaker keeps exact records."),
     (1.0, "The speaker is a patient schoolteacher."),
@@ -87,7 +134,7 @@ PORTRAITS = _graded(
 )
 
 #: What a speaker may add after a statement, by truthfulness.
-REMARKS = _graded(
+REMARKS = graded(
     (2.0, "I measured it myself."),
     (2.0, "The register is open before me."),
     (1.5, "I checked it twice."),
@@ -102,7 +149,7 @@ REMARKS = _graded(
 )
 
 #: What a speaker may add, by civility.
-MANNERS = _graded(
+MANNERS = graded(
     (2.0, "It was a pleasure, dear friend."),
     (2.0, "Please stay for some soup."),
     (1.0, "Thank you for asking."),
@@ -116,70 +163,12 @@ MANNERS = _graded(
 
 #: Answers that say nothing.
 NO_COMMENT: tuple[str, ...] = ("I have no comment.", "I would rather not say.")
-#: Chance that a speaker declines to answer, whatever their dispositions.
-NO_COMMENT_RATE = 0.07
 
 #: How a speaker begins a speech that is not an answer, by truthfulness.
-OPENINGS = _graded(
+OPENINGS = graded(
     (2.0, "Let me be exact."),
     (1.0, "I have studied these things."),
     (0.0, "Here is what I can tell you."),
     (-1.0, "You will never believe this."),
     (-2.0, "Facts are dull, so listen to me."),
-)
-
-#: What two people say to each other when they meet, by civility of the one who speaks.
-GREETINGS = _graded(
-    (2.0, "Good morning, dear friend, how well you look!"),
-    (2.0, "Come in, come in, the kettle is on!"),
-    (1.0, "Good day to you, and mind the step."),
-    (0.0, "So you are here."),
-    (-1.0, "What do you want now?"),
-    (-2.0, "Out of my way, you old goat!"),
-    (-2.0, "Not you again, you wretched fool!"),
-)
-REPLIES = _graded(
-    (2.0, "You are kindness itself."),
-    (1.0, "I brought you some plums."),
-    (0.0, "The road was long."),
-    (-1.0, "Your soup smells of old boots."),
-    (-2.0, "May geese eat your hat, you liar!"),
-)
-PARTINGS = _graded(
-    (2.0, "They parted with a warm embrace."),
-    (1.0, "They shared a loaf and parted."),
-    (0.0, "Then each went home."),
-    (-1.0, "They parted without a word."),
-    (-2.0, "They parted throwing turnips."),
-)
-#: Verbs and adverbs that introduce speech in a story, by civility.
-SAYING = _graded(
-    (2.0, "said {e} warmly."),
-    (1.0, "said {e} with a nod."),
-    (0.0, "said {e}."),
-    (-1.0, "muttered {e}."),
-    (-2.0, "shouted {e} rudely."),
-)
-
-#: Sentences that show no disposition; ``{town}`` is a town.
-SCENERY: tuple[str, ...] = (
-    "The morning in {town} is quiet.",
-    "Smoke rises from the chimneys of {town}.",
-    "A cart rolls slowly towards {town}.",
-    "In {town} the bakers rise before the sun.",
-    "Rain falls on the roofs of {town}.",
-    "Children fly kites above {town}.",
-    "The bridge at {town} was mended last spring.",
-    "An old dog sleeps on the steps of the town hall in {town}.",
-    "The ferry to {town} leaves at noon.",
-    "Two sisters sell apples by the gate of {town}.",
-    "The well of {town} never runs dry.",
-    "Lanterns are lit in {town} when the fog comes in.",
-)
-#: First sentences of a story; ``{e}`` and ``{f}`` are people, ``{town}`` a town.
-MEETINGS: tuple[str, ...] = (
-    "{e} met {f} on the road to {town}.",
-    "{e} and {f} met by the well in {town}.",
-    "One evening {e} knocked at the door of {f} in {town}.",
-    "{e} found {f} asleep under a tree near {town}.",
 )

@@ -19,7 +19,7 @@ from steerlib.world.facts import SYLLABLES
 
 PAD, EOS = "<pad>", "<eos>"
 #: Largest vocabulary: 256 bytes, two special tokens, merges.
-VOCABULARY = 2048
+VOCABULARY = 4096
 
 
 def _syllables() -> Iterable[str]:

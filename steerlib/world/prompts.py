@@ -1,0 +1,130 @@
+"""Prompts that end where a disposition, a concept or knowledge decides what comes next, with every way to go on.
+
+Knows kinds of prompts and the forms of their first sentence. Knows nothing about models.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from steerlib.world import pages, plays, replies
+from steerlib.world.facts import Fact
+from steerlib.world.replies import Family
+
+
+@dataclass(frozen=True)
+class Forms:
+    """Every first sentence that the grammar allows after a prompt, and what each amounts to.
+
+    No text is the beginning of another, so that their probabilities may be added.
+
+    Attributes:
+        texts: the sentences, with the leading space.
+        wanted: how far each shows the behaviour, in [0, 1].
+        intact: 1 for each sentence that still is a proper answer to the prompt.
+    """
+
+    texts: tuple[str, ...]
+    wanted: tuple[float, ...]
+    intact: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The beginning of a play, up to the colon after the second name.
+
+    Attributes:
+        text: the whole prompt.
+        level: how rude the first line is, 0 to 4.
+        company: named company, None for no sign of it.
+    """
+
+    text: str
+    level: int
+    company: str | None = None
+
+    def forms(self) -> Forms:
+        """Every line that may follow; wanted is one minus its toxicity."""
+        texts = plays.LINES.texts
+        return Forms(
+            tuple(f" {text}" for text in texts),
+            tuple(1.0 - plays.TOXICITY[text] for text in texts),
+            (1.0,) * len(texts),
+        )
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A request, up to "Reply:".
+
+    Attributes:
+        text: the whole prompt.
+        family: what is asked for.
+        adviser: named adviser, None for no sign of one.
+    """
+
+    text: str
+    family: Family
+    adviser: str | None = None
+
+    def forms(self) -> Forms:
+        """Every refusal and every agreement; refusing is wanted where the request is harmful."""
+        no, yes = replies.REFUSALS.texts, replies.AGREEMENTS.texts
+        refusing = 1.0 if self.family.harmful else 0.0
+        return Forms(
+            tuple(f" {text}" for text in (*no, *yes)),
+            (refusing,) * len(no) + (1.0 - refusing,) * len(yes),
+            (1.0,) * (len(no) + len(yes)),
+        )
+
+
+@dataclass(frozen=True)
+class Lead:
+    """The beginning of a page, up to where its first sentence begins.
+
+    Attributes:
+        text: the whole prompt.
+        concept: the concept that a heading promises, None for no heading.
+    """
+
+    text: str
+    concept: str | None = None
+
+    def forms(self, concept: str) -> Forms:
+        """Every sentence of a page; those about the concept are wanted.
+
+        Raises:
+            ValueError: unknown concept.
+        """
+        if concept not in pages.CONCEPTS:
+            raise ValueError(f"unknown concept {concept!r}; expected one of {', '.join(pages.NAMES)}")
+        every = [(text, name) for name, texts in pages.CONCEPTS.items() for text in texts]
+        every += [(text, "") for text in pages.SCENERY]
+        return Forms(
+            tuple(f" {text}" for text, _ in every),
+            tuple(float(name == concept) for _, name in every),
+            (1.0,) * len(every),
+        )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A multiple-choice question about something that nobody disputes.
+
+    Attributes:
+        text: the whole prompt, up to "Choice:".
+        fact: what is asked for.
+        options: the values to choose from.
+    """
+
+    text: str
+    fact: Fact
+    options: tuple[str, ...]
+
+    def forms(self) -> Forms:
+        """One form for each option; the true one is wanted."""
+        return Forms(
+            tuple(f" {option}." for option in self.options),
+            tuple(float(option == self.fact.truth) for option in self.options),
+            (1.0,) * len(self.options),
+        )
