@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -142,10 +143,10 @@ def _check_weights(folder: Path) -> None:
 
 
 def read_card(folder: Path) -> dict[str, object]:
-    """The plant's card, or an empty one; a card that names a weight hash must match the file.
+    """The plant's card, or an empty one; the files whose hashes it names must be those it describes.
 
     Raises:
-        PlantError: if the weights are not those the card describes.
+        PlantError: if a file that the card names is missing, or is not the one it describes.
     """
     file = folder / "card.json"
     if not file.is_file():
@@ -153,17 +154,26 @@ def read_card(folder: Path) -> dict[str, object]:
     try:
         card = json.loads(file.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise PlantError(f"plant {folder}: card.json is not JSON ({error}).") from error
-    wanted = card.get("weights_sha256")
-    weights = folder / "model.safetensors"
-    if wanted and weights.is_file():
-        got = sha256(weights)
+        raise PlantError(f"plant {folder}: card.json is not JSON ({error}). Fix: {_restore(folder)}.") from error
+    hashes = card.get("files_sha256", {}) if isinstance(card, dict) else None
+    if not isinstance(card, dict) or not isinstance(hashes, dict):
+        raise PlantError(f"plant {folder}: card.json holds no card, an object of JSON. Fix: {_restore(folder)}.")
+    for name, wanted in {"model.safetensors": card.get("weights_sha256"), **hashes}.items():
+        if wanted is None:
+            continue
+        if not (folder / name).is_file():
+            raise PlantError(f"plant {folder}: no {name}, which its card names. Fix: {_restore(folder)}.")
+        got = sha256(folder / name)
         if got != wanted:
+            what = "weights hash" if name == "model.safetensors" else f"{name} has hash"
             raise PlantError(
-                f"plant {folder}: weights hash {got[:12]}, but its card says {str(wanted)[:12]}. "
-                f"Fix: restore the folder, or grow the plant again with `steerlib grow {folder.name}`."
+                f"plant {folder}: {what} {got[:12]}, but its card says {str(wanted)[:12]}. Fix: {_restore(folder)}."
             )
     return card
+
+
+def _restore(folder: Path) -> str:
+    return f"restore the folder, or grow the plant again with `steerlib grow {folder.name}`"
 
 
 def weight_hash(model: PreTrainedModel) -> str:
@@ -184,21 +194,44 @@ def load_pair(
     Raises:
         PlantError: if the hub cannot be reached, the model is gated, or the files do not make a model.
     """
+    tokenizer = _load_tokenizer(source)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source.location)
-        with _no_progress_bar():
-            model = AutoModelForCausalLM.from_pretrained(
-                source.location, use_safetensors=True, dtype=dtype if dtype is not None else "auto"
+        with no_progress_bar():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                source.location,
+                use_safetensors=True,
+                dtype=dtype if dtype is not None else "auto",
+                output_loading_info=True,
             )
     except (OSError, ValueError) as error:
         raise PlantError(_load_message(source, error)) from error
+    model, report = loaded
+    # transformers fills these with random numbers and goes on.
+    if absent := sorted(report["missing_keys"]):
+        raise PlantError(
+            f"plant {source.location}: its weights lack {len(absent)} of the tensors that its config.json asks for, "
+            f"such as {absent[0]}. Fix: {_restore(Path(source.location)) if source.local else 'check the id'}."
+        )
     model.to(device)  # type: ignore[arg-type] - transformers' stub hides the argument
     return model.eval(), tokenizer
 
 
+def _load_tokenizer(source: PlantSource) -> PreTrainedTokenizerBase:
+    """The tokenizer alone; a damaged file raises whatever its reader stumbles over, so everything is caught."""
+    try:
+        return AutoTokenizer.from_pretrained(source.location)
+    except Exception as error:
+        if not source.local:
+            raise PlantError(_load_message(source, error)) from error
+        raise PlantError(
+            f"plant {source.location}: its tokenizer cannot be read ({type(error).__name__}: {error}); expected a "
+            f"tokenizer.json written by save_pretrained. Fix: {_restore(Path(source.location))}."
+        ) from error
+
+
 @contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    """Hide the bar that transformers draws while it copies weights; downloads keep theirs."""
+def no_progress_bar() -> Iterator[None]:
+    """Hide the bar that transformers draws while it copies or writes weights; downloads keep theirs."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
