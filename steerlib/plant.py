@@ -96,7 +96,8 @@ class Plant:
         Args:
             name_or_path: see `steerlib.loading.resolve_plant`.
             device: where to put it; by default a GPU if there is one.
-            dtype: parameter type; by default the one the weights are stored in.
+            dtype: parameter type; by default the one that config.json names (float32 for the shipped plants, whose
+                files are half as large), or else the one the weights are stored in.
 
         Raises:
             PlantError: if it cannot be found, or is not a causal language model in safetensors with a tokenizer.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -52,6 +53,8 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, torch.Tensor], state: Ma
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
         save_file({name: t.detach().contiguous().cpu() for name, t in tensors.items()}, fresh / "state.safetensors")
+        with (fresh / "state.safetensors").open("r+b") as stream:
+            os.fsync(stream.fileno())  # the old checkpoint goes only when this one has reached the disk
         whole = {**state, "sha256": sha256(fresh / "state.safetensors")}
         (fresh / "state.json").write_text(json.dumps(whole, indent=1), encoding="utf-8")
         shutil.rmtree(old, ignore_errors=True)
