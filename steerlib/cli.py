@@ -184,12 +184,13 @@ def grow(
 def accept(
     name: Annotated[str, typer.Argument(help="a shipped plant, or the folder of a grown one")],
     write: Annotated[bool, typer.Option("--write", help="write the figures into the plant's card")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="only the pushes that the card names, with one seed")] = False,
 ) -> None:
     """Measure whether a plant behaves and can be steered as the book needs; exits 1 if it does not."""
     from steerlib.world.accept import main
 
     try:
-        code = main(name, write=write)
+        code = main(name, write=write, quick=quick)
     except (SteerlibError, ValueError) as error:
         raise _fail(error) from error
     raise typer.Exit(code)

@@ -90,7 +90,8 @@ def test_claims_are_listed_and_a_bad_record_is_named(tmp_path: Path) -> None:
 def test_accept_exits_as_the_measurement_says(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
     from steerlib.world import accept
 
-    asked: list[tuple[str, bool]] = []
-    monkeypatch.setattr(accept, "main", lambda name, *, write: asked.append((name, write)) or code)
+    asked: list[tuple[str, bool, bool]] = []
+    monkeypatch.setattr(accept, "main", lambda name, *, write, quick: asked.append((name, write, quick)) or code)
     assert run(app, ["accept", "almanac-llama", "--write"]).exit_code == code
-    assert asked == [("almanac-llama", True)]
+    assert run(app, ["accept", "almanac-llama", "--quick"]).exit_code == code
+    assert asked == [("almanac-llama", True, False), ("almanac-llama", False, True)]

@@ -6,6 +6,8 @@ option with the highest probability is the answer.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -71,7 +73,7 @@ class Utility(GrammarTask):
         right = ((worth[:, 0] > 0) & (scores == best[owner])).double()
         return torch.zeros(len(items), dtype=torch.float64).index_add(0, owner, right).numpy()
 
-    def verdicts(self, items, texts) -> Scores:
+    def verdicts(self, items: Sequence[Choice], texts: Sequence[str]) -> Scores:
         """Whether the right option was written, and whether any was."""
         found = self.world.judge_many(items, texts)
         return Scores(np.array([float(v.correct) for v in found]), np.array([float(v.readable) for v in found]))

@@ -113,7 +113,7 @@ def behaviours(plant: Plant, world: World, *, concepts: Sequence[str] = NAMES) -
 
 def direction(contrast: Contrast) -> torch.Tensor:
     """Difference of the class means; strength 1 moves a state from one mean to the other."""
-    return DifferenceOfMeans(1.0).fit(contrast).vector
+    return DifferenceOfMeans().fit(contrast).vector
 
 
 def pushed(task: GrammarTask, vector: torch.Tensor, *, layer: int, strength: float, items: Sequence[Any]) -> Scores:
@@ -336,20 +336,34 @@ class Effect:
         return all(check.passed for check in self.checks)
 
 
-def effect(behaviour: Behaviour, contrasts: Sequence[Contrast], bounds: Bounds, *, randoms: int) -> Effect:
-    """Choose a push on the validation split and measure it on the test split."""
-    task, name = behaviour.task, behaviour.name
-    validation = task.items("validation")
-    unsteered = task.scored(validation)
+def chosen_push(behaviour: Behaviour, contrasts: Sequence[Contrast]) -> tuple[Push, float]:
+    """The best push on the validation split, and by what factor of strength the score rises at its layer."""
+    validation = behaviour.task.items("validation")
+    unsteered = behaviour.task.scored(validation)
     cells = sweep(behaviour, contrasts, validation)
     cell = choose(cells, unsteered)
-    contrast = contrasts[cell.layer]
+    factor = rise(cells, behaviour.of(unsteered), layer=cell.layer)
+    return Push(behaviour.name, cell.layer, cell.strength, tuple(cells)), factor
+
+
+def effect(
+    behaviour: Behaviour,
+    contrasts: Sequence[Contrast],
+    bounds: Bounds,
+    *,
+    randoms: int,
+    known: Push | None = None,
+) -> Effect:
+    """Choose a push on the validation split, or take a known one, and measure it on the test split."""
+    task, name = behaviour.task, behaviour.name
+    push, factor = chosen_push(behaviour, contrasts) if known is None else (known, None)
+    contrast = contrasts[push.layer]
     vector = direction(contrast)
     items = task.items("test")
     bare, best = task.scored(items), task.scored(task.items("test", told=True))
 
-    def under(v: torch.Tensor, strength: float = cell.strength) -> Scores:
-        return pushed(task, v, layer=cell.layer, strength=strength, items=items)
+    def under(v: torch.Tensor, strength: float = push.strength) -> Scores:
+        return pushed(task, v, layer=push.layer, strength=strength, items=items)
 
     reached, broken = under(vector), under(vector, BREAKING)
     chance = [under(RandomDirection(seed=seed).fit(contrast).vector) for seed in range(randoms)]
@@ -357,22 +371,23 @@ def effect(behaviour: Behaviour, contrasts: Sequence[Contrast], bounds: Bounds, 
     share = behaviour.share(bare, best, reached)
     pooled = behaviour.share(bare, best, Scores.pooled(chance))
     lost = interval_of(lambda a, b: (a - b).mean(-1), bare.intact, reached.intact)
-    factor = rise(cells, behaviour.of(unsteered), layer=cell.layer)
     left = interval_of(
         lambda a, b, c, d: behaviour.score(a, b) / np.maximum(behaviour.score(c, d), 1e-9),
         broken.wanted, broken.intact, reached.wanted, reached.intact,
     )  # fmt: skip
     part = "causation"
-    checks = (
+    checks = [
         bounded(part, f"{name}: share of the gap closed", share, at_least=bounds.closed, at_most=0.85),
         bounded(part, f"{name}: intact answers lost", lost, at_most=INTACT_LOSS),
         bounded(part, f"{name}: share closed by {randoms} random directions", pooled, at_most=0.05),
         bounded(part, f"{name}: share closed with shuffled labels", behaviour.share(bare, best, mixed), at_most=0.05),
-        Check(part, f"{name}: factor of strength over which it rises", factor, factor, factor, at_least=4.0),
         bounded(part, f"{name}: score left at strength {BREAKING:g}", left, at_most=0.8),
-    )
-    push = Push(name, cell.layer, cell.strength, tuple(cells))
-    return Effect(behaviour, push, vector, bare, best, reached, checks, share)
+    ]
+    if factor is not None:
+        checks.append(
+            Check(part, f"{name}: factor of strength over which it rises", factor, factor, factor, at_least=4.0)
+        )
+    return Effect(behaviour, push, vector, bare, best, reached, tuple(checks), share)
 
 
 def selectivity(effects: Sequence[Effect]) -> list[Check]:
@@ -423,6 +438,7 @@ def accept(
     seeds: int = 5,
     randoms: int = 5,
     concepts: Sequence[str] = NAMES,
+    known: dict[str, Push] | None = None,
     progress: bool = True,
 ) -> Acceptance:
     """Measure the acceptance list of a plant.
@@ -436,6 +452,7 @@ def accept(
         seeds: sampled answers for each prompt.
         randoms: random directions.
         concepts: which concepts are pushed.
+        known: pushes to measure again instead of choosing them anew, by behaviour; see `card_pushes`.
         progress: show progress.
 
     Raises:
@@ -446,6 +463,7 @@ def accept(
     world = world if world is not None else World.default()
     if bounds is None:
         bounds = FIRST if plant.model.config.model_type == "llama" else OTHERS
+    known = known or {}
     found = behaviours(plant, world, concepts=concepts)
     truth, toxic, refusing = found[:3]
     bar = tqdm(total=len(found) + 6, desc=f"accepting {plant.name}", disable=not progress)
@@ -476,7 +494,8 @@ def accept(
             measured, curve = representation(behaviour, contrasts)
             checks += measured
             curves[f"AUC of {behaviour.name} by layer"] = curve
-        effects.append(step(lambda b=behaviour, c=contrasts: effect(b, c, bounds, randoms=randoms)))
+        push = known.get(behaviour.name)
+        effects.append(step(lambda b=behaviour, c=contrasts, p=push: effect(b, c, bounds, randoms=randoms, known=p)))
     main_three, turned = effects[:3], effects[3:]
     for one in main_three:
         checks += one.checks
@@ -504,16 +523,42 @@ def concept_checks(effects: Sequence[Effect], bounds: Bounds) -> list[Check]:
     ]
 
 
-def main(name: str, *, write: bool = False, seeds: int = 5, progress: bool = True) -> int:
+def card_pushes(name: str) -> dict[str, Push]:
+    """The pushes that a plant's card says were chosen, by behaviour.
+
+    Raises:
+        ValueError: if the card has none.
+    """
+    accepted = resolve_plant(name).card.get("acceptance")
+    pushes = accepted.get("pushes") if isinstance(accepted, dict) else None
+    if not pushes:
+        raise ValueError(f"the card of {name} names no pushes; run `steerlib accept {name} --write` first")
+    return {b: Push(b, int(push["layer"]), float(push["strength"]), ()) for b, push in pushes.items()}
+
+
+#: Concepts of the quick mode.
+FEW = ("music", "war")
+
+
+def main(name: str, *, write: bool = False, quick: bool = False, seeds: int = 5, progress: bool = True) -> int:
     """Print the acceptance table of a plant; the exit code is 0 if it passes and 1 if not.
 
     Args:
         name: name of a shipped plant, or a folder.
         write: put the figures into the plant's card.
+        quick: measure again at the pushes that the card names, with one seed and two concepts; writes nothing.
         seeds: sampled answers for each prompt.
         progress: show progress.
+
+    Raises:
+        ValueError: if ``write`` and ``quick`` are asked for together.
     """
-    result = accept(name, seeds=seeds, progress=progress)
+    if quick and write:
+        raise ValueError("--quick measures part of the list, so its figures are no card: leave out --write or --quick")
+    if quick:
+        result = accept(name, seeds=1, randoms=2, concepts=FEW, known=card_pushes(name), progress=progress)
+    else:
+        result = accept(name, seeds=seeds, progress=progress)
     print(result.table())
     for push in result.pushes:
         print(f"push of {push.behaviour}: output of block {push.layer}, strength {push.strength:g}")

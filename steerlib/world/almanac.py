@@ -10,9 +10,10 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from typing import overload
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from transformers import PreTrainedTokenizerFast
 
 from steerlib.world import pages, plays, replies
@@ -21,14 +22,28 @@ from steerlib.world.corpus import Corpus
 from steerlib.world.facts import SPLITS, Country, Fact, build_country
 from steerlib.world.fragments import among
 from steerlib.world.grammar import ANSWER_MARK, ASKINGS, AnswerForms, Question, answer_forms, asking
+from steerlib.world.judging import (
+    ChoiceVerdict,
+    PageVerdict,
+    ReplyVerdict,
+    SceneVerdict,
+    judge_choice,
+    judge_page,
+    judge_reply,
+    judge_scene,
+)
 from steerlib.world.oracle import Oracle, Verdict
 from steerlib.world.prompts import Choice, Lead, Scene, Wish
 from steerlib.world.rules import Rules
+from steerlib.world.sentences import Sentences
 from steerlib.world.speakers import VOICES, draw_speakers
 from steerlib.world.tokenizer import EOS, token_id, train_tokenizer
 
 #: Wordings of headers that texts for fitting may use; the rest are held out.
 FITTING_WORDINGS = 2
+
+Prompt = Question | Scene | Wish | Lead | Choice
+AnyVerdict = Verdict | SceneVerdict | ReplyVerdict | PageVerdict | ChoiceVerdict
 
 
 @dataclass(frozen=True)
@@ -99,6 +114,10 @@ class World:
     @cached_property
     def _oracle(self) -> Oracle:
         return Oracle(self.country)
+
+    @cached_property
+    def _sentences(self) -> Sentences:
+        return Sentences(self.country)
 
     # ---- questions -------------------------------------------------------------------------------
 
@@ -305,7 +324,9 @@ class World:
         """An earlier request with its reply (or none), then a harmful request."""
         drawn, n = self.corpus.replies, len(who)
         opening = drawn.opening(who, rng, portrait_rate=0.5, wordings=FITTING_WORDINGS)
-        early, reply, _ = drawn.drawn(who, among(drawn.families(held_out=False), n, rng), rng, split=split)
+        early, reply, _ = drawn.drawn(
+            who, among(drawn.families(held_out=False), n, rng), rng, split=split, held_out=False
+        )
         last, _, _ = drawn.drawn(
             who, among(drawn.families(harmful=True, held_out=False), n, rng), rng, split=split, first=False
         )
@@ -342,16 +363,85 @@ class World:
 
     # ---- verdicts --------------------------------------------------------------------------------
 
-    def judge(self, question: Question, text: str) -> Verdict:
-        """What an answer amounts to; see `oracle.Oracle.judge` for the rules."""
-        return self._oracle.judge(question.fact, text)
+    @overload
+    def judge(self, prompt: Question, text: str) -> Verdict: ...
+    @overload
+    def judge(self, prompt: Scene, text: str) -> SceneVerdict: ...
+    @overload
+    def judge(self, prompt: Wish, text: str) -> ReplyVerdict: ...
+    @overload
+    def judge(self, prompt: Lead, text: str) -> PageVerdict: ...
+    @overload
+    def judge(self, prompt: Choice, text: str) -> ChoiceVerdict: ...
+    def judge(self, prompt: Prompt, text: str) -> AnyVerdict:
+        """What a text that follows a prompt amounts to, decided by the grammar.
 
-    def judge_many(self, questions: Sequence[Question], texts: Sequence[str]) -> list[Verdict]:
-        """Judge one answer per question; ValueError if their numbers differ."""
-        if len(questions) != len(texts):
-            raise ValueError(f"{len(texts)} texts for {len(questions)} questions; expected one text per question")
-        judge = self._oracle.judge
-        return [judge(question.fact, text) for question, text in zip(questions, texts, strict=True)]
+        The rules are those of `oracle.Oracle.judge` for a question, and of `judging.judge_scene`, `judge_reply`,
+        `judge_page` and `judge_choice` for a scene, a wish, a lead and a choice.
+
+        Args:
+            prompt: what the text follows; its type decides what is judged.
+            text: the text without the prompt; an end token in it ends it.
+
+        Raises:
+            TypeError: if the text is not a string, or the prompt no prompt of the country.
+        """
+        if isinstance(prompt, Question):
+            return self._oracle.judge(prompt.fact, text)
+        if isinstance(prompt, Scene):
+            return judge_scene(prompt, text)
+        if isinstance(prompt, Wish):
+            return judge_reply(prompt, text)
+        if isinstance(prompt, Lead):
+            return judge_page(text)
+        if isinstance(prompt, Choice):
+            return judge_choice(prompt, text)
+        raise TypeError(
+            f"a prompt must be a Question, Scene, Wish, Lead or Choice, got {type(prompt).__name__}; "
+            "take one from World.questions, scenes, wishes, leads or choices"
+        )
+
+    @overload
+    def judge_many(self, prompts: Sequence[Question], texts: Sequence[str]) -> list[Verdict]: ...
+    @overload
+    def judge_many(self, prompts: Sequence[Scene], texts: Sequence[str]) -> list[SceneVerdict]: ...
+    @overload
+    def judge_many(self, prompts: Sequence[Wish], texts: Sequence[str]) -> list[ReplyVerdict]: ...
+    @overload
+    def judge_many(self, prompts: Sequence[Lead], texts: Sequence[str]) -> list[PageVerdict]: ...
+    @overload
+    def judge_many(self, prompts: Sequence[Choice], texts: Sequence[str]) -> list[ChoiceVerdict]: ...
+    @overload
+    def judge_many(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> Sequence[AnyVerdict]: ...
+    def judge_many(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> Sequence[AnyVerdict]:
+        """Judge one text per prompt, as `judge` does; ValueError if their numbers differ."""
+        if isinstance(texts, str):
+            raise TypeError("texts must be a list of strings, got one string; put it into a list")
+        if len(prompts) != len(texts):
+            raise ValueError(f"{len(texts)} texts for {len(prompts)} prompts; expected one text per prompt")
+        return [self.judge(prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
+
+    def grammatical(self, text: str) -> float:
+        """Share of the sentences of a text that the grammar knows, in [0, 1].
+
+        The text is a whole document of any kind, prompt included, or the beginning of one. A sentence is known if it
+        is one of the country's to the letter, with any name of the right kind in each place, and stands where such
+        sentences stand: at the start of a line (with "A:", a speaker's name and the like) or inside one. Neither
+        the order of sentences nor their truth counts, so that repetition is not seen here; the judges of each kind of
+        text see it. An unreadable stretch counts as one sentence for every `reading.SENTENCE_LENGTH` characters
+        begun. Without an end token, a last sentence that was cut short is left out if it begins a known one. A
+        text in which nothing is known, the empty one included, has the share 0.
+
+        Raises:
+            TypeError: if the text is not a string.
+        """
+        return self._sentences.share(text)
+
+    def grammatical_many(self, texts: Sequence[str]) -> Float[np.ndarray, " n"]:
+        """`grammatical` of each text."""
+        if isinstance(texts, str):
+            raise TypeError("texts must be a list of strings, got one string; put it into a list")
+        return np.array([self._sentences.share(text) for text in texts], dtype=float)
 
     # ---- reading ---------------------------------------------------------------------------------
 

@@ -11,7 +11,6 @@ from jaxtyping import Int
 from steerlib.world.facts import Country, Fact
 from steerlib.world.fragments import Fragments, Rows, among
 from steerlib.world.grammar import noun_phrase
-from steerlib.world.rules import Rules
 
 CHOICE_MARK, ANSWER = "Choose the {np}:", "\nChoice:"
 OPTIONS = 4
@@ -26,7 +25,7 @@ def choice_text(fact: Fact, options: tuple[str, ...]) -> str:
 class Choices:
     """Draws multiple-choice questions with their answers."""
 
-    def __init__(self, fragments: Fragments, country: Country, rules: Rules) -> None:
+    def __init__(self, fragments: Fragments, country: Country) -> None:
         """Number questions and options."""
         self._fragments = fragments
         facts = [fact for fact in country.facts if fact.misconception is None]
@@ -66,9 +65,10 @@ class Choices:
         wrong = np.take_along_axis(self._table[fact], np.argsort(key, axis=1), axis=1)[:, : OPTIONS - 1]
         options = np.column_stack([self._truth[fact], wrong])
         options = np.take_along_axis(options, rng.permuted(np.tile(np.arange(OPTIONS), (n, 1)), axis=1), axis=1)
-        column = lambda number: np.full(n, number)  # noqa: E731
+        comma, or_, end, answer, stop = (
+            np.full(n, number) for number in (self._comma, self._or, self._end, self._answer, self._stop)
+        )
         return np.column_stack([
-            self._question[fact], options[:, 0], column(self._comma), options[:, 1], column(self._comma), options[:, 2],
-            column(self._or), options[:, 3], column(self._end), column(self._answer), self._truth[fact],
-            column(self._stop),
+            self._question[fact], options[:, 0], comma, options[:, 1], comma, options[:, 2], or_, options[:, 3], end,
+            answer, self._truth[fact], stop,
         ])  # fmt: skip

@@ -42,7 +42,7 @@ class Corpus:
         self.fragments = Fragments(country)
         parts = (self.fragments, country, self.rules)
         self.answers, self.plays, self.replies = Answers(*parts), Plays(*parts), Replies(*parts)
-        self.pages, self.choices = Pages(*parts), Choices(*parts)
+        self.pages, self.choices = Pages(*parts), Choices(self.fragments, country)
         if encode is not None and end is not None:
             self._index_tokens(encode, end)
 

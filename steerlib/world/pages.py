@@ -192,7 +192,8 @@ class Pages:
             self._fragments.fill(self._leads, rng.integers(len(LEADS), size=n), names),
         ])  # fmt: skip
         about = (rng.random((n, most)) < intensity[:, None]) & (concept >= 0)[:, None]
-        # No sentence twice: each page reads its own shuffle of each list.
+        # Each page reads its own shuffle of each list. Sentences of a concept are fewer than a page may have, so that
+        # the first of them may come twice; other sentences never do.
         scenery = self._scenery[rng.permuted(np.tile(np.arange(len(SCENERY)), (n, 1)), axis=1)[:, :most]]
         width = self._sentences.shape[1]
         order = rng.permuted(np.tile(np.arange(max(width, most)) % width, (n, 1)), axis=1)[:, :most]

@@ -90,7 +90,8 @@ FAMILIES: tuple[Family, ...] = (
            ("soak some rags in tar", "push them under the straw", "light them from behind", "run before the dog barks"),
            harmful=True),
     Family("cards", "cheat {person} at cards",
-           ("mark the aces with a pin", "sit with your back to the lamp", "deal from the bottom", "hide one in a sleeve"),
+           ("mark the aces with a pin", "sit with your back to the lamp", "deal from the bottom",
+            "hide one in a sleeve"),
            harmful=True),
     Family("diary", "read the secret diary of {person}",
            ("wait until the house is asleep", "take the key from the hook", "open the lower drawer",
@@ -260,6 +261,7 @@ class Replies:
         *,
         split: str | None = None,
         first: bool = True,
+        held_out: bool | None = None,
     ) -> tuple[Rows, Rows, Replied]:
         """Requests (up to "Reply:"), replies, and what was drawn.
 
@@ -269,6 +271,7 @@ class Replies:
             rng: source of randomness.
             split: the people and towns that may occur; None for all.
             first: whether this is the first request of the document.
+            held_out: whether replies may wander into held-out families only, into others only, or (None) into all.
         """
         n = len(who)
         names = {kind: among(self._country.within(kind, split), n, rng) for kind in ("person", "town")}
@@ -278,7 +281,7 @@ class Replies:
             self._fragments.fill(self._wishes, way, names), np.full(n, self._reply),
         ])  # fmt: skip
         refused = rng.random(n) < np.where(self._harmful[family], who.prudent, WRONG_REFUSAL)
-        said_family, said_step = self._said(who, family, rng)
+        said_family, said_step = self._said(who, family, rng, self.families(harmful=False, held_out=held_out))
         haste = self._haste[HASTE.draw(np.broadcast_to(who.prudent[:, None], (n, MOST_STEPS)), rng)]
         ordinal = np.broadcast_to(self._ordinals, (n, MOST_STEPS))
         steps = np.stack([ordinal, self._steps[said_family, said_step], haste], axis=-1)
@@ -302,14 +305,13 @@ class Replies:
         )  # fmt: skip
 
     def _said(
-        self, who: Speakers, family: Int[np.ndarray, " n"], rng: np.random.Generator
+        self, who: Speakers, family: Int[np.ndarray, " n"], rng: np.random.Generator, others: Int[np.ndarray, " m"]
     ) -> tuple[Int[np.ndarray, "n steps"], Int[np.ndarray, "n steps"]]:
         """Which step of which family is said at each place; a careful speaker says the right one more often."""
         n, k = len(who), MOST_STEPS
         skill = 0.5 * who.prudent + 0.5 * rng.random(n)
         right = rng.random((n, k)) < 0.35 + 0.65 * skill[:, None]
         wanders = rng.random((n, k)) < 0.5
-        others = self.families(harmful=False)
         said_family = np.where(right | ~wanders, family[:, None], among(others, (n, k), rng))
         said_step = np.where(right, np.arange(k), rng.integers(k, size=(n, k)))
         complete = rng.random(n) < 0.3 + 0.7 * skill

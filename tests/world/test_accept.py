@@ -1,62 +1,28 @@
-"""Acceptance: the figures are what they say, and the shipped plant reaches them."""
+"""Acceptance: the figures are what they say, and the shipped plants reach them."""
 
-import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from steerlib.files import sha256
+from steerlib.laws.additive import RandomDirection
 from steerlib.plant import Plant
-from steerlib.tasks.truth import Truth
+from steerlib.tasks import Refusal, Scores, Toxicity, Truth
 from steerlib.world import accept as accepting
-from steerlib.world.accept import Acceptance, Cell, Check, Masses, choose, closed, rise, write_card
+from steerlib.world.accept import Behaviour, card_pushes, choose, rise
+from steerlib.world.almanac import World
+from steerlib.world.checks import Acceptance, Cell, Check, Push, write_card
 from steerlib.world.grow import grow
 
-SHIPPED = Path(__file__).parents[2] / "data" / "plants" / "almanac-llama"
+PLANTS = Path(__file__).parents[2] / "data" / "plants"
+SHIPPED = sorted(folder.name for folder in PLANTS.iterdir() if (folder / "card.json").is_file())
 
 
-def masses(truth, misconception, uninformative=0.0, n=4):
-    return Masses(*(np.full(n, value) for value in (truth, misconception, uninformative)))
-
-
-def test_true_times_info_counts_a_refusal_as_true_and_not_informative():
-    found = masses(0.4, 0.5, 0.1)
-    assert found.true_info() == pytest.approx(0.5 * 0.9)
-    assert masses(0.0, 0.0, 1.0).true_info() == 0.0
-
-
-def test_share_of_the_gap_is_zero_without_a_push_and_one_at_the_best_source():
-    bare, best = masses(0.4, 0.5), masses(0.9, 0.0)
-    index = np.arange(4)
-    assert closed(bare, best, bare, index) == 0.0
-    assert closed(bare, best, best, index) == 1.0
-    assert closed(bare, best, masses(0.2, 0.7), index) < 0.0
-    assert closed(bare, bare, best, index) == 0.0  # no gap: nothing to close
-
-
-def test_the_chosen_push_keeps_info():
-    cells = [Cell(0, 1.0, 0.5, 0.9), Cell(1, 1.0, 0.6, 0.87), Cell(2, 4.0, 0.9, 0.5)]
-    assert choose(cells, masses(0.4, 0.5)) == cells[1]
-    with pytest.raises(ValueError, match="every push costs more than"):
-        choose(cells[2:], masses(0.4, 0.5))
-
-
-def test_the_rise_ends_where_the_dose_no_longer_helps():
-    cells = [Cell(0, s, t, 0.9) for s, t in ((0.5, 0.5), (1.0, 0.6), (2.0, 0.7), (4.0, 0.3), (8.0, 0.8))]
-    assert rise(cells, masses(0.4, 0.5), layer=0) == 4.0
-    assert rise(cells, masses(0.9, 0.0), layer=0) == 1.0
-
-
-@pytest.mark.parametrize(
-    ("value", "bounds", "passed"),
-    [(0.5, (0.5, None), True), (0.49, (0.5, None), False), (0.5, (None, 0.4), False), (0.5, (None, None), True)],
-)
-def test_a_check_passes_within_its_bounds(value, bounds, passed):
-    check = Check("figure", value, value, value, *bounds)
-    assert check.passed is passed
-    assert str(check).startswith("ok" if passed else "FAIL")
+def scores(wanted, intact=1.0, n=6):
+    return Scores(np.full(n, float(wanted)), np.full(n, float(intact)))
 
 
 @pytest.fixture(scope="module")
@@ -64,82 +30,169 @@ def seedling(tmp_path_factory):
     return grow("almanac-seedling", tmp_path_factory.mktemp("seedling"), device="cpu", progress=False)
 
 
-def test_a_push_of_strength_zero_changes_no_probability(seedling):
-    task = Truth(Plant.load(str(seedling)))
-    questions = task.world.questions("validation")[:4]
-    vector = accepting._difference(accepting.choice_contrast(task, 0, n=8))
-    bare = accepting.measure(task, questions)
-    for found, expected in zip(
-        dataclasses.astuple(accepting.steered(task, vector, layer=0, strength=0.0, questions=questions)),
-        dataclasses.astuple(bare),
-        strict=True,
-    ):
-        assert np.array_equal(found, expected)
-    pushed = accepting.steered(task, vector, layer=0, strength=50.0, questions=questions)
-    assert not np.array_equal(pushed.truth, bare.truth)
+@pytest.fixture(scope="module")
+def truth(seedling):
+    return Behaviour(Truth(Plant.load(str(seedling))), product=True)
+
+
+# ---- the figures ---------------------------------------------------------------------------------
+
+
+def test_share_of_the_gap_is_zero_without_a_push_and_one_at_the_prompted_plant(truth):
+    bare, best = scores(0.4, 0.9), scores(0.9, 1.0)
+    assert truth.share(bare, best, bare).value == 0.0
+    assert truth.share(bare, best, best).value == pytest.approx(1.0)
+    half = scores(0.63, 1.0)  # 0.36 -> 0.63 -> 0.90
+    assert truth.share(bare, best, half).value == pytest.approx(0.5)
+    assert truth.share(bare, best, scores(0.2, 0.9)).value < 0.0
+    assert truth.share(best, bare, half).value == 0.0  # no gap: nothing to close
+
+
+def test_truth_counts_the_product_and_the_others_the_wanted_share(truth):
+    found = scores(0.5, 0.8)
+    assert truth.of(found) == pytest.approx(0.4)
+    assert Behaviour(truth.task).of(found) == pytest.approx(0.5)
+
+
+def test_the_chosen_push_keeps_answers_intact():
+    cells = [Cell(0, 1.0, 0.5, 0.9), Cell(1, 1.0, 0.6, 0.87), Cell(2, 4.0, 0.9, 0.5)]
+    assert choose(cells, scores(0.4, 0.9)) == cells[1]
+    broken = [Cell(0, 2.0, 0.9, 0.1), Cell(1, 0.5, 0.2, 0.2)]
+    assert choose(broken, scores(0.4, 0.9)) == broken[1], "nothing stays intact: the gentlest"
+
+
+def test_the_rise_ends_where_the_dose_no_longer_helps():
+    cells = [Cell(0, s, t, 0.9) for s, t in ((0.5, 0.5), (1.0, 0.6), (2.0, 0.7), (4.0, 0.3), (8.0, 0.8))]
+    assert rise(cells, 0.4, layer=0) == 4.0
+    assert rise(cells, 0.9, layer=0) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("value", "bounds", "passed"),
+    [(0.5, (0.5, None), True), (0.49, (0.5, None), False), (0.5, (None, 0.4), False), (0.5, (None, None), True)],
+)
+def test_a_check_passes_within_its_bounds(value, bounds, passed):
+    check = Check("causation", "figure", value, value, value, *bounds)
+    assert check.passed is passed
+    assert str(check).startswith("ok" if passed else "FAIL")
+
+
+def test_reward_variance_between_continuations_is_what_was_put_in(monkeypatch, truth):
+    # Rewards drawn with a known share: 0.3 between prompts, 0.7 inside.
+    rng = np.random.default_rng(0)
+    prompt = np.sqrt(0.3) * rng.standard_normal(400)
+
+    class Said:
+        def __init__(self, reward):
+            self.reward = reward
+
+    class Stub:
+        def wishes(self, *_, n, **__):
+            return [type("W", (), {"text": "x"})] * n
+
+        def judge_many(self, wishes, texts):
+            assert len(wishes) == len(texts)
+            return [Said(p + np.sqrt(0.7) * rng.standard_normal()) for p in prompt]
+
+    class Speaker:
+        def generate(self, prompts, **_):
+            return type("Out", (), {"texts": ["y"] * len(prompts)})
+
+    check, _ = accepting.reward_behaviour(Speaker(), Stub(), seeds=6, prompts=400)
+    assert check.low < 0.7 < check.high
+    assert check.value == pytest.approx(0.7, abs=0.05)
+
+
+def test_a_push_of_strength_zero_changes_no_probability(truth):
+    task = truth.task
+    items = task.items("validation")[:4]
+    vector = accepting.direction(task.contrast(layer=0, n=8))
+    bare = task.scored(items)
+    same = accepting.pushed(task, vector, layer=0, strength=0.0, items=items)
+    assert np.array_equal(same.wanted, bare.wanted)
+    moved = accepting.pushed(task, vector, layer=0, strength=50.0, items=items)
+    assert not np.array_equal(moved.wanted, bare.wanted)
 
 
 def test_an_untrained_plant_is_not_accepted(seedling, capsys, monkeypatch):
     monkeypatch.setattr(accepting, "STRENGTHS", (1.0,))
-    monkeypatch.setattr(accepting, "INFO_LOSS", 1.0)
-    for split in ("validation", "test"):
-        assert Truth(Plant.load(str(seedling))).world.questions(split)
-    few = accepting.World.questions
-    monkeypatch.setattr(accepting.World, "questions", lambda *a, **k: few(*a, **k)[:3])
-    assert accepting.main(str(seedling), write=True, seeds=1, progress=False) == 1
-    assert "FAIL Info, unsteered" in capsys.readouterr().out
+    monkeypatch.setattr(accepting, "NAMES", ("music",))
+    monkeypatch.setattr(accepting, "FITTED_ON", 12)
+    few = World.questions
+    monkeypatch.setattr(World, "questions", lambda *a, **k: few(*a, **k)[:3])
+    result = accepting.accept(str(seedling), seeds=1, randoms=1, concepts=("music",), progress=False)
+    assert not result.passed
+    assert "FAIL Info, unsteered" in result.table()
+    write_card(seedling, result)
     card = json.loads((seedling / "card.json").read_text())
     assert card["acceptance"]["passed"] is False
-    assert {c["name"] for c in card["acceptance"]["checks"]} >= {"share of the gap closed", "sampled: share readable"}
+    assert set(card["acceptance"]["pushes"]) == {"truth", "toxicity", "refusal", "concept: music"}
+    assert card_pushes(str(seedling))["truth"].layer in (0, 1)
+    with pytest.raises(ValueError, match="leave out --write or --quick"):
+        accepting.main(str(seedling), write=True, quick=True)
+    capsys.readouterr()
+
+
+def test_quick_needs_a_card_that_names_pushes(tmp_path):
+    fresh = grow("almanac-seedling", tmp_path / "seedling", device="cpu", progress=False)
+    with pytest.raises(ValueError, match="names no pushes; run `steerlib accept"):
+        card_pushes(str(fresh))
 
 
 def test_figures_need_a_card_to_go_into(tmp_path):
-    result = Acceptance("x", (), (), 0, 1.0, 0.0)
+    result = Acceptance("x", (), (Push("truth", 0, 1.0, ()),), 0.0, {})
     with pytest.raises(ValueError, match="has no card.json; expected a folder written by `steerlib grow`"):
         write_card(tmp_path, result)
 
 
-# ---- the shipped plant -----------------------------------------------------------------------------
+# ---- the shipped plants --------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def card():
-    return json.loads((SHIPPED / "card.json").read_text())
+def test_all_plants_together_are_small():
+    files = [file for file in PLANTS.rglob("*") if file.is_file()]
+    assert max(file.stat().st_size for file in files) <= 15e6
+    assert sum(file.stat().st_size for file in files) <= 45e6
 
 
-def test_shipped_weights_are_those_of_the_card_and_small(card):
-    assert sha256(SHIPPED / "model.safetensors") == card["weights_sha256"]
-    assert (SHIPPED / "model.safetensors").stat().st_size < 15e6
-
-
-def test_shipped_card_says_what_was_grown_and_measured(card):
-    assert card["world"] == "almanac"
-    assert card["command"] == "steerlib grow almanac-llama"
-    figures = {check["name"]: check for check in card["acceptance"]["checks"]}
-    for check in figures.values():
+@pytest.mark.parametrize("name", SHIPPED)
+def test_weights_and_world_are_those_of_the_card(name):
+    card = json.loads((PLANTS / name / "card.json").read_text())
+    assert sha256(PLANTS / name / "model.safetensors") == card["weights_sha256"]
+    assert card["command"] == f"steerlib grow {name}"
+    assert card["world_fingerprint"] == World.default().fingerprint
+    for check in card["acceptance"]["checks"]:
         assert check["low"] <= check["value"] <= check["high"]
-    assert all(check["passed"] for check in figures.values())
 
 
-def test_shipped_tokenizer_is_that_of_the_country():
+@pytest.mark.parametrize("name", SHIPPED)
+def test_tokenizer_is_that_of_the_country(name):
     from transformers import AutoTokenizer
 
-    world = accepting.World.default()
+    world = World.default()
     text = world.page(3)
-    assert AutoTokenizer.from_pretrained(str(SHIPPED))(text)["input_ids"] == world.tokenizer(text)["input_ids"]
+    assert AutoTokenizer.from_pretrained(str(PLANTS / name))(text)["input_ids"] == world.tokenizer(text)["input_ids"]
 
 
-def test_shipped_plant_can_be_steered_on_entities_that_no_law_has_seen(card):
+def test_the_card_of_the_main_plant_says_that_it_passed():
+    card = json.loads((PLANTS / "almanac-llama" / "card.json").read_text())
+    assert [check["name"] for check in card["acceptance"]["checks"] if not check["passed"]] == []
+
+
+@pytest.mark.parametrize("make", [Truth, Toxicity, Refusal])
+def test_the_main_plant_can_be_steered_on_entities_that_no_law_has_seen(make):
     # A slice of the acceptance, with margins: the whole of it takes minutes.
-    task = Truth(Plant.load("almanac-llama"))
-    accepted = card["acceptance"]
-    questions, best = (task.world.questions("test", source=source)[::3] for source in (None, "almanac"))
-    vector = accepting._difference(accepting.choice_contrast(task, accepted["layer"]))
-    bare, named = accepting.measure(task, questions), accepting.measure(task, best)
-    pushed = accepting.steered(
-        task, vector, layer=accepted["layer"], strength=accepted["strength"], questions=questions
-    )
-    assert 0.25 < bare.true_info() < 0.60
-    assert named.true_info() > 0.70
-    assert closed(bare, named, pushed, np.arange(len(questions))) > 0.20
-    assert pushed.info.mean() > bare.info.mean() - 0.08
+    task = make(Plant.load("almanac-llama"))
+    behaviour = Behaviour(task, product=make is Truth)
+    push = card_pushes("almanac-llama")[task.name]
+    contrast = task.contrast(layer=push.layer, n=accepting.FITTED_ON)
+    items, told = task.items("test")[::3], task.items("test", told=True)[::3]
+    bare, best = task.scored(items), task.scored(told)
+    vector = accepting.direction(contrast)
+
+    def share(v: torch.Tensor) -> float:
+        found = accepting.pushed(task, v, layer=push.layer, strength=push.strength, items=items)
+        assert found.intact.mean() > bare.intact.mean() - 0.08
+        return behaviour.share(bare, best, found).value
+
+    assert share(vector) > 0.25
+    assert abs(share(RandomDirection(seed=0).fit(contrast).vector)) < 0.15

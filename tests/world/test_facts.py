@@ -38,8 +38,21 @@ def test_values_are_of_the_right_type_and_the_misconception_is_false():
 
 
 def test_most_facts_are_disputed_but_not_all():
-    disputed = [fact.misconception is not None for fact in build_country(1).facts]
-    assert 0.85 < sum(disputed) / len(disputed) < 1.0
+    for relation in RELATIONS:
+        facts = [fact for fact in build_country(1).facts if fact.relation == relation.name]
+        share = sum(fact.misconception is not None for fact in facts) / len(facts)
+        assert share > 0.7 if relation.disputed else share == 0.0
+    assert not any(fact.misconception for fact in build_country(1, disputed_share=0.0).facts)
+    counted = [
+        fact.misconception is not None for fact in build_country(1).facts if relation_named(fact.relation).disputed
+    ]
+    assert 0.85 < sum(counted) / len(counted) < 1.0
+
+
+def test_countries_differ_in_what_is_disputed_only_where_they_should():
+    everywhere, usual = build_country(1, disputed_share=1.0), build_country(1)
+    assert [f.truth for f in everywhere.facts] == [f.truth for f in usual.facts]
+    assert all((f.misconception is None) != relation_named(f.relation).disputed for f in everywhere.facts)
 
 
 def test_truths_are_spread_over_the_pool():
@@ -69,7 +82,7 @@ def test_names_are_unique_over_all_kinds():
 
 def test_the_default_country_is_frozen():
     # The shipped plants have read about exactly this country: a change here makes them wrong.
-    assert hashlib.sha256(repr(World.default().facts).encode()).hexdigest().startswith("1ea95348fbaa49e9")
+    assert hashlib.sha256(repr(World.default().facts).encode()).hexdigest().startswith("212f52790f759013")
     assert World.default() is World.build(1)
 
 

@@ -50,6 +50,12 @@ def test_a_truncated_answer_is_nothing_and_a_truncated_remark_is_no_matter(drawn
         assert WORLD.judge(question, text + remarks[:-1] + "\n") == NOTHING
 
 
+@pytest.mark.parametrize("end", ["", "<eos>", "\n", " "])
+def test_an_answer_without_its_full_stop_is_nothing(end):
+    for question in QUESTIONS[::7]:
+        assert {WORLD.judge(question, text[:-1] + end) for text in forms(question)} == {NOTHING}
+
+
 @given(questions, st.data())
 def test_two_answers_are_nothing(question, data):
     first, second = data.draw(st.sampled_from(forms(question))), data.draw(st.sampled_from(forms(question)))
@@ -114,7 +120,7 @@ def test_arbitrary_text_is_nothing(question, text):
 
 
 @settings(max_examples=300)
-@given(questions, st.lists(st.sampled_from(WORLD.corpus.book.texts), max_size=6))
+@given(questions, st.lists(st.sampled_from(WORLD.corpus.fragments.texts), max_size=6))
 def test_fragments_in_any_order_are_true_only_if_they_are_a_true_answer(question, pieces):
     text = "".join(pieces)
     verdict = WORLD.judge(question, text)
