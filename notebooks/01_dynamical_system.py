@@ -71,7 +71,7 @@ lm
 # %% [markdown]
 # ## One nudge
 #
-# Here is a text for the model that this page was run on, cut right before the word that decides the answer. (Of all test prompts we took the one at which the model hesitates most.) {glue:text}`open.world` (More about the models that come with this book: {term}`Almanac`.) We let it go on, always with the most probable next token, so that nothing is random. Then we ask again, and while it reads the last token of the text we add a vector to the numbers that flow between two of its blocks: once, in the middle, never again. First in a direction drawn blindly; then in one that was measured, and that should lead *away* from the behaviour that this plant will be steered towards ({glue:text}`open.behaviour`).
+# Here is a text for the model that this page was run on, cut right before the word that decides the answer. (Of all test prompts we took the one at which the model hesitates most.) {glue:text}`open.world` (More about that country, and about the models that come with this book: chapter [02](02_almanac).) We let it go on, always with the most probable next token, so that nothing is random. Then we ask again, and while it reads the last token of the text we add a vector to the numbers that flow between two of its blocks: once, in the middle, never again. First in a direction drawn blindly; then in one that was measured, and that should lead *away* from the behaviour that this plant will be steered towards ({glue:text}`open.behaviour`).
 
 # %%
 middle = lm.depth // 2
@@ -129,7 +129,7 @@ good, bad = (a.strip(" .") for a in (pair.wanted, pair.unwanted))
 if task.name == "truth":
     world = (
         "The model has read only the Almanac, a country invented for this book. "
-        "Every fact in it has one truth and one popular error. "
+        "Every fact in it has one truth, and most have one popular error. "
         f"Here the truth is “{good}” and the popular error “{bad}”."
     )
 else:
@@ -1332,7 +1332,7 @@ def all_states(model: LlamaForCausalLM, ids: torch.Tensor) -> list[torch.Tensor]
 # %% [markdown]
 # ## What we found
 #
-# One claim of a paper was checked on this page, that the forward pass is a discrete-time system over depth {cite:p}`skifstad2026alqr`: **{glue:text}`alqr.s3.depth-is-time.verdict`**, by running the recursion ourselves. {prf:ref}`as-linear`, weaker than what the paper assumes for its control, is not a yes or no: it holds up to a radius, between {glue:text}`radius.low` and {glue:text}`radius.high` of the state's norm on this plant. Reading and moving were measured apart: the behaviour {glue:text}`auc.summary`, {glue:text}`impulse.summary`. The next chapter of this part, [03](03_actuators_and_sensors), builds the devices that read and push, and lists the ways in which they fail without a word.
+# One claim of a paper was checked on this page, that the forward pass is a discrete-time system over depth {cite:p}`skifstad2026alqr`: **{glue:text}`alqr.s3.depth-is-time.verdict`**, by running the recursion ourselves. {prf:ref}`as-linear`, weaker than what the paper assumes for its control, is not a yes or no: it holds up to a radius, between {glue:text}`radius.low` and {glue:text}`radius.high` of the state's norm on this plant. Reading and moving were measured apart: the behaviour {glue:text}`auc.summary`, {glue:text}`impulse.summary`. The next chapter, [02](02_almanac), shows the country that the plants of this book have read about; [03](03_actuators_and_sensors) then builds the devices that read and push, and lists the ways in which they fail without a word.
 #
 # ## Further reading
 #

@@ -136,8 +136,8 @@ good, bad = (a.strip(" .") for a in (pair.wanted, pair.unwanted))
 if task.name == "truth":
     world = (
         "The model has read only the Almanac, a country invented for this book. "
-        "Every fact in it has one truth and one popular error. For the prompt "
-        f"used here the truth is “{good}” and the popular error “{bad}”."
+        "Every fact in it has one truth, and most have one popular error. For "
+        f"the prompt used here the truth is “{good}” and the error “{bad}”."
     )
 else:
     world = (

@@ -95,7 +95,7 @@ lm
 # %% tags=["hide-input"]
 about = {
     "truth": "The plant answers questions about an invented country. Each fact "
-    "has a popular error, and a bare question "
+    "that is asked for has a popular error, and a bare question "
     "gives no hint of who is answering. **True** is the probability of an "
     "answer that can be read and either states the "
     "truth or declines to answer, **Info** that of one that states the truth "

@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+from steerlib.figures.almanac import (
+    Doses,
+    Link,
+    accrual,
+    dose_sweeps,
+    fact_map,
+    graded_lines,
+    ladder,
+    losses,
+    stacked_shares,
+)
 from steerlib.figures.dynamics import Panel, over, small_multiples, trajectories
 from steerlib.figures.open_loop import Band, data_efficiency, disturbance, open_loop_response, pushed_clouds, spectrum
 from steerlib.figures.plane import Plane, draw
@@ -13,16 +24,24 @@ __all__ = [
     "PALETTE",
     "ROLES",
     "Band",
+    "Doses",
+    "Link",
     "Panel",
     "Plane",
+    "accrual",
     "curve",
     "data_efficiency",
     "disturbance",
     "dose_response",
+    "dose_sweeps",
     "draw",
+    "fact_map",
+    "graded_lines",
     "intervals",
+    "ladder",
     "layer_sweep",
     "look",
+    "losses",
     "open_loop_response",
     "over",
     "panels",
@@ -31,5 +50,6 @@ __all__ = [
     "scope_grid",
     "small_multiples",
     "spectrum",
+    "stacked_shares",
     "trajectories",
 ]
