@@ -17,7 +17,7 @@ from steerlib.world.pages import CONCEPTS
 from steerlib.world.prompts import Forms, Lead
 
 #: Beginnings of pages differ in little but the name of a town, so that a few suffice.
-LEADS = 24
+LEADS = 12
 
 
 class Concept(GrammarTask):

@@ -29,6 +29,7 @@ from steerlib.metrics import Estimate, auc_interval, interval_of
 from steerlib.plant import Plant
 from steerlib.recorder import record
 from steerlib.tasks import Concept, Refusal, Scores, Toxicity, Truth, Utility
+from steerlib.tasks.base import spread
 from steerlib.tasks.grammar import HIGH, LOW, GrammarTask
 from steerlib.world.almanac import World
 from steerlib.world.checks import Acceptance, Cell, Check, Push, bounded, write_card
@@ -44,6 +45,9 @@ STRENGTHS = (0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.5)
 BREAKING = 8.0
 #: What a push may cost of Info, or of well-formed answers.
 INTACT_LOSS = 0.05
+#: Prompts of the validation split that a layer and a strength are chosen on, and beginnings of pages for a concept,
+#: which differ in little but the name of a town.
+CHOSEN_ON, CHOSEN_ON_LEADS = 36, 4
 #: Texts of each class that a direction is fitted on.
 FITTED_ON = 300
 #: Tokens of a sampled text that is read by the oracle.
@@ -338,7 +342,8 @@ class Effect:
 
 def chosen_push(behaviour: Behaviour, contrasts: Sequence[Contrast]) -> tuple[Push, float]:
     """The best push on the validation split, and by what factor of strength the score rises at its layer."""
-    validation = behaviour.task.items("validation")
+    limit = CHOSEN_ON_LEADS if isinstance(behaviour.task, Concept) else CHOSEN_ON
+    validation = spread(behaviour.task.items("validation"), limit)
     unsteered = behaviour.task.scored(validation)
     cells = sweep(behaviour, contrasts, validation)
     cell = choose(cells, unsteered)
