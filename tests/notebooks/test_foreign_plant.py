@@ -13,7 +13,7 @@ from steerlib.workflow import book
 from steerlib.workflow.project import Run
 from tests.samples import MODELS, needs_models
 
-PAGES = ("01_dynamical_system", "03_actuators_and_sensors", "11_difference_of_means")
+PAGES = ("01_dynamical_system", "02_almanac", "03_actuators_and_sensors", "11_difference_of_means")
 
 
 @pytest.mark.slow
@@ -28,7 +28,8 @@ def test_the_book_of_a_story_model(capsys: pytest.CaptureFixture[str]) -> None:
     for page in PAGES:
         record = read_record(run.records(page))
         assert record.finished
-        assert record.plant.endswith("stories260K")
+        # Chapter 02 is about the Almanac: on a plant that has not read it, it shows the project's own.
+        assert record.plant.endswith("almanac-llama" if page == "02_almanac" else "stories260K")
         assert (Path(run.html) / "notebooks" / f"{page}.html").is_file()
     # What the page says must follow from what it measured: the effect on held-out prompts against the 95th percentile
     # of twenty random directions of equal length, or else the effect that the experiment could have detected.

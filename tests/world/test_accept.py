@@ -158,7 +158,7 @@ def test_all_plants_together_are_small():
 def test_weights_and_world_are_those_of_the_card(name):
     card = json.loads((PLANTS / name / "card.json").read_text())
     assert sha256(PLANTS / name / "model.safetensors") == card["weights_sha256"]
-    assert card["command"] == f"steerlib grow {name}"
+    assert card["command"].removesuffix(" --compiled") == f"steerlib grow {name}"
     assert card["world_fingerprint"] == World.default().fingerprint
     for check in card["acceptance"]["checks"]:
         assert check["low"] <= check["value"] <= check["high"]
@@ -209,4 +209,4 @@ def test_the_main_plant_can_be_steered_on_entities_that_no_law_has_seen(make):
         return behaviour.share(bare, best, found).value
 
     assert share(vector) > 0.25
-    assert abs(share(RandomDirection(seed=0).fit(contrast).vector)) < 0.15
+    assert share(RandomDirection(seed=0).fit(contrast).vector) < 0.10, "chance may do harm, but no good"
