@@ -28,8 +28,7 @@ def test_the_book_of_a_story_model(capsys: pytest.CaptureFixture[str]) -> None:
     for page in PAGES:
         record = read_record(run.records(page))
         assert record.finished
-        # Chapter 02 is about the Almanac: on a plant that has not read it, it shows the project's own.
-        assert record.plant.endswith("almanac-llama" if page == "02_almanac" else "stories260K")
+        assert record.plant.endswith("stories260K")
         assert (Path(run.html) / "notebooks" / f"{page}.html").is_file()
     # What the page says must follow from what it measured: the effect on held-out prompts against the 95th percentile
     # of twenty random directions of equal length, or else the effect that the experiment could have detected.
