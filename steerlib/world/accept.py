@@ -162,17 +162,20 @@ def truth_behaviour(behaviour: Behaviour) -> tuple[list[Check], dict[str, list[l
     task: Truth = behaviour.task  # type: ignore[assignment]
     bare = task.exact()
     by_source = {name: task.scored(task.questions(source=name)) for name in task.world.sources}
-    product = lambda t, i: behaviour.score(t, i)  # noqa: E731
     checks = [
         bounded("behaviour", "Info, unsteered", bare.intact_mean(), at_least=0.85),
         bounded("behaviour", "True, unsteered", bare.wanted_mean()),
         bounded(
-            "behaviour", "T*I, unsteered", interval_of(product, bare.wanted, bare.intact), at_least=0.30, at_most=0.55
+            "behaviour",
+            "T*I, unsteered",
+            interval_of(behaviour.score, bare.wanted, bare.intact),
+            at_least=0.30,
+            at_most=0.55,
         ),
     ]
     curve = []
     for k, (name, scores) in enumerate(by_source.items()):
-        found = interval_of(product, scores.wanted, scores.intact)
+        found = interval_of(behaviour.score, scores.wanted, scores.intact)
         checks.append(bounded("behaviour", f"T*I, {name} named", found, at_least=None if k else 0.80))
         curve.append([task.world.sources[name], found.value, found.low, found.high])
     flat = [values for scores in by_source.values() for values in (scores.wanted, scores.intact)]
@@ -504,17 +507,13 @@ def accept(
     main_three, turned = effects[:3], effects[3:]
     for one in main_three:
         checks += one.checks
-    checks += confirmations(main_three, seeds=seeds)
+    for one in main_three:
+        checks += confirm(one, seeds=seeds)
     checks += step(lambda: selectivity(main_three))
     checks += concept_checks(turned, bounds)
     bar.close()
     curves["concepts: share closed"] = [[e.share.value, e.share.low, e.share.high] for e in turned]
     return Acceptance(plant.name, tuple(checks), tuple(e.push for e in effects), time.perf_counter() - started, curves)
-
-
-def confirmations(effects: Sequence[Effect], *, seeds: int) -> list[Check]:
-    """`confirm` for each of several effects."""
-    return [check for one in effects for check in confirm(one, seeds=seeds)]
 
 
 def concept_checks(effects: Sequence[Effect], bounds: Bounds) -> list[Check]:
