@@ -356,7 +356,7 @@ class World:
         about, other = np.full(n, number), among(others, n, rng)
         promised = rng.random(n) < 0.4
         prompt, body, _ = self.corpus.pages.drawn(
-            about if present else other, np.full(n, 0.9), rng, promised=promised, split=split, sentences=(1, 4),
+            about if present else other, np.full(n, 0.9), rng, promised=promised, split=split, sentences=(2, 5),
             wordings=FITTING_WORDINGS, stem=True,
         )  # fmt: skip
         return self.corpus.texts(np.column_stack([prompt, body]))

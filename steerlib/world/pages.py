@@ -54,8 +54,7 @@ HEADINGS: tuple[str, ...] = ("A page about {concept}.", "Mostly about {concept}.
 #: Sentences that belong to no concept, and those of each concept.
 SCENERY: tuple[str, ...] = tuple(f"{start} {thing}." for start in BEGINNINGS for thing in PLAIN)
 CONCEPTS: dict[str, tuple[str, ...]] = {
-    name: tuple(f"{start} {thing}." for start in BEGINNINGS for thing in things)
-    for name, things in THINGS.items()
+    name: tuple(f"{start} {thing}." for start in BEGINNINGS for thing in things) for name, things in THINGS.items()
 }
 #: Their names, in order.
 NAMES: tuple[str, ...] = tuple(CONCEPTS)
