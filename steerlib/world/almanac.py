@@ -336,7 +336,7 @@ class World:
         return np.column_stack([*opening, early, last])
 
     def turned(self, concept: str, *, present: bool, split: str, n: int, seed: int = 0) -> list[str]:
-        """Pages that end where the next thing is chosen ("... The inn is named after"), about a concept or anything else.
+        """Pages that end where the next thing is chosen ("... The inn is named after"), about a concept or not.
 
         Args:
             concept: name of the concept.
