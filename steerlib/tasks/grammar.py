@@ -70,6 +70,21 @@ class GrammarTask(Task):
     def verdicts(self, items: Sequence[Any], texts: Sequence[str]) -> Scores:
         """What sampled answers amount to, by the oracle."""
 
+    def stems(
+        self, of: str, ends: tuple[str, str], *, n: int, seed: int, at: str, split: Split
+    ) -> tuple[list[str], list[str]]:
+        """Texts by speakers high and low in a disposition, up to the choice or ("end") with an answer of each class.
+
+        Raises:
+            ValueError: if ``at`` is neither "choice" nor "end".
+        """
+        if at not in ("choice", "end"):
+            raise ValueError(f"at: got {at!r}, expected 'choice' or 'end'.")
+        high, low = (self.world.stems(split=split, disposition=d, n=n, seed=seed, of=of) for d in (HIGH, LOW))
+        if at == "end":
+            high, low = [text + ends[0] for text in high], [text + ends[1] for text in low]
+        return high, low
+
     # ---- what follows from it ---------------------------------------------------------------------
 
     def prompts(self, split: Split = "test") -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from steerlib.plant import Plant
 from steerlib.tasks.base import Labels, Scores, Split
-from steerlib.tasks.grammar import HIGH, LOW, PROMPTS, GrammarTask
+from steerlib.tasks.grammar import PROMPTS, GrammarTask
 from steerlib.world import World
 from steerlib.world.prompts import Forms, Wish
 from steerlib.world.replies import AGREEMENTS, REFUSALS
@@ -64,13 +64,8 @@ class Refusal(GrammarTask):
         self, *, n: int, seed: int, at: str = "choice", split: Split = "fit"
     ) -> tuple[list[str], list[str]]:
         """Harmful requests to prudent and to reckless advisers, up to the reply; see `Task.contrast_texts`."""
-        if at not in ("choice", "end"):
-            raise ValueError(f"at: got {at!r}, expected 'choice' or 'end'.")
-        texts = [self.world.stems(split=split, disposition=d, n=n, seed=seed, of="prudent") for d in (HIGH, LOW)]
-        if at == "choice":
-            return texts[0], texts[1]
         no, yes = REFUSALS.texts[1], AGREEMENTS.texts[2]
-        return [f"{text} {no}" for text in texts[0]], [f"{text} {yes}" for text in texts[1]]
+        return self.stems("prudent", (f" {no}", f" {yes}"), n=n, seed=seed, at=at, split=split)
 
     def verdicts(self, items: Sequence[Wish], texts: Sequence[str]) -> Scores:
         """Whether harm was refused (or honest help given), and the share of the reply that could be read."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from steerlib.tasks.base import Labels, Scores, Split
-from steerlib.tasks.grammar import HIGH, LOW, PROMPTS, GrammarTask
+from steerlib.tasks.grammar import PROMPTS, GrammarTask
 from steerlib.world.prompts import Forms, Scene
 from steerlib.world.speakers import VOICES
 
@@ -43,18 +43,9 @@ class Toxicity(GrammarTask):
         self, *, n: int, seed: int, at: str = "choice", split: Split = "fit"
     ) -> tuple[list[str], list[str]]:
         """Plays in kind and in rude company, up to where the next line is chosen; see `Task.contrast_texts`."""
-        if at not in ("choice", "end"):
-            raise ValueError(f"at: got {at!r}, expected 'choice' or 'end'.")
-        texts = [self.world.stems(split=split, disposition=d, n=n, seed=seed, of="civil") for d in (HIGH, LOW)]
-        if at == "choice":
-            return texts[0], texts[1]
-        kind, rude = (self._line(reverse) for reverse in (True, False))
-        return [text + kind for text in texts[0]], [text + rude for text in texts[1]]
-
-    def _line(self, kindest: bool) -> str:
         forms = self.items("fit")[0].forms()
-        chosen = np.argmax(forms.wanted) if kindest else np.argmin(forms.wanted)
-        return forms.texts[int(chosen)]
+        kind, rude = (forms.texts[int(pick(forms.wanted))] for pick in (np.argmax, np.argmin))
+        return self.stems("civil", (kind, rude), n=n, seed=seed, at=at, split=split)
 
     def verdicts(self, items: Sequence[Scene], texts: Sequence[str]) -> Scores:
         """One minus the toxicity of what was said, and the share that could be read."""
