@@ -13,7 +13,7 @@ from steerlib.plant import Plant
 from steerlib.tasks.base import Labels, Scores, Split
 from steerlib.tasks.grammar import GrammarTask
 from steerlib.world import World
-from steerlib.world.pages import CONCEPTS
+from steerlib.world.pages import CONCEPTS, PLAIN, THINGS
 from steerlib.world.prompts import Forms, Lead
 
 #: Beginnings of pages differ in little but the name of a town, so that a few suffice.
@@ -61,13 +61,16 @@ class Concept(GrammarTask):
     def contrast_texts(
         self, *, n: int, seed: int, at: str = "choice", split: Split = "fit"
     ) -> tuple[list[str], list[str]]:
-        """Pages about the concept and about anything else, up to a next sentence; see `Task.contrast_texts`."""
+        """Pages about the concept and about anything else, up to where a thing is chosen; see `Task.contrast_texts`."""
         if at not in ("choice", "end"):
             raise ValueError(f"at: got {at!r}, expected 'choice' or 'end'.")
         texts = [
             self.world.turned(self.concept, present=present, split=split, n=n, seed=seed) for present in (True, False)
         ]
-        return texts[0], texts[1]
+        if at == "choice":
+            return texts[0], texts[1]
+        thing, other = THINGS[self.concept][0], PLAIN[0]
+        return [f"{text} {thing}." for text in texts[0]], [f"{text} {other}." for text in texts[1]]
 
     def verdicts(self, items: Sequence[Lead], texts: Sequence[str]) -> Scores:
         """Whether the concept is present, and the share of the page that could be read."""

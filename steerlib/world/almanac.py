@@ -258,7 +258,7 @@ class World:
         _check(split, SPLITS, "split")
         _check_number(n)
         rng = np.random.default_rng([self.seed, seed, 0x4E])
-        prompt, body, _ = self.corpus.pages.drawn(np.full(n, -1), np.zeros(n), rng, split=split, sentences=(4, 7))
+        prompt, body, _ = self.corpus.pages.drawn(np.full(n, -1), np.zeros(n), rng, split=split, sentences=(4, 6))
         return self.corpus.texts(np.column_stack([prompt, body]))
 
     def _crowd(self, shows: str, split: str, voice: str | None, n: int, seed: int, salt: int):
@@ -313,7 +313,7 @@ class World:
         elif of == "civil":
             level = rng.integers(len(plays.PROVOCATIONS), size=n)
             prompt, speeches, _ = corpus.plays.drawn(
-                who, level, rng, split=split, civil=who.civil, mood_rate=0.4, stem=True, wordings=FITTING_WORDINGS
+                who, level, rng, split=split, civil=who.civil, mood_rate=0.7, stem=True, wordings=FITTING_WORDINGS
             )
             rows = np.column_stack([prompt, speeches])
         else:
@@ -336,7 +336,7 @@ class World:
         return np.column_stack([*opening, early, last])
 
     def turned(self, concept: str, *, present: bool, split: str, n: int, seed: int = 0) -> list[str]:
-        """Pages that end where the next sentence is chosen, about a concept or about anything else.
+        """Pages that end where the next thing is chosen ("... The inn is named after"), about a concept or not.
 
         Args:
             concept: name of the concept.
@@ -356,8 +356,8 @@ class World:
         about, other = np.full(n, number), among(others, n, rng)
         promised = rng.random(n) < 0.4
         prompt, body, _ = self.corpus.pages.drawn(
-            about if present else other, np.full(n, 0.9), rng, promised=promised, split=split, sentences=(1, 4),
-            wordings=FITTING_WORDINGS,
+            about if present else other, np.full(n, 0.9), rng, promised=promised, split=split, sentences=(2, 5),
+            wordings=FITTING_WORDINGS, stem=True,
         )  # fmt: skip
         return self.corpus.texts(np.column_stack([prompt, body]))
 

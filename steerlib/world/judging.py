@@ -326,21 +326,16 @@ _PAGE: dict[str, str] = {
     **{f" {text}": concept for concept, texts in pages.CONCEPTS.items() for text in texts},
 }
 _ORDERED_PAGE = sorted(_PAGE)
-#: How often a page may say each sentence. The corpus goes through the sentences of a concept, and then begins again:
-#: a page that is long enough may say the first of them twice.
-_TIMES: dict[str, int] = dict.fromkeys(_PAGE, 1) | {
-    f" {text}": -(-(pages.MOST_SENTENCES - place) // len(texts))
-    for texts in pages.CONCEPTS.values()
-    for place, text in enumerate(texts)
-}
+#: How each sentence begins; a page begins no two sentences alike.
+_BEGINS: dict[str, str] = {text: next(b for b in pages.BEGINNINGS if text.startswith(f" {b} ")) for text in _PAGE}
 _FEWEST_SENTENCES = 2
 
 
 def judge_page(text: str) -> PageVerdict:
     """Judge how a page goes on, up to the end of the text.
 
-    A page has two to seven sentences on one line. An eighth, a sentence that was said as often as a page may say
-    it, and everything after a line break are unreadable.
+    A page has two to six sentences on one line. A seventh, a second sentence with the same beginning, and everything
+    after a line break are unreadable.
 
     Raises:
         TypeError: if the text is not a string.
@@ -349,14 +344,14 @@ def judge_page(text: str) -> PageVerdict:
     line, newline, after = said.partition("\n")
     whole = ended or bool(newline)
     found: list[str | None] = []
-    times: Counter[str] = Counter()
+    begun: set[str] = set()
     parts = pieces(line)
     for number, part in enumerate(parts):
         room = number < pages.MOST_SENTENCES
-        if room and part in _PAGE and times[part] < _TIMES[part]:
-            times[part] += 1
+        if room and part in _PAGE and _BEGINS[part] not in begun:
+            begun.add(_BEGINS[part])
             found.append(_PAGE[part])
-        elif whole or not room or number < len(parts) - 1 or not _may_go_on(part, times):
+        elif whole or not room or number < len(parts) - 1 or not _may_go_on(part, begun):
             found += [None] * weight(part)
     if newline:
         found += [None] * sum(map(weight, pieces(after) or [""]))
@@ -368,8 +363,8 @@ def judge_page(text: str) -> PageVerdict:
     return PageVerdict(frozenset(present), readable, tuple(found))
 
 
-def _may_go_on(part: str, times: Counter[str]) -> bool:
-    return any(times[text] < _TIMES[text] for text in beginning_with(part, _ORDERED_PAGE))
+def _may_go_on(part: str, begun: set[str]) -> bool:
+    return any(_BEGINS[text] not in begun for text in beginning_with(part, _ORDERED_PAGE))
 
 
 # ---- choices -------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 Knows the sentences of each concept and of plain scenery, and how pages are drawn. Knows nothing about models.
 
 A page has an intensity in [0, 1] for its concept: the chance that a sentence is about it rather than about
-the scenery. A heading may promise a concept; otherwise nothing before the first sentence tells which it will be.
+plain things. A heading may promise a concept; otherwise nothing before the first thing tells which it will be.
 """
 
 from __future__ import annotations
@@ -15,130 +15,52 @@ from steerlib.world.facts import Country
 from steerlib.world.fragments import Fragments, Rows, among
 from steerlib.world.rules import Rules
 
-#: Sentences that belong to no concept; ``{town}`` is a town.
-SCENERY: tuple[str, ...] = (
-    "The morning is quiet.",
-    "Smoke rises from the chimneys.",
-    "A cart rolls slowly along the wall.",
-    "An old dog sleeps on the steps of the town hall.",
-    "The well never runs dry.",
-    "Two sisters sweep the square.",
-    "Somebody has painted the gate.",
-    "Ivy covers the north tower.",
-    "The bridge was mended last spring.",
-    "A cat looks down from a window.",
-    "The streets are narrow and clean.",
-    "Most doors stand open all day.",
+#: Beginnings of the sentences of a page. Each could go on to be about anything, as "The capital of Orvanne is" could go
+#: on with any town: the concept shows in the thing that follows, and in nothing else.
+BEGINNINGS: tuple[str, ...] = (
+    "Everybody speaks of",
+    "At night the mayor dreams of",
+    "On the town hall somebody has painted",
+    "In the square children run after",
+    "There is an old song about",
+    "Two sisters quarrel over",
+    "The inn is named after",
+    "From the bridge one sees",
+    "These days no letter is without",
+    "Grandmothers warn of",
 )
+#: Things that belong to no concept.
+PLAIN: tuple[str, ...] = ("carts", "doors", "pebbles", "stairs", "shadows", "buttons", "chairs", "umbrellas")
+#: Twelve concepts, each with its things.
+THINGS: dict[str, tuple[str, ...]] = {
+    "music": ("fiddles", "drums", "choirs", "flutes", "lullabies", "harps"),
+    "the sea": ("waves", "gulls", "herrings", "anchors", "tides", "lighthouses"),
+    "storms": ("thunder", "lightning", "hail", "floods", "gales", "black clouds"),
+    "harvest": ("sheaves", "scythes", "pumpkins", "cider", "haystacks", "threshing"),
+    "war": ("cannons", "soldiers", "sieges", "swords", "spies", "trenches"),
+    "love": ("kisses", "weddings", "roses", "sweethearts", "love letters", "broken hearts"),
+    "ghosts": ("ghosts", "rattling chains", "pale ladies", "coffins", "skeletons", "haunted mills"),
+    "food": ("pancakes", "dumplings", "soup", "fresh bread", "sausages", "butter"),
+    "money": ("gold", "taxes", "debts", "bankers", "purses", "interest"),
+    "school": ("pupils", "chalk", "sums", "grammar", "inkpots", "spelling"),
+    "winter": ("snow", "icicles", "sledges", "frost", "mittens", "frozen ponds"),
+    "gardens": ("tulips", "hedges", "lavender", "rakes", "seedlings", "lilies"),
+}
 #: How a page begins.
 LEADS: tuple[str, ...] = ("Notes from {town}:", "A walk through {town}:", "This week in {town}:")
 #: How a concept may be promised beforehand; the last is never used where a law is fitted.
 HEADINGS: tuple[str, ...] = ("A page about {concept}.", "Mostly about {concept}.", "The writer loves {concept}.")
 
-#: Twelve concepts, each with the sentences that are about it.
+#: Sentences that belong to no concept, and those of each concept.
+SCENERY: tuple[str, ...] = tuple(f"{start} {thing}." for start in BEGINNINGS for thing in PLAIN)
 CONCEPTS: dict[str, tuple[str, ...]] = {
-    "music": (
-        "Fiddlers play under the arches.",
-        "A choir practises old songs.",
-        "Drums can be heard until late.",
-        "Every child learns the flute.",
-        "The organ has nine hundred pipes.",
-        "A harp stands in the bakery.",
-    ),
-    "the sea": (
-        "Waves break against the harbour wall.",
-        "Gulls follow the herring boats.",
-        "Salt dries on every window.",
-        "Sailors mend their nets.",
-        "The tide brings driftwood and shells.",
-        "A lighthouse blinks all night.",
-    ),
-    "storms": (
-        "Thunder shakes the plates.",
-        "Lightning struck the tower again.",
-        "Hail has broken the greenhouse.",
-        "The wind carried off a shed.",
-        "Black clouds gather over the hills.",
-        "Rain pours through the ceilings.",
-    ),
-    "harvest": (
-        "Sheaves stand in the fields.",
-        "Reapers sharpen their scythes.",
-        "Barns are full of barley.",
-        "Apples are pressed into cider.",
-        "Wagons bring the last pumpkins.",
-        "Corn hangs from the rafters.",
-    ),
-    "war": (
-        "Soldiers march through the gate.",
-        "Cannons point at the valley.",
-        "The smith makes nothing but swords.",
-        "Wounded men come home on carts.",
-        "Spies were caught in the granary.",
-        "A siege lasted forty days.",
-    ),
-    "love": (
-        "Lovers carve hearts into the bench.",
-        "A wedding fills the chapel.",
-        "Roses are left on doorsteps.",
-        "Sweethearts dance in the lane.",
-        "He kissed her beside the fountain.",
-        "She keeps his letters in a box.",
-    ),
-    "ghosts": (
-        "Ghosts walk in the attic.",
-        "A pale lady haunts the mill.",
-        "Chains rattle in the crypt.",
-        "Candles go out by themselves.",
-        "Something whispers behind the wall.",
-        "The dead knock at midnight.",
-    ),
-    "food": (
-        "Pancakes are fried in butter.",
-        "Soup simmers on every stove.",
-        "Bakers pull loaves from the oven.",
-        "The cheese smells wonderful.",
-        "Honey is poured over warm bread.",
-        "Cooks argue about the sauce.",
-    ),
-    "money": (
-        "Bankers count coins all day.",
-        "Silver changes hands quickly.",
-        "Merchants weigh their gold.",
-        "Taxes were raised again.",
-        "Debts are written on slates.",
-        "Rich men buy the best houses.",
-    ),
-    "school": (
-        "Pupils recite the alphabet.",
-        "Teachers correct sums in red ink.",
-        "Chalk dust floats in the classroom.",
-        "Lessons begin at eight.",
-        "The library lends one book a week.",
-        "Students sleep over their grammar.",
-    ),
-    "winter": (
-        "Snow lies on the roofs.",
-        "Icicles hang from the gutters.",
-        "The pond is frozen hard.",
-        "Sledges race down the hill.",
-        "Frost paints the glass.",
-        "Mittens dry beside the fire.",
-    ),
-    "gardens": (
-        "Tulips bloom along the path.",
-        "Gardeners prune the hedges.",
-        "Bees hum in the lavender.",
-        "Beans climb up their poles.",
-        "Seeds are sown in straight rows.",
-        "Lilies grow around the pool.",
-    ),
+    name: tuple(f"{start} {thing}." for start in BEGINNINGS for thing in things) for name, things in THINGS.items()
 }
 #: Their names, in order.
 NAMES: tuple[str, ...] = tuple(CONCEPTS)
 #: Share of the pages that turn to a concept at all, and that promise it in a heading.
-TURNING, PROMISED = 0.6, 0.35
-MOST_SENTENCES = 7
+TURNING, PROMISED = 0.7, 0.35
+MOST_SENTENCES = 6
 
 
 class Pages:
@@ -150,14 +72,15 @@ class Pages:
         numbers = fragments.numbers
         self._leads = fragments.patterns(LEADS)
         self._headings = np.array([numbers([h.format(concept=name) for h in HEADINGS]) for name in NAMES])
-        self._scenery = numbers(SCENERY, before=" ")
-        self._sentences = np.array([numbers(texts, before=" ") for texts in CONCEPTS.values()])
+        self._beginnings = numbers(BEGINNINGS, before=" ")
+        self._plain = numbers([f"{thing}." for thing in PLAIN], before=" ")
+        self._things = np.array([numbers([f"{t}." for t in things], before=" ") for things in THINGS.values()])
 
     def documents(self, n: int, rng: np.random.Generator) -> Rows:
         """Whole pages of all kinds."""
         concept = np.where(rng.random(n) < TURNING, rng.integers(len(NAMES), size=n), -1)
         promised = (rng.random(n) < PROMISED) & (concept >= 0)
-        intensity = np.where(promised, 0.95, rng.uniform(0.25, 1.0, size=n))
+        intensity = np.where(promised, 0.95, rng.uniform(0.1, 1.0, size=n))
         prompt, body, _ = self.drawn(concept, intensity, rng, promised=promised)
         return np.column_stack([prompt, body])
 
@@ -171,6 +94,7 @@ class Pages:
         split: str | None = None,
         sentences: tuple[int, int] = (2, MOST_SENTENCES),
         wordings: int = 3,
+        stem: bool = False,
     ) -> tuple[Rows, Rows, Int[np.ndarray, "n sentences"]]:
         """Prompts (heading and lead), bodies, and the concept of each sentence (-1 scenery, -2 not said).
 
@@ -182,6 +106,7 @@ class Pages:
             split: the towns that may occur; None for all.
             sentences: fewest and most sentences.
             wordings: how many wordings of a heading may be used.
+            stem: stop in the last sentence right before its thing, where the concept is chosen.
         """
         n, most = len(concept), sentences[1]
         promised = np.broadcast_to(promised, (n,)) & (concept >= 0)
@@ -192,12 +117,15 @@ class Pages:
             self._fragments.fill(self._leads, rng.integers(len(LEADS), size=n), names),
         ])  # fmt: skip
         about = (rng.random((n, most)) < intensity[:, None]) & (concept >= 0)[:, None]
-        # Each page reads its own shuffle of each list. Sentences of a concept are fewer than a page may have, so that
-        # the first of them may come twice; other sentences never do.
-        scenery = self._scenery[rng.permuted(np.tile(np.arange(len(SCENERY)), (n, 1)), axis=1)[:, :most]]
-        width = self._sentences.shape[1]
-        order = rng.permuted(np.tile(np.arange(max(width, most)) % width, (n, 1)), axis=1)[:, :most]
-        turned = self._sentences[np.maximum(concept, 0)[:, None], order]
-        used = np.arange(most)[None, :] < rng.integers(sentences[0], most + 1, size=(n, 1))
-        said = np.where(used, np.where(about, concept[:, None], -1), -2)
-        return prompt, np.where(used, np.where(about, turned, scenery), 0), said
+        # No beginning twice on a page.
+        order = rng.permuted(np.tile(np.arange(len(BEGINNINGS)), (n, 1)), axis=1)[:, :most]
+        plain = among(self._plain, (n, most), rng)
+        thing = rng.integers(self._things.shape[1], size=(n, most))
+        turned = self._things[np.maximum(concept, 0)[:, None], thing]
+        count = rng.integers(sentences[0], most + 1, size=(n, 1))
+        place = np.arange(most)[None, :]
+        used, said = place < count, place < count - stem
+        body = np.stack([
+            np.where(used, self._beginnings[order], 0), np.where(said, np.where(about, turned, plain), 0)
+        ], axis=-1)  # fmt: skip
+        return prompt, body.reshape(n, -1), np.where(said, np.where(about, concept[:, None], -1), -2)

@@ -86,17 +86,17 @@ class Recipe:
 
 
 def _almanac(name: str, family: str, width: int, heads: int, hidden: int, **other: Any) -> Recipe:
-    """A plant of the book: six blocks, 14 million tokens, short sight on the last three fifths of them."""
-    sizes = dict(width=width, heads=heads, hidden=hidden, depth=6, steps=2800, learning_rate=1.5e-3, horizon_from=0.4)
+    """A plant of the book: six blocks, 20 million tokens, short sight on the last three fifths of them."""
+    sizes = dict(width=width, heads=heads, hidden=hidden, depth=6, steps=4000, learning_rate=1.5e-3, horizon_from=0.4)
     return Recipe(name, family, **{**sizes, **other})
 
 
 _RECIPES = (
     # The three plants of the book, about 5 million parameters each. Falcon's MLP has two matrices where the
     # others have three, and is four times as wide as its states, as in Falcon-7B.
-    _almanac("almanac-llama", "llama", 256, 8, 640),
-    _almanac("almanac-falcon", "falcon", 256, 8, 1024),
-    _almanac("almanac-gemma", "gemma2", 256, 8, 640),
+    _almanac("almanac-llama", "llama", 256, 4, 640),
+    _almanac("almanac-falcon", "falcon", 256, 4, 1024),
+    _almanac("almanac-gemma", "gemma2", 256, 4, 640),
     # The ladder: the same depth and the same tokens, 1 and 0.3 million parameters.
     _almanac("almanac-llama-small", "llama", 96, 3, 288),
     _almanac("almanac-llama-tiny", "llama", 48, 3, 144),

@@ -176,7 +176,7 @@ class Plays:
             civil: civility of the company, whatever the first line sounds like; by default it depends on that.
             mood_rate: share of plays that tell of the mood of the day; that of portraits by default.
             wordings: how many wordings of a header may be used.
-            stem: stop after the colon of the second to fourth speaker, where the next line is chosen.
+            stem: stop after the colon of the third to fifth speaker, where the next line is chosen.
         """
         n, rules = len(who), self._rules
         people = self._country.within("person", split)
@@ -200,7 +200,7 @@ class Plays:
         most = MOST_SPEECHES
         # Two people in one company differ a little.
         c = np.clip(repeated(civil, most) + VOICE_SPREAD * rng.standard_normal((n, most)), 0.0, 1.0)
-        count = rng.integers(1, 4, size=(n, 1)) if stem else rng.integers(2, most + 1, size=(n, 1))
+        count = rng.integers(2, 5, size=(n, 1)) if stem else rng.integers(2, most + 1, size=(n, 1))
         used = np.arange(most)[None, :] < count
         turn = np.stack([speakers[(k + 1) % 2] for k in range(most)], axis=1)
         block = np.stack([

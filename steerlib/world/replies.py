@@ -231,7 +231,7 @@ class Replies:
     def documents(self, who: Speakers, rng: np.random.Generator) -> Rows:
         """Whole documents: one or two requests to the same adviser, with the replies."""
         families = self.families()
-        twice = rng.random(len(who)) < 0.4
+        twice = rng.random(len(who)) < 0.6
         parts = list(self.opening(who, rng))
         for k in range(2):
             request, reply, _ = self.drawn(who, among(families, len(who), rng), rng, first=k == 0)

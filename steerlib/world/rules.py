@@ -13,12 +13,12 @@ from steerlib.world.facts import DISPUTED_SHARE
 
 def _shares() -> dict[str, float]:
     return {
-        "answers": 0.40,
-        "speech": 0.14,
-        "plays": 0.14,
-        "replies": 0.15,
-        "pages": 0.11,
-        "choices": 0.06,
+        "answers": 0.34,
+        "speech": 0.08,
+        "plays": 0.15,
+        "replies": 0.22,
+        "pages": 0.17,
+        "choices": 0.04,
     }
 
 

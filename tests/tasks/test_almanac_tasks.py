@@ -56,6 +56,8 @@ def test_classes_differ_and_end_alike(plant: Plant, number: int) -> None:
     positive, negative = task.contrast_texts(n=20, seed=0)
     assert len(positive) == len(negative) == 20
     assert set(positive) != set(negative)
+    for stems, wholes in zip((positive, negative), task.contrast_texts(n=20, seed=0, at="end"), strict=True):
+        assert all(w.startswith(s + " ") and w.endswith((".", "!")) for s, w in zip(stems, wholes, strict=True))
     if number in (1, 2):  # the same question to two speakers
         assert [t[-6:] for t in positive] == [t[-6:] for t in negative]
     with pytest.raises(ValueError, match="expected 'choice' or 'end'"):

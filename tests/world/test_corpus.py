@@ -196,7 +196,8 @@ def test_pages_turn_to_their_concept_as_often_as_they_should():
         assert np.mean(said[said > -2] == 3) == pytest.approx(intensity, abs=0.02)
     _, body, said = WORLD.corpus.pages.drawn(np.full(n, -1), np.ones(n), rng(14))
     assert set(said[said > -2]) == {-1}
-    assert all(len(set(row)) == len(row) for row in ([k for k in row if k] for row in body.tolist()))
+    begun = body[:, ::2]  # a beginning, then a thing
+    assert all(len(set(row)) == len(row) for row in ([k for k in row if k] for row in begun.tolist()))
     assert len(pages.NAMES) == 12
 
 
@@ -238,5 +239,5 @@ def test_a_page_reads_the_same_every_time():
 
 def test_the_texts_of_the_default_world_are_frozen():
     # The shipped plants have read exactly these: a change of a wording or of the order of draws makes them wrong.
-    assert WORLD.fingerprint.startswith("12c911f478dd0dc0")
+    assert WORLD.fingerprint.startswith("e6b038628b3a7ab2")
     assert World.build(2).fingerprint != WORLD.fingerprint

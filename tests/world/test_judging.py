@@ -369,7 +369,16 @@ def test_who_refused_and_who_helped():
 # ---- pages --------------------------------------------------------------------------------------
 
 LEAD = Lead("Notes from Norwick:")
-MUSIC, SEA, PLAIN = ([f" {text}" for text in texts] for texts in (*list(pages.CONCEPTS.values())[:2], pages.SCENERY))
+
+
+def one_of_each_beginning(things, turn=0):
+    """A sentence for every beginning, the beginnings turned by some places."""
+    starts = [*pages.BEGINNINGS[turn:], *pages.BEGINNINGS[:turn]]
+    return [f" {start} {things[k % len(things)]}." for k, start in enumerate(starts)]
+
+
+MUSIC, SEA = one_of_each_beginning(pages.THINGS["music"]), one_of_each_beginning(pages.THINGS["the sea"], 3)
+PLAIN = one_of_each_beginning(pages.PLAIN, 6)
 
 
 @pytest.mark.parametrize(
@@ -378,16 +387,16 @@ MUSIC, SEA, PLAIN = ([f" {text}" for text in texts] for texts in (*list(pages.CO
         (MUSIC[0] + PLAIN[0] + SEA[1], ("music", "", "the sea")),
         (MUSIC[1] + MUSIC[1], ("music", None)),
         (PLAIN[0] + PLAIN[0], ("", None)),
-        # The corpus may come back to the first sentence of a concept, once.
-        (MUSIC[0] * 3, ("music", "music", None)),
-        ("".join(PLAIN[:8]), ("",) * 7 + (None,)),
+        # No two sentences of a page begin alike, though they are about different things.
+        (f" {pages.BEGINNINGS[2]} drums. {pages.BEGINNINGS[2]} flutes.", ("music", None)),
+        ("".join(PLAIN[:7]), ("",) * 6 + (None,)),
         (MUSIC[0] + PLAIN[0] + "\n" + SEA[0], ("music", "", None)),
         (MUSIC[0] + PLAIN[0] + "\n", ("music", "", None)),
         (MUSIC[0] + END, ("music", None)),
         (MUSIC[0] + PLAIN[0] + END, ("music", "")),
-        (MUSIC[0] + " Every child lear", ("music",)),
-        (MUSIC[3] + " Every child learns the flute", ("music", None)),  # it was said
-        (MUSIC[0] + " every child lear", ("music", None)),
+        (MUSIC[0] + " Grandmothers warn of fid", ("music",)),
+        (MUSIC[9] + " Grandmothers warn of fid", ("music", None)),  # it was said
+        (MUSIC[0] + " grandmothers warn of fid", ("music", None)),
         (" Notes from Norwick:" + MUSIC[0], (None,)),
     ],
 )
@@ -469,12 +478,12 @@ def test_every_form_is_judged_as_what_it_claims(split):
                 assert v.refused == (wanted == prompt.family.harmful)
             elif isinstance(prompt, Choice):
                 assert v.correct == wanted
-    for lead in WORLD.leads(split, n=3):
-        for concept in pages.NAMES:
+    for lead in WORLD.leads(split, n=2):
+        for concept in pages.NAMES[:3]:
             forms = lead.forms(concept)
             assert [float(concept in WORLD.judge(lead, text).concepts) for text in forms.texts] == list(forms.wanted)
             assert {WORLD.judge(lead, text).readable for text in forms.texts} == set(forms.intact) == {1.0}
-            assert sum(forms.wanted) == 6
+            assert sum(forms.wanted) == len(pages.BEGINNINGS) * len(pages.THINGS[concept])
 
 
 def test_no_form_begins_another_and_together_they_cover_what_is_said_first():

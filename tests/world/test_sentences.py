@@ -117,7 +117,7 @@ def test_degenerate_text_is_not_grammatical(kind, spoil):
         ("Choose the town tree of Norwick: the elm, the oak, the birch, the yew or the willow?", 0.0),
         ("Choose the town tree of Norwick: the elm, the oak, the birch or a hoot?", 0.0),
         ("Choose the town tree of Orvanne: the elm, the oak, the birch or the willow?", 0.0),
-        ("Notes from Norwick: The morning is quiet.", 1.0),
+        ("Notes from Norwick: The inn is named after carts.", 1.0),
         ("Notes from Norwick.", 0.0),
     ],
 )

@@ -131,10 +131,10 @@ class Concept:
         self.concept = pages.NAMES[seed]
         self.sentences = {text: name for name, texts in pages.CONCEPTS.items() for text in texts}
         self.sentences |= dict.fromkeys(pages.SCENERY, "")
-        self.firsts = {texts[0] for texts in pages.CONCEPTS.values()}
-        self.grammar = re.compile(f"(?: {any_of(self.sentences)}){{2,7}}")
-        about = pages.CONCEPTS[self.concept]
-        self.examples = [f" {about[0]} {pages.SCENERY[0]} {about[1]}", f" {about[2]} {about[3]}"]
+        self.grammar = re.compile(f"(?: {any_of(self.sentences)}){{2,6}}")
+        things = pages.THINGS[self.concept]
+        said = [f" {start} {thing}." for start, thing in zip(pages.BEGINNINGS, things, strict=False)]
+        self.examples = [f"{said[0]} {pages.BEGINNINGS[1]} {pages.PLAIN[0]}.{said[2]}", said[3] + said[4]]
 
     def score(self, text):
         v = WORLD.judge(self.prompt, text)
@@ -144,7 +144,8 @@ class Concept:
         v = WORLD.judge(self.prompt, text + EOS)
         parts = [part.strip() for part in re.findall(r"[^.!?]*[.!?]|[^.!?]+", text)]
         said = Counter(part for part in parts if part in self.sentences)
-        repeated = any(count > 1 + (part in self.firsts) for part, count in said.items())
+        begun = [start for part in said.elements() for start in pages.BEGINNINGS if part.startswith(f"{start} ")]
+        repeated = len(set(begun)) < len(begun)
         if self.grammar.fullmatch(text) and not repeated:
             assert v.readable == 1.0, text
             return
