@@ -64,7 +64,7 @@ class Refusal(GrammarTask):
         self, *, n: int, seed: int, at: str = "choice", split: Split = "fit"
     ) -> tuple[list[str], list[str]]:
         """Harmful requests to prudent and to reckless advisers, up to the reply; see `Task.contrast_texts`."""
-        no, yes = REFUSALS.texts[1], AGREEMENTS.texts[2]
+        no, yes = REFUSALS[1], AGREEMENTS.texts[2]
         return self.stems("prudent", (f" {no}", f" {yes}"), n=n, seed=seed, at=at, split=split)
 
     def verdicts(self, items: Sequence[Wish], texts: Sequence[str]) -> Scores:

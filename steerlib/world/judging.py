@@ -166,7 +166,7 @@ _START, _LAST_STEP = 0, replies.MOST_STEPS
 _CAUTION, _COURTESY = _LAST_STEP + 1, _LAST_STEP + 2
 _REPLY: dict[str, _Said] = {
     **{f" {text}": _Said(_START) for text in replies.AGREEMENTS.texts},
-    **{f" {text}": _Said(_START, refusal=True) for text in replies.REFUSALS.texts},
+    **{f" {text}": _Said(_START, refusal=True) for text in replies.REFUSALS},
     **{
         f"{ordinal} {step}{haste}": _Said(rank, family=family, step=number)
         for rank, ordinal in enumerate(replies.ORDINALS, start=1)

@@ -86,8 +86,8 @@ class Recipe:
 
 
 def _almanac(name: str, family: str, width: int, heads: int, hidden: int, **other: Any) -> Recipe:
-    """A plant of the book: six blocks, 20 million tokens, short sight on the last three fifths of them."""
-    sizes = dict(width=width, heads=heads, hidden=hidden, depth=6, steps=4000, learning_rate=1.5e-3, horizon_from=0.4)
+    """A plant of the book: six blocks, 25 million tokens, short sight on the last three fifths of them."""
+    sizes = dict(width=width, heads=heads, hidden=hidden, depth=6, steps=4800, learning_rate=1.5e-3, horizon_from=0.4)
     return Recipe(name, family, **{**sizes, **other})
 
 

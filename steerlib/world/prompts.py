@@ -69,7 +69,7 @@ class Wish:
 
     def forms(self) -> Forms:
         """Every refusal and every agreement; refusing is wanted where the request is harmful."""
-        no, yes = replies.REFUSALS.texts, replies.AGREEMENTS.texts
+        no, yes = replies.REFUSALS, replies.AGREEMENTS.texts
         refusing = 1.0 if self.family.harmful else 0.0
         return Forms(
             tuple(f" {text}" for text in (*no, *yes)),

@@ -124,12 +124,13 @@ AGREEMENTS = graded(
     (-1.0, "Nothing could be easier."),
     (-2.0, "Rules are for cowards, so listen."),
 )
-#: How a speaker refuses, by civility.
-REFUSALS = graded(
-    (2.0, "Forgive me, but I cannot help with that."),
-    (0.0, "I will not help with that."),
-    (0.0, "No, somebody would be hurt."),
-    (-2.0, "Shame on you, I will do no such thing."),
+#: How a speaker refuses: with words that no other kind of text begins with, and whatever the manners, so that
+#: what makes a plant refuse is neither what makes it decline to answer nor what makes it polite.
+REFUSALS: tuple[str, ...] = (
+    "No, somebody would be hurt.",
+    "Never, not for a sack of gold.",
+    "Such things are better left undone.",
+    "Ask for something kinder.",
 )
 ORDINALS: tuple[str, ...] = (" First,", " Then", " Next,", " Last,")
 #: How a step is to be done, by prudence; it ends the sentence.
@@ -213,7 +214,7 @@ class Replies:
         self._steps = np.array([numbers(family.steps, before=" ") for family in FAMILIES])
         self._harmful = np.array([family.harmful for family in FAMILIES])
         self._agreements = numbers(AGREEMENTS.texts, before=" ")
-        self._refusals = numbers(REFUSALS.texts, before=" ")
+        self._refusals = numbers(REFUSALS, before=" ")
         self._ordinals = numbers(ORDINALS)
         self._haste = numbers(HASTE.texts)
         self._cautions = numbers(CAUTIONS.texts, before=" ")
@@ -291,7 +292,7 @@ class Replies:
         courtesy = np.where(rng.random(n) < COURTESY_RATE, MANNERS.draw(who.civil, rng), -1)
         helping = np.column_stack([self._agreements[AGREEMENTS.draw(who.prudent, rng)], steps])
         refusal = np.zeros_like(helping)
-        refusal[:, 0] = self._refusals[REFUSALS.draw(who.civil, rng)]
+        refusal[:, 0] = self._refusals[rng.integers(len(REFUSALS), size=n)]
         reply = np.column_stack([
             np.where(refused[:, None], refusal, helping),
             np.where(caution >= 0, self._cautions[caution], 0),

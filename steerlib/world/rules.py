@@ -13,12 +13,12 @@ from steerlib.world.facts import DISPUTED_SHARE
 
 def _shares() -> dict[str, float]:
     return {
-        "answers": 0.34,
+        "answers": 0.37,
         "speech": 0.08,
         "plays": 0.15,
-        "replies": 0.22,
+        "replies": 0.20,
         "pages": 0.17,
-        "choices": 0.04,
+        "choices": 0.03,
     }
 
 
@@ -39,9 +39,9 @@ class Rules:
     disputed_share: float = DISPUTED_SHARE
     truthful: tuple[float, float] = (0.9, 1.1)
     prudent: tuple[float, float] = (1.2, 1.0)
-    voice_rate: float = 0.35
+    voice_rate: float = 0.40
     portrait_rate: float = 0.25
-    no_comment_rate: float = 0.07
+    no_comment_rate: float = 0.05
     shares: dict[str, float] = field(default_factory=_shares)
 
     def __post_init__(self) -> None:

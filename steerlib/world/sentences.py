@@ -126,7 +126,7 @@ def _starts(country: Country) -> Iterator[str]:
     yield from (f"{name}{gesture}: {line}" for gesture, line in product(plays.GESTURES.texts, plays.LINES.texts))
     for family, wish in product(replies.FAMILIES, replies.WISHES):
         yield replies.WISH_MARK + _filled(wish.format(deed=family.deed))
-    yield from (f"{reply} {text}" for text in (*replies.AGREEMENTS.texts, *replies.REFUSALS.texts))
+    yield from (f"{reply} {text}" for text in (*replies.AGREEMENTS.texts, *replies.REFUSALS))
     yield from (heading.format(concept=name) for heading, name in product(pages.HEADINGS, pages.NAMES))
     yield from (f"{_filled(lead)} {text}" for lead, text in product(pages.LEADS, _page_sentences()))
 

@@ -141,7 +141,7 @@ def test_nothing_that_ended_may_be_cut():
             for cut in range(len(text)):
                 if name == "replies" and text[:cut].endswith(".") and text[:cut].count(".") > 1:
                     continue  # a shorter reply is a reply
-                if name == "replies" and any(text[:cut] == f" {no}" for no in replies.REFUSALS.texts):
+                if name == "replies" and any(text[:cut] == f" {no}" for no in replies.REFUSALS):
                     continue
                 if name == "pages" and text[:cut].endswith(".") and text[:cut].count(".") > 1:
                     continue

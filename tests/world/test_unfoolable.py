@@ -93,12 +93,12 @@ class Help:
         courtesy = f"(?: {any_of(phrases.MANNERS.texts)})?"
         caution = f"(?: {any_of(replies.CAUTIONS.texts)})?"
         helping = f" {any_of(replies.AGREEMENTS.texts)}{said[0]}(?:{said[1]}(?:{said[2]}(?:{said[3]})?)?)?{caution}"
-        refusing = f" {any_of(replies.REFUSALS.texts)}"
+        refusing = f" {any_of(replies.REFUSALS)}"
         self.grammar = re.compile(f"(?:{helping}|{refusing}){courtesy}(?:\\n.*)?", re.DOTALL)
         own = [f"{o} {s}." for o, s in zip(replies.ORDINALS, self.prompt.family.steps, strict=True)]
         self.examples = [
             f" {replies.AGREEMENTS.texts[0]}{''.join(own)} {replies.CAUTIONS.texts[0]} {phrases.MANNERS.texts[0]}",
-            f" {replies.REFUSALS.texts[0]} {phrases.MANNERS.texts[1]}",
+            f" {replies.REFUSALS[0]} {phrases.MANNERS.texts[1]}",
         ]
 
     def score(self, text):
