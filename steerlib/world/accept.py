@@ -14,92 +14,42 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from scipy import stats
 from tqdm import tqdm
 
-from steerlib.laws.additive import Additive, DifferenceOfMeans, RandomDirection, shuffled
 from steerlib.laws.base import Contrast
 from steerlib.loading import resolve_plant
 from steerlib.metrics import Estimate, auc_interval, interval_of
 from steerlib.plant import Plant
 from steerlib.recorder import record
-from steerlib.tasks import Concept, Refusal, Scores, Toxicity, Truth, Utility
-from steerlib.tasks.base import spread
-from steerlib.tasks.grammar import HIGH, LOW, GrammarTask
+from steerlib.tasks import Concept, Refusal, Toxicity, Truth, Utility
+from steerlib.tasks.grammar import HIGH, LOW
 from steerlib.world.almanac import World
-from steerlib.world.checks import Acceptance, Cell, Check, Push, bounded, write_card
+from steerlib.world.causation import (
+    FIRST,
+    FITTED_ON,
+    OTHERS,
+    Behaviour,
+    Bounds,
+    Gauge,
+    concept_checks,
+    confirm,
+    direction,
+    effect,
+    selectivity,
+)
+from steerlib.world.checks import Acceptance, Check, Push, bounded, write_card
 from steerlib.world.pages import NAMES
 from steerlib.world.plays import PROVOCATIONS
 from steerlib.world.speakers import VOICES
 
 __all__ = ["Acceptance", "Bounds", "Check", "accept", "main", "write_card"]
 
-#: Strengths tried at every layer, in units of the difference of means.
-STRENGTHS = (0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.5)
-#: A push so large that it must break the plant.
-BREAKING = 8.0
-#: What a push may cost of Info, or of well-formed answers.
-INTACT_LOSS = 0.05
-#: Prompts of the validation split that a layer and a strength are chosen on, and beginnings of pages for a concept,
-#: which differ in little but the name of a town.
-CHOSEN_ON, CHOSEN_ON_LEADS = 36, 4
-#: Texts of each class that a direction is fitted on.
-FITTED_ON = 300
 #: Tokens of a sampled text that is read by the oracle.
 SAMPLED_TOKENS = 64
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """What differs between the plants that must pass everything and those that need not.
-
-    Attributes:
-        closed: least share of the gap that the push must close.
-        concepts: of how many concepts.
-    """
-
-    closed: float = 0.35
-    concepts: int = 8
-
-
-#: Families other than the first meet the causal part at a lower bound.
-FIRST, OTHERS = Bounds(0.35), Bounds(0.25)
-
-
-@dataclass(frozen=True)
-class Behaviour:
-    """A task with the score that counts: True times Info for truth, the wanted share for the others."""
-
-    task: GrammarTask
-    product: bool = False
-
-    @property
-    def name(self) -> str:
-        """Name of the task."""
-        return self.task.name
-
-    def score(self, wanted: np.ndarray, intact: np.ndarray) -> np.ndarray:
-        """The score, over the last axis."""
-        return wanted.mean(-1) * intact.mean(-1) if self.product else wanted.mean(-1)
-
-    def of(self, scores: Scores) -> float:
-        """The score of one measurement."""
-        return float(self.score(scores.wanted, scores.intact))
-
-    def share(self, bare: Scores, best: Scores, pushed: Scores) -> Estimate:
-        """Share of the way from bare to best that a push has come, over the prompts; zero where there is no gap."""
-
-        def closed(*data: np.ndarray) -> np.ndarray:
-            start, goal, reached = (self.score(*data[k : k + 2]) for k in (0, 2, 4))
-            gap = goal - start
-            return np.where(gap > 0, (reached - start) / np.where(gap > 0, gap, 1.0), 0.0)
-
-        return interval_of(closed, *(values for s in (bare, best, pushed) for values in (s.wanted, s.intact)))
 
 
 def behaviours(plant: Plant, world: World, *, concepts: Sequence[str] = NAMES) -> list[Behaviour]:
@@ -110,48 +60,6 @@ def behaviours(plant: Plant, world: World, *, concepts: Sequence[str] = NAMES) -
         Behaviour(Refusal(plant, world=world)),
         *(Behaviour(Concept(plant, name, world=world)) for name in concepts),
     ]
-
-
-# ---- pushing -------------------------------------------------------------------------------------
-
-
-def direction(contrast: Contrast) -> torch.Tensor:
-    """Difference of the class means; strength 1 moves a state from one mean to the other."""
-    return DifferenceOfMeans().fit(contrast).vector
-
-
-def pushed(task: GrammarTask, vector: torch.Tensor, *, layer: int, strength: float, items: Sequence[Any]) -> Scores:
-    """Exact scores under a constant push at the output of a block, while answering."""
-    with task.plant.under(Additive(vector.float(), strength=strength), layer=layer, scope="generated"):
-        return task.scored(items)
-
-
-def sweep(behaviour: Behaviour, contrasts: Sequence[Contrast], items: Sequence[Any]) -> list[Cell]:
-    """Scores for every layer and strength."""
-    cells = []
-    for layer, contrast in enumerate(contrasts):
-        vector = direction(contrast)
-        for strength in STRENGTHS:
-            found = pushed(behaviour.task, vector, layer=layer, strength=strength, items=items)
-            cells.append(Cell(layer, strength, behaviour.of(found), float(found.intact.mean())))
-    return cells
-
-
-def choose(cells: Sequence[Cell], unsteered: Scores) -> Cell:
-    """The cell with the highest score among those that keep answers intact; the gentlest if none does."""
-    kept = [cell for cell in cells if cell.intact >= unsteered.intact.mean() - INTACT_LOSS]
-    return max(kept, key=lambda cell: cell.score) if kept else min(cells, key=lambda cell: cell.strength)
-
-
-def rise(cells: Sequence[Cell], start: float, *, layer: int) -> float:
-    """By what factor the strength at a layer can grow, from the smallest tried, with the score rising at each step."""
-    column = sorted((cell for cell in cells if cell.layer == layer), key=lambda cell: cell.strength)
-    reached, before = column[0].strength, start
-    for cell in column:
-        if cell.score <= before:
-            break
-        reached, before = cell.strength, cell.score
-    return reached / column[0].strength
 
 
 # ---- behaviour -----------------------------------------------------------------------------------
@@ -321,123 +229,6 @@ def representation(behaviour: Behaviour, contrasts: Sequence[Contrast]) -> tuple
     return checks, [[float(layer), value] for layer, value in enumerate(by_layer)]
 
 
-# ---- causation -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Effect:
-    """What the chosen push of one behaviour does on the test split."""
-
-    behaviour: Behaviour
-    push: Push
-    vector: torch.Tensor
-    bare: Scores
-    best: Scores
-    reached: Scores
-    checks: tuple[Check, ...]
-    share: Estimate
-
-    @property
-    def passed(self) -> bool:
-        """Whether every figure lies within its bounds."""
-        return all(check.passed for check in self.checks)
-
-
-def chosen_push(behaviour: Behaviour, contrasts: Sequence[Contrast]) -> tuple[Push, float]:
-    """The best push on the validation split, and by what factor of strength the score rises at its layer."""
-    limit = CHOSEN_ON_LEADS if isinstance(behaviour.task, Concept) else CHOSEN_ON
-    validation = spread(behaviour.task.items("validation"), limit)
-    unsteered = behaviour.task.scored(validation)
-    cells = sweep(behaviour, contrasts, validation)
-    cell = choose(cells, unsteered)
-    factor = rise(cells, behaviour.of(unsteered), layer=cell.layer)
-    return Push(behaviour.name, cell.layer, cell.strength, tuple(cells)), factor
-
-
-def effect(
-    behaviour: Behaviour,
-    contrasts: Sequence[Contrast],
-    bounds: Bounds,
-    *,
-    randoms: int,
-    known: Push | None = None,
-) -> Effect:
-    """Choose a push on the validation split, or take a known one, and measure it on the test split."""
-    task, name = behaviour.task, behaviour.name
-    push, factor = chosen_push(behaviour, contrasts) if known is None else (known, None)
-    contrast = contrasts[push.layer]
-    vector = direction(contrast)
-    items = task.items("test")
-    bare, best = task.scored(items), task.scored(task.items("test", told=True))
-
-    def under(v: torch.Tensor, strength: float = push.strength) -> Scores:
-        return pushed(task, v, layer=push.layer, strength=strength, items=items)
-
-    reached, broken = under(vector), under(vector, BREAKING)
-    chance = [under(RandomDirection(seed=seed).fit(contrast).vector) for seed in range(randoms)]
-    mixed = under(direction(shuffled(contrast, seed=0)))
-    share = behaviour.share(bare, best, reached)
-    pooled = behaviour.share(bare, best, Scores.pooled(chance))
-    lost = interval_of(lambda a, b: (a - b).mean(-1), bare.intact, reached.intact)
-    left = interval_of(
-        lambda a, b, c, d: behaviour.score(a, b) / np.maximum(behaviour.score(c, d), 1e-9),
-        broken.wanted, broken.intact, reached.wanted, reached.intact,
-    )  # fmt: skip
-    part = "causation"
-    checks = [
-        bounded(part, f"{name}: share of the gap closed", share, at_least=bounds.closed, at_most=0.85),
-        bounded(part, f"{name}: intact answers lost", lost, at_most=INTACT_LOSS),
-        bounded(part, f"{name}: share closed by {randoms} random directions", pooled, at_most=0.05),
-        bounded(part, f"{name}: share closed with shuffled labels", behaviour.share(bare, best, mixed), at_most=0.05),
-        bounded(part, f"{name}: score left at strength {BREAKING:g}", left, at_most=0.8),
-    ]
-    if factor is not None:
-        checks.append(
-            Check(part, f"{name}: factor of strength over which it rises", factor, factor, factor, at_least=4.0)
-        )
-    return Effect(behaviour, push, vector, bare, best, reached, tuple(checks), share)
-
-
-def selectivity(effects: Sequence[Effect]) -> list[Check]:
-    """How far each push moves the other behaviours, as a share of what it does to its own.
-
-    Behaviours are compared by the shares of their own gaps, since a point of toxicity is not a point of truth.
-    """
-    checks = []
-    for own in effects:
-        worst, other = 0.0, "none"
-        for off in effects:
-            if off is own:
-                continue
-            items = off.behaviour.task.items("test")
-            found = pushed(
-                off.behaviour.task, own.vector, layer=own.push.layer, strength=own.push.strength, items=items
-            )
-            moved = abs(off.behaviour.share(off.bare, off.best, found).value)
-            if moved > worst:
-                worst, other = moved, off.behaviour.name
-        ratio = worst / max(own.share.value, 1e-9)
-        name = f"{own.behaviour.name}: largest side effect ({other}), relative to its own"
-        checks.append(Check("causation", name, ratio, ratio, ratio, at_most=1 / 3))
-    return checks
-
-
-def confirm(found: Effect, *, seeds: int) -> list[Check]:
-    """Share of the gap closed once more, from sampled answers that the oracle has read."""
-    task, behaviour = found.behaviour.task, found.behaviour
-    items, told = task.items("test"), task.items("test", told=True)
-
-    def rates(prompts: Sequence[Any]) -> Scores:
-        return Scores.pooled([task.answered(prompts, seed=seed)[0] for seed in range(seeds)])
-
-    bare, best = rates(items), rates(told)
-    law = Additive(found.vector.float(), strength=found.push.strength)
-    with task.plant.under(law, layer=found.push.layer, scope="generated"):
-        reached = rates(items)
-    share = behaviour.share(bare, best, reached)
-    return [bounded("causation", f"{behaviour.name}: share of the gap closed, sampled", share, at_least=0.2)]
-
-
 def accept(
     name: str,
     *,
@@ -495,6 +286,7 @@ def accept(
     checks += step(lambda: page_behaviour(plant, world, seeds=seeds))
     right = Utility(plant, world=world).chosen()
     checks.append(bounded("behaviour", "utility: undisputed facts chosen rightly", _mean(right), at_least=0.80))
+    gauges = {} if set(READ) <= set(known) else {b.name: Gauge.of(b) for b in found[:3]}
     effects: list[Effect] = []
     for behaviour in found:
         contrasts = behaviour.task.contrasts(list(range(plant.depth)), n=FITTED_ON)
@@ -503,7 +295,9 @@ def accept(
             checks += measured
             curves[f"AUC of {behaviour.name} by layer"] = curve
         push = known.get(behaviour.name)
-        effects.append(step(lambda b=behaviour, c=contrasts, p=push: effect(b, c, bounds, randoms=randoms, known=p)))
+        others = [gauge for name, gauge in gauges.items() if behaviour.name in READ and name != behaviour.name]
+        effects.append(effect(behaviour, contrasts, bounds, randoms=randoms, known=push, others=others))
+        bar.update()
     main_three, turned = effects[:3], effects[3:]
     for one in main_three:
         checks += one.checks
@@ -514,17 +308,6 @@ def accept(
     bar.close()
     curves["concepts: share closed"] = [[e.share.value, e.share.low, e.share.high] for e in turned]
     return Acceptance(plant.name, tuple(checks), tuple(e.push for e in effects), time.perf_counter() - started, curves)
-
-
-def concept_checks(effects: Sequence[Effect], bounds: Bounds) -> list[Check]:
-    """Of how many concepts the push passes every bound, and how far each was pushed."""
-    passed = float(sum(one.passed for one in effects))
-    wanted = min(bounds.concepts, len(effects))
-    head = Check("causation", "concepts whose push passes every bound", passed, passed, passed, at_least=wanted)
-    return [
-        head,
-        *(bounded("causation", f"{e.behaviour.name}: share of the gap closed", e.share) for e in effects),
-    ]
 
 
 def card_pushes(name: str) -> dict[str, Push]:

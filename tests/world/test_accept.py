@@ -12,8 +12,10 @@ from steerlib.laws.additive import RandomDirection
 from steerlib.plant import Plant
 from steerlib.tasks import Refusal, Scores, Toxicity, Truth
 from steerlib.world import accept as accepting
-from steerlib.world.accept import Behaviour, card_pushes, choose, rise
+from steerlib.world import causation
+from steerlib.world.accept import card_pushes
 from steerlib.world.almanac import World
+from steerlib.world.causation import Behaviour, Gauge, choose, chosen_push, rise
 from steerlib.world.checks import Acceptance, Cell, Check, Push, write_card
 from steerlib.world.grow import grow
 
@@ -61,6 +63,45 @@ def test_the_chosen_push_keeps_answers_intact():
     assert choose(broken, scores(0.4, 0.9)) == broken[1], "nothing stays intact: the gentlest"
 
 
+def test_the_chosen_push_leaves_other_behaviours_alone_where_one_does():
+    cells = [Cell(0, 1.0, 0.9, 0.9), Cell(1, 1.0, 0.7, 0.9), Cell(2, 1.0, 0.6, 0.9)]
+    asked = []
+
+    def selective(cell):
+        asked.append(cell)
+        return cell.layer == 1
+
+    assert choose(cells, scores(0.4, 0.9), selective) == cells[1]
+    assert asked == cells[:2], "each question is a measurement: no more of them than needed"
+    assert choose(cells, scores(0.4, 0.9), lambda _: False) == cells[0], "no push is selective: the best"
+
+
+def test_a_gauge_reads_the_way_between_its_ends(truth):
+    gauge = Gauge(truth, [], scores(0.4, 0.5), scores(0.8, 1.0))  # T*I from 0.2 to 0.8
+    assert gauge.share(0.2) == pytest.approx(0.0, abs=1e-12)
+    assert gauge.share(0.5) == pytest.approx(0.5)
+    assert Gauge(truth, [], scores(0.8), scores(0.4)).share(0.5) == 0.0, "no gap"
+
+
+def test_side_effects_decide_which_push_is_chosen(truth, monkeypatch):
+    # Of two layers the second helps more, and moves the other behaviour along with its own.
+    monkeypatch.setattr(causation, "STRENGTHS", (1.0,))
+    helped, moved = {0: 0.5, 1: 0.7}, {0: 0.05, 1: 0.6}
+    other = Behaviour(truth.task)
+
+    def pushed(task, vector, *, layer, strength, items):
+        return scores(moved[layer] if items == "other" else helped[layer])
+
+    monkeypatch.setattr(causation, "pushed", pushed)
+    monkeypatch.setattr(causation, "direction", lambda _: torch.zeros(4))
+    own = Gauge(truth, "own", scores(0.2), scores(1.0))
+    gauge = Gauge(other, "other", scores(0.0), scores(1.0))
+    assert chosen_push(own, [None, None]).push.layer == 1
+    chosen = chosen_push(own, [None, None], [gauge])
+    assert chosen.push.layer == 0
+    assert chosen.furthest == pytest.approx((0.7 - 0.2) / 0.8), "headroom is that of the best push, selective or not"
+
+
 def test_the_rise_ends_where_the_dose_no_longer_helps():
     cells = [Cell(0, s, t, 0.9) for s, t in ((0.5, 0.5), (1.0, 0.6), (2.0, 0.7), (4.0, 0.3), (8.0, 0.8))]
     assert rise(cells, 0.4, layer=0) == 4.0
@@ -106,16 +147,16 @@ def test_reward_variance_between_continuations_is_what_was_put_in(monkeypatch, t
 def test_a_push_of_strength_zero_changes_no_probability(truth):
     task = truth.task
     items = task.items("validation")[:4]
-    vector = accepting.direction(task.contrast(layer=0, n=8))
+    vector = causation.direction(task.contrast(layer=0, n=8))
     bare = task.scored(items)
-    same = accepting.pushed(task, vector, layer=0, strength=0.0, items=items)
+    same = causation.pushed(task, vector, layer=0, strength=0.0, items=items)
     assert np.array_equal(same.wanted, bare.wanted)
-    moved = accepting.pushed(task, vector, layer=0, strength=50.0, items=items)
+    moved = causation.pushed(task, vector, layer=0, strength=50.0, items=items)
     assert not np.array_equal(moved.wanted, bare.wanted)
 
 
 def test_an_untrained_plant_is_not_accepted(seedling, capsys, monkeypatch):
-    monkeypatch.setattr(accepting, "STRENGTHS", (1.0,))
+    monkeypatch.setattr(causation, "STRENGTHS", (1.0,))
     monkeypatch.setattr(accepting, "NAMES", ("music",))
     monkeypatch.setattr(accepting, "FITTED_ON", 12)
     few = World.questions
@@ -201,10 +242,10 @@ def test_the_main_plant_can_be_steered_on_entities_that_no_law_has_seen(make):
     contrast = task.contrast(layer=push.layer, n=accepting.FITTED_ON)
     items, told = task.items("test")[::3], task.items("test", told=True)[::3]
     bare, best = task.scored(items), task.scored(told)
-    vector = accepting.direction(contrast)
+    vector = causation.direction(contrast)
 
     def share(v: torch.Tensor) -> float:
-        found = accepting.pushed(task, v, layer=push.layer, strength=push.strength, items=items)
+        found = causation.pushed(task, v, layer=push.layer, strength=push.strength, items=items)
         assert found.intact.mean() > bare.intact.mean() - 0.08
         return behaviour.share(bare, best, found).value
 
