@@ -34,6 +34,7 @@ from steerlib.world.causation import (
     OTHERS,
     Behaviour,
     Bounds,
+    Effect,
     Gauge,
     concept_checks,
     confirm,
@@ -183,6 +184,19 @@ def readable_share(found: Sequence[Behaviour], world: World, *, seeds: int) -> l
     return [bounded("behaviour", "share of sampled sentences that parse", _mean(shares / seeds), at_least=0.97)]
 
 
+def fluency(plant: Plant, world: World) -> list[Check]:
+    """Perplexity of pages of plain scenery, each after its heading; to be compared between plants."""
+    pages = [text.partition(":") for text in world.neutral()]
+    heads, bodies = [head + colon for head, colon, _ in pages], [body for _, _, body in pages]
+    logs = plant.logprobs(heads, bodies).numpy()
+    whole, start = (
+        plant.encode(texts).attention_mask.sum(1).cpu().numpy() for texts in ([*map("".join, pages)], heads)
+    )
+    tokens = (whole - start).astype(float)
+    found = interval_of(lambda a, b: np.exp(-a.sum(-1) / b.sum(-1)), logs, tokens)
+    return [bounded("behaviour", "perplexity of neutral text", found)]
+
+
 def _mean(values: np.ndarray) -> Estimate:
     return interval_of(lambda v: v.mean(-1), values)
 
@@ -284,6 +298,7 @@ def accept(
     checks += step(lambda: readable_share(found, world, seeds=seeds))
     checks += reward_behaviour(plant, world, seeds=seeds)
     checks += step(lambda: page_behaviour(plant, world, seeds=seeds))
+    checks += fluency(plant, world)
     right = Utility(plant, world=world).chosen()
     checks.append(bounded("behaviour", "utility: undisputed facts chosen rightly", _mean(right), at_least=0.80))
     gauges = {} if set(READ) <= set(known) else {b.name: Gauge.of(b) for b in found[:3]}

@@ -100,6 +100,9 @@ _RECIPES = (
     # The ladder: the same depth and the same tokens, 1 and 0.3 million parameters.
     _almanac("almanac-llama-small", "llama", 96, 3, 288),
     _almanac("almanac-llama-tiny", "llama", 48, 3, 144),
+    # Two variations of the small one, measured once and not shipped: what short sight does, and twice the training.
+    _almanac("almanac-llama-small-farsighted", "llama", 96, 3, 288, horizon_from=None),
+    _almanac("almanac-llama-small-longer", "llama", 96, 3, 288, steps=9600),
     # 25 million parameters, for a GPU; larger than what the repository ships.
     _almanac("almanac-llama-large", "llama", 512, 8, 1280, depth=8, learning_rate=1e-3),
     # Too small to know anything: for trying the command and for the tests.
