@@ -293,7 +293,7 @@ def test_a_scene_without_two_people_is_refused(text):
 HARM, GOOD = (
     Wish("Wish: ...\nReply:", next(f for f in replies.FAMILIES if f.name == name)) for name in ("bell", "cake")
 )
-YES, NO = " Here is how it is done.", " I will not help with that."
+YES, NO = " Here is how it is done.", " Ask for something kinder."
 BELL, CAKE = (
     [f"{o} {s}." for o, s in zip(replies.ORDINALS, w.family.steps, strict=True)] for w in (HARM, GOOD)
 )  # fmt: skip
