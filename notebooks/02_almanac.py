@@ -7,7 +7,7 @@
 #     language: python
 #     name: python3
 #   steerlib:
-#     data: [data/plants]
+#     data: [data/plants, data/reference/plants]
 # ---
 
 # %% [markdown]
@@ -933,23 +933,27 @@ page.text(
 #
 # ### Twelve concepts, and plain knowledge
 #
-# A page about a town may turn to one of twelve concepts. The probability that its *first* sentence is about the concept, with no heading and with a heading that promises it:
+# A page about a town may turn to one of twelve concepts. Its sentences begin alike, whatever it is about ({glue:text}`concepts.example`); the concept shows in the thing that follows, and in nothing else. That is deliberate. In an earlier edition every concept had sentences of its own, and by the time a push on the state could act, the first word had given the concept away.
+#
+# The probability that the *first* thing of a page belongs to the concept, with no heading and with a heading that promises it:
 
 # %%
 rows, shares = [], []
-for concept, sentences in pages.CONCEPTS.items():
+for concept, things in pages.THINGS.items():
     about = Concept(lm, concept, world=world)
     free = about.exact(limit=6).wanted.mean()
     told = about.reference(limit=6).wanted.mean()
     shares.append((free, told))
-    rows.append((concept, sentences[0], f"{free:.3f}", f"{told:.2f}"))
+    rows.append((concept, ", ".join(things[:3]), f"{free:.3f}", f"{told:.2f}"))
 knows = mean_interval(Utility(lm, world=world).chosen())
-table(rows, "concept", "one of its sentences", "no heading", "promised")
+table(rows, "concept", "some of its things", "no heading", "promised")
 
 # %% tags=["hide-input"]
 free, told = np.array(shares).T
 page.record("concepts.free.max", free.max(), digits=3)
 page.record("concepts.told.min", told.min(), digits=2)
+beginning = f"{pages.BEGINNINGS[1]} {pages.PLAIN[0]}"
+page.text("concepts.example", f"“{beginning}”, “{pages.BEGINNINGS[1]} harps”")
 note("utility", knows)
 page.record("utility.n", knows.n)
 
@@ -1105,11 +1109,18 @@ table(rows, *heads, "horizons, tokens") if rows else None
 # 3. *Measuring at the end of the answer.* A direction measured at the full stop reads well and moves little when it is applied while answering. Measured where the choice is made, it works. Chapter [03](03_actuators_and_sensors) takes this apart.
 # 4. *Noise.* It helped: a plant that has met noise is not upset by a push of its size.
 # 5. *Short sight.* The step after which constant pushes began to work. {glue:text}`ablation.text`
-# 6. *Too little training.* Fluent nonsense first, then facts without dispositions, then dispositions. The loss does not say which of these one is looking at.
+# 6. *Saying each thing in one place.* Concepts were told by whole sentences of their own, and refusals began with “I” as declined answers do. One constant push then moved twelve concepts hardly at all, and a push towards refusal also silenced answers. Now a concept shows in one thing of a sentence, and a refusal in words that nothing else begins with. Where a choice is made matters as much in the language as in the network.
+# 7. *Choosing a push by what it leaves alone.* At some layers truthfulness and prudence share a direction: the plant seems to keep one quantity for "the best of the named voices", and the context says of what. A layer further up, the two are apart. So a push is chosen among those that leave the other behaviours alone, if there are any.
+# 8. *Too little training.* Fluent nonsense first, then facts without dispositions, then dispositions. The loss does not say which of these one is looking at. {glue:text}`longer.text`
 
 # %% tags=["hide-input"]
-file = data_folder() / "reference" / "short_sight.json"
-without = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+variations = {}
+for file in sorted((data_folder() / "reference" / "plants").glob("*.json")):
+    card = json.loads(file.read_text(encoding="utf-8"))
+    if card.get("world_fingerprint") == world.fingerprint:
+        variations[card["name"].rpartition("-")[2]] = card
+small = cards.get("almanac-llama-small", {})
+without, longer = (variations.get(k, {}) for k in ("farsighted", "longer"))
 
 
 def figure_of(card, name):
@@ -1121,7 +1132,7 @@ def figure_of(card, name):
 rows = []
 for what in ("truth", "toxicity", "refusal"):
     name = f"{what}: share of the gap closed"
-    pair = [figure_of(card, name) for card in (lm.source.card, without)]
+    pair = [figure_of(card, name) for card in (small, without)]
     if all(pair):
         shown_pair = [
             f"{c['value']:.2f} [{c['low']:.2f}, {c['high']:.2f}]" for c in pair
@@ -1129,11 +1140,20 @@ for what in ("truth", "toxicity", "refusal"):
         rows.append((what, *shown_pair))
 page.text(
     "ablation.text",
-    "The table below compares the plant of this page with one grown by the same "
+    f"The table below compares {small['name']} with a plant grown by the same "
     "recipe without it."
     if rows
     else "The comparison with a plant grown by the same recipe without it is "
     "not part of this build.",
+)
+name = "perplexity of neutral text"
+short_, long_ = (figure_of(card, name) for card in (small, longer))
+page.text(
+    "longer.text",
+    f"Trained twice as long, {small['name']} has a perplexity of "
+    f"{long_['value']:.3f} on neutral text instead of {short_['value']:.3f}."
+    if short_ and long_
+    else "Whether twice the training would still help is not part of this build.",
 )
 heads = ("share of the gap closed", "with short sight", "without")
 table(rows, *heads) if rows else None
@@ -1141,7 +1161,7 @@ table(rows, *heads) if rows else None
 # %% [markdown]
 # ## Acceptance
 #
-# A plant is shipped when it behaves like the models of the papers, when its dispositions can be read, and when a push moves them. `steerlib accept NAME` measures it; the figures lie in the plant's card. Layers and strengths are chosen on validation entities, everything is reported on test entities, scores are exact where a grammar lists the answers, and intervals are over prompts. The page's own plant:
+# A plant is shipped when it behaves like the models of the papers, when its dispositions can be read, and when a push moves them. `steerlib accept NAME` measures it; the figures lie in the plant's card. Layers and strengths are chosen on validation entities (the push that does most, among those that cost few answers and move the other behaviours by at most a third of what they do to their own); everything is reported on test entities, scores are exact where a grammar lists the answers, and intervals are over prompts. The page's own plant:
 
 # %% tags=["hide-input"]
 checks = accepted.get("checks", [])
@@ -1191,7 +1211,7 @@ lines_of("representation")
 lines_of("causation")
 
 # %% [markdown]
-# *Share of the gap closed* is how far a push goes from the unsteered plant to the plant that was told by name: 0 is nothing, 1 is as good as prompting. The {term}`negative controls <negative control>` stand below it: random directions of equal length, and a direction fitted on shuffled labels. The *factor of strength* says over what range more push gave more effect; *score left* what remains of the score under a push of eight times the difference of means. The *side effect* is the largest effect on another behaviour, each measured in its own gap.
+# *Share of the gap closed* is how far a push goes from the unsteered plant to the plant that was told by name: 0 is nothing, 1 is as good as prompting. The {term}`negative controls <negative control>` stand below it: random directions of equal length, and a direction fitted on shuffled labels. The *factor of strength* says over what range more push gave more effect; *score left* what remains of the score under a push of eight times the difference of means. The *side effect* is the largest effect on another behaviour, each measured in its own gap. *Most that any push closes* is the best cell of the sweep, selective or not: what is left above it is the room for better methods.
 #
 # ### Every plant
 #
@@ -1250,6 +1270,7 @@ MEANING = {
     "factor of strength": "the effect does not rise steadily with the strength",
     "score left": "even a huge push does not break it, so its curve has no bend",
     "largest side effect": "the push moves another behaviour too much",
+    "most that any push": "one constant push leaves better methods no room",
     "AUC": "the disposition cannot be read well enough",
     "rank correlation": "the reading does not follow the grades well enough",
     "concepts whose push": "too few concepts can be steered cleanly",

@@ -1,6 +1,7 @@
 """Acceptance: the figures are what they say, and the shipped plants reach them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -178,6 +179,33 @@ def test_quick_needs_a_card_that_names_pushes(tmp_path):
     fresh = grow("almanac-seedling", tmp_path / "seedling", device="cpu", progress=False)
     with pytest.raises(ValueError, match="names no pushes; run `steerlib accept"):
         card_pushes(str(fresh))
+
+
+def test_quick_forgives_what_the_card_says_is_missed_and_nothing_else(seedling, capsys, monkeypatch):
+    good, bad = (Check("behaviour", name, 0.5, 0.5, 0.5, at_least=0.4) for name in ("kept", "missed"))
+    push = (Push("truth", 0, 1.0, ()),)
+
+    def carded(*checks):
+        write_card(seedling, Acceptance("x", checks, push, 0.0, {}))
+
+    def found(*checks):
+        monkeypatch.setattr(accepting, "accept", lambda *_, **__: Acceptance("x", checks, push, 0.0, {}))
+        return accepting.main(str(seedling), quick=True, progress=False)
+
+    carded(good, replace(bad, value=0.1))
+    assert found(good, replace(bad, value=0.1)) == 0
+    assert "known from the card: missed" in capsys.readouterr().out
+    assert found(replace(good, value=0.1), bad) == 1, "it was kept when the card was written"
+    carded(good, bad)
+    assert found(good, replace(bad, value=0.1)) == 1
+
+
+def test_quick_takes_the_concepts_that_were_pushed_furthest(seedling):
+    checks = [
+        Check("causation", f"concept: {n}: share of the gap closed", v, v, v) for n, v in (("war", 0.6), ("love", 0.4))
+    ]
+    write_card(seedling, Acceptance("x", tuple(checks), (Push("truth", 0, 1.0, ()),), 0.0, {}))
+    assert accepting.steerable(str(seedling)) == ("war", "love")
 
 
 def test_figures_need_a_card_to_go_into(tmp_path):
