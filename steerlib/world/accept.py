@@ -38,6 +38,7 @@ from steerlib.world.causation import (
     Gauge,
     concept_checks,
     confirm,
+    cross_effects,
     direction,
     effect,
     selectivity,
@@ -318,7 +319,9 @@ def accept(
         checks += one.checks
     for one in main_three:
         checks += confirm(one, seeds=seeds)
-    checks += step(lambda: selectivity(main_three))
+    table = step(lambda: cross_effects(main_three))
+    checks += selectivity(main_three, table)
+    curves["what each push does to each behaviour"] = table.tolist()
     checks += concept_checks(turned, bounds)
     bar.close()
     curves["concepts: share closed"] = [[e.share.value, e.share.low, e.share.high] for e in turned]

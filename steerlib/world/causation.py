@@ -277,26 +277,31 @@ def _plain(name: str, value: float, **bounds: float) -> Check:
     return Check("causation", name, value, value, value, **bounds)
 
 
-def selectivity(effects: Sequence[Effect]) -> list[Check]:
-    """How far each push moves the other behaviours, as a share of what it does to its own.
+def cross_effects(effects: Sequence[Effect]) -> np.ndarray:
+    """What each push (rows) does to each behaviour (columns), as a share of that behaviour's gap, with its sign.
 
     Behaviours are compared by the shares of their own gaps, since a point of toxicity is not a point of truth.
     """
+    table = np.zeros((len(effects), len(effects)))
+    for row, own in enumerate(effects):
+        for column, off in enumerate(effects):
+            found = own.reached
+            if off is not own:
+                task, push = off.behaviour.task, own.push
+                found = pushed(task, own.vector, layer=push.layer, strength=push.strength, items=task.items("test"))
+            table[row, column] = off.behaviour.share(off.bare, off.best, found).value
+    return table
+
+
+def selectivity(effects: Sequence[Effect], table: np.ndarray) -> list[Check]:
+    """How far each push moves the other behaviours, as a share of what it does to its own; see `cross_effects`."""
     checks = []
-    for own in effects:
-        worst, other = 0.0, "none"
-        for off in effects:
-            if off is own:
-                continue
-            items = off.behaviour.task.items("test")
-            found = pushed(
-                off.behaviour.task, own.vector, layer=own.push.layer, strength=own.push.strength, items=items
-            )
-            moved = abs(off.behaviour.share(off.bare, off.best, found).value)
-            if moved > worst:
-                worst, other = moved, off.behaviour.name
-        ratio = worst / max(own.share.value, 1e-9)
-        name = f"{own.behaviour.name}: largest side effect ({other}), relative to its own"
+    for row, own in enumerate(effects):
+        moved = np.abs(table[row])
+        moved[row] = 0.0
+        worst = int(np.argmax(moved))
+        ratio = float(moved[worst] / max(own.share.value, 1e-9))
+        name = f"{own.behaviour.name}: largest side effect ({effects[worst].behaviour.name}), relative to its own"
         checks.append(_plain(name, ratio, at_most=SIDE_EFFECT))
     return checks
 

@@ -1,7 +1,7 @@
 """Acceptance: the figures are what they say, and the shipped plants reach them."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 
 from steerlib.files import sha256
 from steerlib.laws.additive import RandomDirection
+from steerlib.metrics import Estimate
 from steerlib.plant import Plant
 from steerlib.tasks import Refusal, Scores, Toxicity, Truth
 from steerlib.world import accept as accepting
@@ -22,6 +23,13 @@ from steerlib.world.grow import grow
 
 PLANTS = Path(__file__).parents[2] / "data" / "plants"
 SHIPPED = sorted(folder.name for folder in PLANTS.iterdir() if (folder / "card.json").is_file())
+
+
+@dataclass
+class Other:
+    """A task of which only the name counts."""
+
+    name: str
 
 
 def scores(wanted, intact=1.0, n=6):
@@ -101,6 +109,19 @@ def test_side_effects_decide_which_push_is_chosen(truth, monkeypatch):
     chosen = chosen_push(own, [None, None], [gauge])
     assert chosen.push.layer == 0
     assert chosen.furthest == pytest.approx((0.7 - 0.2) / 0.8), "headroom is that of the best push, selective or not"
+
+
+def test_the_largest_side_effect_is_found_whatever_its_sign(truth):
+    found = [
+        causation.Effect(Behaviour(task), None, None, None, None, None, (), Estimate(own, own, own, 1))
+        for task, own in ((truth.task, 0.5), (Other("toxicity"), 0.4), (Other("refusal"), 0.8))
+    ]
+    table = np.array([[0.5, 0.1, -0.2], [0.0, 0.4, 0.1], [-0.04, 0.0, 0.8]])
+    first, second, third = causation.selectivity(found, table)
+    assert first.name == "truth: largest side effect (refusal), relative to its own"
+    assert first.value == pytest.approx(0.4) and not first.passed
+    assert second.value == pytest.approx(0.25) and second.passed
+    assert third.value == pytest.approx(0.05) and "(truth)" in third.name
 
 
 def test_the_rise_ends_where_the_dose_no_longer_helps():
