@@ -1110,7 +1110,7 @@ table(rows, *heads, "horizons, tokens") if rows else None
 # 4. *Noise.* It helped: a plant that has met noise is not upset by a push of its size.
 # 5. *Short sight.* The step after which constant pushes began to work. {glue:text}`ablation.text`
 # 6. *Saying each thing in one place.* Concepts were told by whole sentences of their own, and refusals began with “I” as declined answers do. One constant push then moved twelve concepts hardly at all, and a push towards refusal also silenced answers. Now a concept shows in one thing of a sentence, and a refusal in words that nothing else begins with. Where a choice is made matters as much in the language as in the network.
-# 7. *Choosing a push by what it leaves alone.* At some layers truthfulness and prudence share a direction: the plant seems to keep one quantity for "the best of the named voices", and the context says of what. A layer further up, the two are apart. So a push is chosen among those that leave the other behaviours alone, if there are any.
+# 7. *Choosing a push by what it leaves alone.* Where a push does most for its own behaviour it may drag another one along: a plant of the second edition kept truthfulness and prudence partly in one direction just where both were easiest to push, as if it noted that *the best of the voices* speaks and left it to the context of what. So a push is chosen among those that leave the other behaviours alone, if there are any.
 # 8. *Too little training.* Fluent nonsense first, then facts without dispositions, then dispositions. The loss does not say which of these one is looking at. {glue:text}`longer.text`
 
 # %% tags=["hide-input"]
@@ -1210,8 +1210,18 @@ lines_of("representation")
 # %% tags=["hide-input"]
 lines_of("causation")
 
+# %% tags=["hide-input"]
+crossed = accepted.get("curves", {}).get("what each push does to each behaviour")
+which = ("truth", "toxicity", "refusal")
+rows = [
+    (f"push of {of}", *(f"{value:z.2f}" for value in row))
+    for of, row in zip(which, crossed or (), strict=False)
+]
+heads = ("share of the gap closed of", *which)
+table(rows, *heads) if rows else None
+
 # %% [markdown]
-# *Share of the gap closed* is how far a push goes from the unsteered plant to the plant that was told by name: 0 is nothing, 1 is as good as prompting. The {term}`negative controls <negative control>` stand below it: random directions of equal length, and a direction fitted on shuffled labels. The *factor of strength* says over what range more push gave more effect; *score left* what remains of the score under a push of eight times the difference of means. The *side effect* is the largest effect on another behaviour, each measured in its own gap. *Most that any push closes* is the best cell of the sweep, selective or not: what is left above it is the room for better methods.
+# *Share of the gap closed* is how far a push goes from the unsteered plant to the plant that was told by name: 0 is nothing, 1 is as good as prompting. The {term}`negative controls <negative control>` stand below it: random directions of equal length, and a direction fitted on shuffled labels. The *factor of strength* says over what range more push gave more effect; *score left* what remains of the score under a push of eight times the difference of means. The *side effect* is the largest effect on another behaviour, each measured in its own gap; the last table has them all, with their signs. *Most that any push closes* is the best cell of the sweep, selective or not: what is left above it is the room for better methods.
 #
 # ### Every plant
 #
