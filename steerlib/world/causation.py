@@ -16,7 +16,7 @@ import torch
 from steerlib.laws.additive import Additive, DifferenceOfMeans, RandomDirection, shuffled
 from steerlib.laws.base import Contrast
 from steerlib.metrics import Estimate, interval_of
-from steerlib.tasks import Concept, Scores
+from steerlib.tasks import Scores
 from steerlib.tasks.base import spread
 from steerlib.tasks.grammar import GrammarTask
 from steerlib.world.checks import Cell, Check, Push, bounded
@@ -32,9 +32,8 @@ INTACT_LOSS = 0.05
 #: What a push may move another behaviour, as a share of what it does to its own; and how much of a gap one constant
 #: push may close, so that better methods have room.
 SIDE_EFFECT, HEADROOM = 1 / 3, 0.85
-#: Prompts of the validation split that a layer and a strength are chosen on, and beginnings of pages for a concept,
-#: which differ in little but the name of a town.
-CHOSEN_ON, CHOSEN_ON_LEADS = 36, 4
+#: Prompts of the validation split that a layer and a strength are chosen on.
+CHOSEN_ON = 36
 
 
 @dataclass(frozen=True)
@@ -175,8 +174,7 @@ class Gauge:
     def of(cls, behaviour: Behaviour) -> Gauge:
         """Measure the two ends."""
         task = behaviour.task
-        limit = CHOSEN_ON_LEADS if isinstance(task, Concept) else CHOSEN_ON
-        items, told = (spread(task.items("validation", told=t), limit) for t in (False, True))
+        items, told = (spread(task.items("validation", told=t), CHOSEN_ON) for t in (False, True))
         return cls(behaviour, items, task.scored(items), task.scored(told))
 
     def share(self, score: float) -> float:
@@ -248,7 +246,8 @@ def effect(
 
     reached, broken = under(vector), under(vector, BREAKING)
     chance = [under(RandomDirection(seed=seed).fit(contrast).vector) for seed in range(randoms)]
-    mixed = under(direction(shuffled(contrast, seed=0)))
+    # One random direction may help by luck, and so may one shuffle: what counts is what they do on average.
+    mixed = Scores.pooled([under(direction(shuffled(contrast, seed=seed))) for seed in range(randoms)])
     share = behaviour.share(bare, best, reached)
     pooled = behaviour.share(bare, best, Scores.pooled(chance))
     lost = interval_of(lambda a, b: (a - b).mean(-1), bare.intact, reached.intact)
