@@ -23,7 +23,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from steerlib.world import World
+from steerlib.world import Lead, World
 
 #: What the last column is about.
 TOKENS, TEXTS = 10_000_000, 10_000
@@ -47,7 +47,7 @@ def judged(world: World, n: int) -> dict[str, Callable[[], int]]:
         "questions": (world.questions(per_fact=3), "answers", "\nA:"),
         "scenes": (world.scenes(n=200), "plays", ": "),
         "wishes": (world.wishes(harmful=None, n=200), "replies", "\nReply:"),
-        "leads": (world.leads(n=200), "pages", ":"),
+        "leads": ([Lead(lead.text.removesuffix(lead.begun)) for lead in world.leads(n=200)], "pages", ":"),
         "choices": (world.choices(), "choices", "\nChoice:"),
     }
     for name, (prompts, kind, mark) in kinds.items():
