@@ -279,13 +279,7 @@ def test_tokenizer_is_that_of_the_country(name):
 
 #: What the main plant does not reach yet; chapter 02 reports each. Nothing may be added here without a reason.
 SHORT_OF = {
-    "T*I, almanac named",
-    "civil: AUC, 0.95 against 0.05",
-    "civil: rank correlation over the range",
-    "refusal: share of the gap closed",  # too much of it: little headroom is left
-    "truth: largest side effect (refusal), relative to its own",
-    "toxicity: largest side effect (refusal), relative to its own",
-    "concepts whose push passes every bound",
+    "concepts whose push leaves better methods room, too",  # one word decides a concept, and one push the word
 }
 
 
