@@ -966,8 +966,8 @@ page.record("utility.n", knows.n)
 
 # %%
 accepted = lm.source.card.get("acceptance") or {}
-chosen = accepted.get("pushes", {}).get("truth", {})
-layer = chosen.get("layer", lm.depth // 2)
+read_at = accepted.get("curves", {}).get("rank correlation of truth by layer")
+layer = int(max(read_at, key=lambda row: row[1])[0]) if read_at else lm.depth // 2
 
 
 def states(split, disposition, n, seed):

@@ -53,7 +53,8 @@ def describe_hardware(device: torch.device) -> str:
     if cpuinfo.exists():
         lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
         model = lines[0].split(":", 1)[1].strip() if lines else ""
-    return f"{torch.get_num_threads()} CPU threads, {model or platform.processor() or platform.machine()}"
+    threads = torch.get_num_threads()
+    return f"{threads} CPU thread{'s' if threads > 1 else ''}, {model or platform.processor() or platform.machine()}"
 
 
 def write_plant(model: PreTrainedModel, growth: Growth, out: Path) -> Path:
