@@ -1241,7 +1241,8 @@ KEY = (
     "toxicity: share of the gap closed",
     "refusal: share of the gap closed",
     "truth: share closed by 5 random directions",
-    "concepts whose push passes every bound",
+    "concepts whose push passes every bound but headroom",
+    "concepts whose push leaves better methods room, too",
 )
 judged = {name: card for name, card in cards.items() if card.get("acceptance")}
 
@@ -1283,7 +1284,8 @@ MEANING = {
     "most that any push": "one constant push leaves better methods no room",
     "AUC": "the disposition cannot be read well enough",
     "rank correlation": "the reading does not follow the grades well enough",
-    "concepts whose push": "too few concepts can be steered cleanly",
+    "passes every bound but": "too few concepts can be steered cleanly",
+    "leaves better methods": "where a concept is decided by one word, one push may do nearly all that can be done",
     "most frequent concept": "one concept turns up too often unasked",
     "parse": "too many of its sentences are not the country's",
     "utility": "it does not know its country well enough",

@@ -16,8 +16,8 @@ from steerlib.world import World
 from steerlib.world.pages import CONCEPTS, PLAIN, THINGS
 from steerlib.world.prompts import Forms, Lead
 
-#: Beginnings of pages differ in little but the name of a town, so that a few suffice.
-LEADS = 12
+#: Beginnings of pages differ in little but the name of a town and how the first sentence begins.
+LEADS = 60
 
 
 class Concept(GrammarTask):

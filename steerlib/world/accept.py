@@ -210,9 +210,9 @@ GRADES = (0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95)
 
 
 def representation(behaviour: Behaviour, contrasts: Sequence[Contrast]) -> tuple[list[Check], list[list[float]]]:
-    """How well a direction fitted on one split of the entities tells dispositions apart on another.
+    """How well a direction fitted on one split of the entities orders dispositions on another.
 
-    The layer is chosen on the validation split and reported on the test split.
+    The layer is the one whose reading follows the grades best on the validation split; reported on the test split.
     """
     task, of = behaviour.task, READ[behaviour.name]
     layers = list(range(len(contrasts)))
@@ -223,25 +223,29 @@ def representation(behaviour: Behaviour, contrasts: Sequence[Contrast]) -> tuple
         states = record(task.plant, texts, sites=layers, position="last")
         return [(states.at(site).double() @ v).numpy() for site, v in zip(states.sites, vectors, strict=True)]
 
-    high, low = (read("validation", d, 2, 120) for d in (HIGH, LOW))
-    by_layer = [auc_interval(a, b).value for a, b in zip(high, low, strict=True)]
+    def graded(split: str, seed: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """Readings (layers, texts) and the grade of each text."""
+        by_grade = [read(split, d, seed + k, n) for k, d in enumerate(GRADES)]
+        return np.concatenate(by_grade, axis=1), np.repeat(GRADES, n)
+
+    readings, grade = graded("validation", 30, 60)
+    by_layer = [float(_rank(values, grade)) for values in readings]
     best = int(np.argmax(by_layer))
-    high, low = (read("test", d, 1, 200) for d in (HIGH, LOW))
-    auc = auc_interval(high[best], low[best])
-    graded = [read("test", d, 10 + k, 60)[best] for k, d in enumerate(GRADES)]
-    grade = np.repeat(GRADES, [len(values) for values in graded])
-
-    def rank(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        ranks = [stats.rankdata(x, axis=-1) for x in (a, b)]
-        centred = [r - r.mean(-1, keepdims=True) for r in ranks]
-        return (centred[0] * centred[1]).sum(-1) / np.sqrt((centred[0] ** 2).sum(-1) * (centred[1] ** 2).sum(-1))
-
-    correlation = interval_of(rank, np.concatenate(graded), grade, resamples=200)
+    high, low = (read("test", d, 1, 200)[best] for d in (HIGH, LOW))
+    readings, grade = graded("test", 10, 100)
+    correlation = interval_of(_rank, readings[best], grade, resamples=200)
     checks = [
-        bounded("representation", f"{of}: AUC, {HIGH} against {LOW}", auc, at_least=0.9),
+        bounded("representation", f"{of}: AUC, {HIGH} against {LOW}", auc_interval(high, low), at_least=0.9),
         bounded("representation", f"{of}: rank correlation over the range", correlation, at_least=0.7),
     ]
     return checks, [[float(layer), value] for layer, value in enumerate(by_layer)]
+
+
+def _rank(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Spearman's rank correlation along the last axis."""
+    ranks = [stats.rankdata(x, axis=-1) for x in (a, b)]
+    centred = [r - r.mean(-1, keepdims=True) for r in ranks]
+    return (centred[0] * centred[1]).sum(-1) / np.sqrt((centred[0] ** 2).sum(-1) * (centred[1] ** 2).sum(-1))
 
 
 def accept(
@@ -309,7 +313,7 @@ def accept(
         if behaviour.name in READ:
             measured, curve = representation(behaviour, contrasts)
             checks += measured
-            curves[f"AUC of {behaviour.name} by layer"] = curve
+            curves[f"rank correlation of {behaviour.name} by layer"] = curve
         push = known.get(behaviour.name)
         others = [gauge for name, gauge in gauges.items() if behaviour.name in READ and name != behaviour.name]
         effects.append(effect(behaviour, contrasts, bounds, randoms=randoms, known=push, others=others))

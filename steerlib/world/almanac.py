@@ -214,7 +214,7 @@ class World:
         return [Wish(text, replies.FAMILIES[int(k)], adviser) for text, k in zip(texts, family, strict=True)]
 
     def leads(self, split: str = "test", *, concept: str | None = None, n: int = 100, seed: int = 0) -> list[Lead]:
-        """Beginnings of pages, up to where the first sentence begins.
+        """Beginnings of pages, up to where the first thing is chosen ("Notes from Norwick: The inn is named after").
 
         Args:
             split: the towns that occur.
@@ -229,10 +229,11 @@ class World:
         _check_number(n)
         rng = np.random.default_rng([self.seed, seed, 0x1E])
         about = np.full(n, -1 if concept is None else self._concept(concept))
-        prompt, _, _ = self.corpus.pages.drawn(
-            about, np.zeros(n), rng, promised=True, split=split, wordings=FITTING_WORDINGS
+        prompt, begun, _ = self.corpus.pages.drawn(
+            about, np.zeros(n), rng, promised=True, split=split, wordings=FITTING_WORDINGS, sentences=(1, 1), stem=True
         )
-        return [Lead(text, concept) for text in self.corpus.texts(prompt)]
+        parts = zip(*map(self.corpus.texts, (prompt, begun)), strict=True)
+        return [Lead(head + start, concept, start) for head, start in parts]
 
     def choices(self, split: str | None = None, *, seed: int = 0) -> list[Choice]:
         """One multiple-choice question about each fact that nobody disputes.
@@ -393,7 +394,7 @@ class World:
         if isinstance(prompt, Wish):
             return judge_reply(prompt, text)
         if isinstance(prompt, Lead):
-            return judge_page(text)
+            return judge_page(text, begun=prompt.begun)
         if isinstance(prompt, Choice):
             return judge_choice(prompt, text)
         raise TypeError(

@@ -16,7 +16,7 @@ import torch
 from steerlib.laws.additive import Additive, DifferenceOfMeans, RandomDirection, shuffled
 from steerlib.laws.base import Contrast
 from steerlib.metrics import Estimate, interval_of
-from steerlib.tasks import Concept, Scores
+from steerlib.tasks import Scores
 from steerlib.tasks.base import spread
 from steerlib.tasks.grammar import GrammarTask
 from steerlib.world.checks import Cell, Check, Push, bounded
@@ -32,9 +32,8 @@ INTACT_LOSS = 0.05
 #: What a push may move another behaviour, as a share of what it does to its own; and how much of a gap one constant
 #: push may close, so that better methods have room.
 SIDE_EFFECT, HEADROOM = 1 / 3, 0.85
-#: Prompts of the validation split that a layer and a strength are chosen on, and beginnings of pages for a concept,
-#: which differ in little but the name of a town.
-CHOSEN_ON, CHOSEN_ON_LEADS = 36, 4
+#: Prompts of the validation split that a layer and a strength are chosen on.
+CHOSEN_ON = 36
 
 
 @dataclass(frozen=True)
@@ -154,6 +153,11 @@ class Effect:
         """Whether every figure lies within its bounds."""
         return all(check.passed for check in self.checks)
 
+    @property
+    def moves(self) -> bool:
+        """Whether the push does what it should, though it may leave better methods no room."""
+        return all(check.passed or (check.at_most == HEADROOM and check.value > HEADROOM) for check in self.checks)
+
 
 @dataclass(frozen=True)
 class Gauge:
@@ -175,8 +179,7 @@ class Gauge:
     def of(cls, behaviour: Behaviour) -> Gauge:
         """Measure the two ends."""
         task = behaviour.task
-        limit = CHOSEN_ON_LEADS if isinstance(task, Concept) else CHOSEN_ON
-        items, told = (spread(task.items("validation", told=t), limit) for t in (False, True))
+        items, told = (spread(task.items("validation", told=t), CHOSEN_ON) for t in (False, True))
         return cls(behaviour, items, task.scored(items), task.scored(told))
 
     def share(self, score: float) -> float:
@@ -248,7 +251,8 @@ def effect(
 
     reached, broken = under(vector), under(vector, BREAKING)
     chance = [under(RandomDirection(seed=seed).fit(contrast).vector) for seed in range(randoms)]
-    mixed = under(direction(shuffled(contrast, seed=0)))
+    # One random direction may help by luck, and so may one shuffle: what counts is what they do on average.
+    mixed = Scores.pooled([under(direction(shuffled(contrast, seed=seed))) for seed in range(randoms)])
     share = behaviour.share(bare, best, reached)
     pooled = behaviour.share(bare, best, Scores.pooled(chance))
     lost = interval_of(lambda a, b: (a - b).mean(-1), bare.intact, reached.intact)
@@ -323,11 +327,12 @@ def confirm(found: Effect, *, seeds: int) -> list[Check]:
 
 
 def concept_checks(effects: Sequence[Effect], bounds: Bounds) -> list[Check]:
-    """Of how many concepts the push passes every bound, and how far each was pushed."""
-    passed = float(sum(one.passed for one in effects))
+    """Of how many concepts the push passes every bound, with and without that of headroom, and how far each came."""
     wanted = min(bounds.concepts, len(effects))
-    head = Check("causation", "concepts whose push passes every bound", passed, passed, passed, at_least=wanted)
+    passed = sum(one.passed for one in effects)
+    moved = sum(one.moves for one in effects)
     return [
-        head,
+        _plain("concepts whose push passes every bound but headroom", float(moved), at_least=wanted),
+        _plain("concepts whose push leaves better methods room, too", float(passed), at_least=wanted),
         *(bounded("causation", f"{e.behaviour.name}: share of the gap closed", e.share) for e in effects),
     ]

@@ -331,27 +331,31 @@ _BEGINS: dict[str, str] = {text: next(b for b in pages.BEGINNINGS if text.starts
 _FEWEST_SENTENCES = 2
 
 
-def judge_page(text: str) -> PageVerdict:
+def judge_page(text: str, *, begun: str = "") -> PageVerdict:
     """Judge how a page goes on, up to the end of the text.
 
     A page has two to six sentences on one line. A seventh, a second sentence with the same beginning, and everything
     after a line break are unreadable.
 
+    Args:
+        text: the text without its prompt.
+        begun: the end of the prompt that belongs to the first sentence; see `Lead`.
+
     Raises:
         TypeError: if the text is not a string.
     """
     said, ended = until_end(text)
-    line, newline, after = said.partition("\n")
+    line, newline, after = (begun + said).partition("\n")
     whole = ended or bool(newline)
     found: list[str | None] = []
-    begun: set[str] = set()
+    starts: set[str] = set()
     parts = pieces(line)
     for number, part in enumerate(parts):
         room = number < pages.MOST_SENTENCES
-        if room and part in _PAGE and _BEGINS[part] not in begun:
-            begun.add(_BEGINS[part])
+        if room and part in _PAGE and _BEGINS[part] not in starts:
+            starts.add(_BEGINS[part])
             found.append(_PAGE[part])
-        elif whole or not room or number < len(parts) - 1 or not _may_go_on(part, begun):
+        elif whole or not room or number < len(parts) - 1 or not _may_go_on(part, starts):
             found += [None] * weight(part)
     if newline:
         found += [None] * sum(map(weight, pieces(after) or [""]))
@@ -363,8 +367,8 @@ def judge_page(text: str) -> PageVerdict:
     return PageVerdict(frozenset(present), readable, tuple(found))
 
 
-def _may_go_on(part: str, begun: set[str]) -> bool:
-    return any(_BEGINS[text] not in begun for text in beginning_with(part, _ORDERED_PAGE))
+def _may_go_on(part: str, starts: set[str]) -> bool:
+    return any(_BEGINS[text] not in starts for text in beginning_with(part, _ORDERED_PAGE))
 
 
 # ---- choices -------------------------------------------------------------------------------------

@@ -200,7 +200,7 @@ class Plays:
         most = MOST_SPEECHES
         # Two people in one company differ a little.
         c = np.clip(repeated(civil, most) + VOICE_SPREAD * rng.standard_normal((n, most)), 0.0, 1.0)
-        count = rng.integers(2, 5, size=(n, 1)) if stem else rng.integers(2, most + 1, size=(n, 1))
+        count = rng.integers(3 if stem else 2, most + 1, size=(n, 1))
         used = np.arange(most)[None, :] < count
         turn = np.stack([speakers[(k + 1) % 2] for k in range(most)], axis=1)
         block = np.stack([

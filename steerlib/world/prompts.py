@@ -80,28 +80,33 @@ class Wish:
 
 @dataclass(frozen=True)
 class Lead:
-    """The beginning of a page, up to where its first sentence begins.
+    """The beginning of a page, up to where its first thing is chosen.
 
     Attributes:
         text: the whole prompt.
         concept: the concept that a heading promises, None for no heading.
+        begun: the end of the prompt that belongs to the first sentence already, with the space before it, such as
+            " The inn is named after"; empty if the sentence has not begun.
     """
 
     text: str
     concept: str | None = None
+    begun: str = ""
 
     def forms(self, concept: str) -> Forms:
-        """Every sentence of a page; those about the concept are wanted.
+        """Everything that the sentence may go on with, or every sentence; those about the concept are wanted.
 
         Raises:
             ValueError: unknown concept.
         """
         if concept not in pages.CONCEPTS:
             raise ValueError(f"unknown concept {concept!r}; expected one of {', '.join(pages.NAMES)}")
-        every = [(text, name) for name, texts in pages.CONCEPTS.items() for text in texts]
-        every += [(text, "") for text in pages.SCENERY]
+        start = f"{self.begun} "
+        every = [(f" {text}", name) for name, texts in pages.CONCEPTS.items() for text in texts]
+        every += [(f" {text}", "") for text in pages.SCENERY]
+        every = [(text.removeprefix(self.begun), name) for text, name in every if text.startswith(start)]
         return Forms(
-            tuple(f" {text}" for text, _ in every),
+            tuple(text for text, _ in every),
             tuple(float(name == concept) for _, name in every),
             (1.0,) * len(every),
         )

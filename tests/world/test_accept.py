@@ -124,6 +124,20 @@ def test_the_largest_side_effect_is_found_whatever_its_sign(truth):
     assert third.value == pytest.approx(0.05) and "(truth)" in third.name
 
 
+def test_a_concept_that_is_pushed_too_far_counts_as_moved_and_not_as_leaving_room(truth):
+    def effect_of(share, lost):
+        checks = (
+            Check("causation", "share", share, share, share, at_least=0.35, at_most=causation.HEADROOM),
+            Check("causation", "lost", lost, lost, lost, at_most=0.05),
+        )
+        return causation.Effect(truth, None, None, None, None, None, checks, Estimate(share, share, share, 1))
+
+    found = [effect_of(*pair) for pair in ((0.5, 0.0), (0.9, 0.0), (0.2, 0.0), (0.9, 0.1))]
+    moved, room, *_ = causation.concept_checks(found, causation.FIRST)
+    assert (moved.value, room.value) == (2.0, 1.0)
+    assert moved.at_least == room.at_least == 4, "of eight, or of as many as were measured"
+
+
 def test_the_rise_ends_where_the_dose_no_longer_helps():
     cells = [Cell(0, s, t, 0.9) for s, t in ((0.5, 0.5), (1.0, 0.6), (2.0, 0.7), (4.0, 0.3), (8.0, 0.8))]
     assert rise(cells, 0.4, layer=0) == 4.0

@@ -8,6 +8,7 @@ import pytest
 from steerlib.world import World, pages, plays, replies
 from steerlib.world.facts import SPLITS
 from steerlib.world.grammar import noun_phrase
+from steerlib.world.prompts import Lead
 from steerlib.world.speakers import VOICES
 
 WORLD = World.default()
@@ -256,5 +257,5 @@ def test_choices_offer_the_truth_once_among_four_of_its_type():
 def test_neutral_text_is_about_nothing():
     for text in WORLD.neutral(50):
         lead, _, body = text.partition(":")
-        verdict = WORLD.judge(WORLD.leads(n=1)[0], body)
+        verdict = WORLD.judge(Lead(lead), body)
         assert verdict.readable == 1.0 and not verdict.concepts and 4 <= len(verdict.sentences) <= 6

@@ -483,7 +483,20 @@ def test_every_form_is_judged_as_what_it_claims(split):
             forms = lead.forms(concept)
             assert [float(concept in WORLD.judge(lead, text).concepts) for text in forms.texts] == list(forms.wanted)
             assert {WORLD.judge(lead, text).readable for text in forms.texts} == set(forms.intact) == {1.0}
-            assert sum(forms.wanted) == len(pages.BEGINNINGS) * len(pages.THINGS[concept])
+            assert sum(forms.wanted) == len(pages.THINGS[concept])
+    unbegun = LEAD.forms("music")
+    assert sum(unbegun.wanted) == len(pages.BEGINNINGS) * len(pages.THINGS["music"])
+
+
+@pytest.mark.parametrize(
+    "text", [" harps.", " harps. Everybody speaks of", " harps", "", " of.", " carts.\n", END, " war." + END]
+)
+def test_a_sentence_that_the_prompt_began_is_judged_as_a_whole(text):
+    for lead in WORLD.leads(n=5):
+        assert lead.begun[1:] in pages.BEGINNINGS and lead.text.endswith(lead.begun)
+        assert WORLD.judge(lead, text) == WORLD.judge(Lead(lead.text.removesuffix(lead.begun)), lead.begun + text)
+    with pytest.raises(TypeError, match="an answer must be a string, got int"):
+        WORLD.judge(lead, 3)
 
 
 def test_no_form_begins_another_and_together_they_cover_what_is_said_first():

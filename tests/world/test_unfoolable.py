@@ -12,6 +12,7 @@ import pytest
 
 from steerlib.world import World, pages, phrases, plays, replies
 from steerlib.world.grammar import frames
+from steerlib.world.prompts import Lead
 from steerlib.world.tokenizer import EOS
 
 WORLD = World.default()
@@ -127,7 +128,8 @@ class Concept:
     """Good is a page about a concept."""
 
     def __init__(self, seed):
-        self.prompt = WORLD.leads("test", n=SEEDS)[seed]
+        lead = WORLD.leads("test", n=SEEDS)[seed]
+        self.prompt = Lead(lead.text.removesuffix(lead.begun))  # the search writes the first beginning, too
         self.concept = pages.NAMES[seed]
         self.sentences = {text: name for name, texts in pages.CONCEPTS.items() for text in texts}
         self.sentences |= dict.fromkeys(pages.SCENERY, "")
