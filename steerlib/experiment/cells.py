@@ -145,6 +145,7 @@ def _sources(places: frozenset[str], root: Path) -> str:
     return hashlib.sha256(canonical(table).encode()).hexdigest()
 
 
+@cache
 def versions() -> dict[str, str]:
     """Versions of the packages that can move a number; builds of torch for a CPU and for a GPU count as one."""
     return {name: version(name).partition("+")[0] for name in DECIDING}

@@ -23,7 +23,7 @@ from steerlib.errors import SteerlibError
 from steerlib.experiment.cell_records import CellRecord, Metric, hash_of
 from steerlib.experiment.cells import Cell, LawSpec, canonical, cell_key
 from steerlib.experiment.provenance import provenance
-from steerlib.files import sha256
+from steerlib.files import data_folder, sha256
 from steerlib.laws.additive import shuffled
 from steerlib.laws.base import Law
 from steerlib.loading import resolve_plant
@@ -68,21 +68,35 @@ def _law(spec: str, task: Task) -> Law:
 
 def key_of(cell: Cell, *, device: str = "cpu") -> str:
     """The content key of a cell in this installation."""
-    source = resolve_plant(cell.plant)
-    weights = files_hash(source.location) if source.local else plant_of(cell.plant, device).weight_hash
-    return cell_key(cell, weights=weights, data=str(source.card.get("world_fingerprint", "")))
+    folder = _folder(cell.plant)
+    if folder is None:
+        plant = plant_of(cell.plant, device)
+        return cell_key(cell, weights=plant.weight_hash, data=str(plant.source.card.get("world_fingerprint", "")))
+    # Sizes and dates say whether the files must be read again: a grid asks for thousands of keys.
+    marks = tuple((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in sorted(folder.iterdir()) if f.is_file())
+    weights, data = _identity(cell.plant, str(folder), marks)
+    return cell_key(cell, weights=weights, data=data)
+
+
+def _folder(name: str) -> Path | None:
+    """Where a shipped plant or a folder lies; None for a hub id."""
+    shipped = data_folder() / "plants" / name
+    if shipped.is_dir():
+        return shipped
+    return Path(name) if Path(name).is_dir() else None
+
+
+@lru_cache(maxsize=64)
+def _identity(name: str, folder: str, _marks: tuple[tuple[str, int, int], ...]) -> tuple[str, str]:
+    """Hashes of the plant and of what it has read, once its files are known to be those of its card."""
+    source = resolve_plant(name)
+    return files_hash(folder), str(source.card.get("world_fingerprint", ""))
 
 
 def files_hash(folder: str) -> str:
     """Hash of what makes the plant in a folder behave: weights, configuration, tokenizer; its card does not count."""
     files = [file for file in sorted(Path(folder).iterdir()) if file.suffix in (".safetensors", ".json", ".model")]
-    kept = tuple((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.name != "card.json")
-    return _files_hash(kept)
-
-
-@lru_cache(maxsize=64)
-def _files_hash(files: tuple[tuple[str, int, int], ...]) -> str:
-    table = {Path(name).name: sha256(Path(name)) for name, _, _ in files}
+    table = {file.name: sha256(file) for file in files if file.name != "card.json"}
     return hashlib.sha256(canonical(table).encode()).hexdigest()
 
 

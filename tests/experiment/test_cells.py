@@ -20,6 +20,13 @@ def key(cell=CELL, **more):
     return cell_key(cell, **{"weights": "w", "data": "d", "code": "c", **more})
 
 
+@pytest.fixture(autouse=True)
+def fresh_versions():
+    cells.versions.cache_clear()
+    yield
+    cells.versions.cache_clear()
+
+
 def test_every_part_of_a_cell_decides_its_key():
     law = PUSH.model_copy
     others = [
@@ -43,14 +50,17 @@ def test_the_name_of_a_plant_does_not_decide_its_weights_do():
 def test_versions_decide(monkeypatch):
     before = key()
     monkeypatch.setattr(cells, "version", lambda name: "9.9" if name == "numpy" else "1.0")
+    cells.versions.cache_clear()
     assert key() != before
     assert cells.versions()["numpy"] == "9.9"
 
 
 def test_cpu_and_gpu_builds_of_torch_are_one_version(monkeypatch):
     monkeypatch.setattr(cells, "version", lambda _: "2.13.0+cpu")
+    cells.versions.cache_clear()
     cpu = key()
     monkeypatch.setattr(cells, "version", lambda _: "2.13.0+cu130")
+    cells.versions.cache_clear()
     assert key() == cpu
 
 
