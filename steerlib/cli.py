@@ -208,6 +208,7 @@ def run(
     device: Annotated[list[str] | None, typer.Option(help="where to run; repeat it for several GPUs")] = None,
     listing: Annotated[bool, typer.Option("--list", help="show what the store holds of the grid, run nothing")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="count what is missing and how long it may take")] = False,
+    shard: Annotated[str, typer.Option(help="only a part of the cells, such as 2/8: for many machines")] = "1/1",
     export: Annotated[Path | None, typer.Option(help="write the records to a .csv or .parquet file")] = None,
 ) -> None:
     """Compute the cells of a grid that have no record yet; exits 1 if one failed.
@@ -216,11 +217,11 @@ def run(
     """
     # Threads that wait by spinning slow down every other worker; see `grow`.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    from steerlib.experiment.grid import missing, read_grid, run_grid
+    from steerlib.experiment.grid import missing, part_of, read_grid, run_grid
     from steerlib.experiment.store import Store
 
     try:
-        cells, place = read_grid(grid), Store(store)
+        cells, place = part_of(read_grid(grid), shard), Store(store)
         if listing or dry_run:
             lacking = missing(cells, place)
             if listing:

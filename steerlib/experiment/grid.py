@@ -100,6 +100,18 @@ def read_grid(path: str | Path) -> list[Cell]:
     return list(cells)
 
 
+def part_of(cells: Sequence[Cell], shard: str) -> list[Cell]:
+    """One part of a grid for one of many machines: "2/8" is every eighth cell, from the second on.
+
+    Raises:
+        GridError: if the text does not name a part.
+    """
+    number, _, parts = shard.partition("/")
+    if not (number.isdigit() and parts.isdigit() and 1 <= int(number) <= int(parts)):
+        raise GridError(f"got the part {shard!r}, expected one such as 2/8: the second of eight")
+    return list(cells[int(number) - 1 :: int(parts)])
+
+
 @dataclass
 class Outcome:
     """What became of a grid.
