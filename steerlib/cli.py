@@ -1,4 +1,4 @@
-"""The command line: `steerlib doctor | grow | accept | claims`.
+"""The command line: `steerlib doctor | grow | accept | run | claims`.
 
 Knows how to print; every command is a few calls into the library, which is imported only when a command needs it.
 """
@@ -12,7 +12,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -20,6 +20,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from steerlib.errors import SteerlibError
+
+if TYPE_CHECKING:
+    from steerlib.experiment.cells import Cell
+    from steerlib.experiment.store import Store
 
 app = typer.Typer(
     help="Language-model alignment as control.",
@@ -194,6 +198,81 @@ def accept(
     except (SteerlibError, ValueError) as error:
         raise _fail(error) from error
     raise typer.Exit(code)
+
+
+@app.command()
+def run(
+    grid: Annotated[Path, typer.Argument(help="a grid of cells, such as data/grids/push.yml")],
+    store: Annotated[Path, typer.Option(help="folder of the records")] = Path("build/store"),
+    jobs: Annotated[int, typer.Option(min=1, help="cells at a time; cores are divided among them")] = 1,
+    device: Annotated[list[str] | None, typer.Option(help="where to run; repeat it for several GPUs")] = None,
+    listing: Annotated[bool, typer.Option("--list", help="show what the store holds of the grid, run nothing")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="count what is missing and how long it may take")] = False,
+    shard: Annotated[str, typer.Option(help="only a part of the cells, such as 2/8: for many machines")] = "1/1",
+    export: Annotated[Path | None, typer.Option(help="write the records to a .csv or .parquet file")] = None,
+) -> None:
+    """Compute the cells of a grid that have no record yet; exits 1 if one failed.
+
+    Finished cells are kept whatever happens: interrupt it, kill it, run it again.
+    """
+    # Threads that wait by spinning slow down every other worker; see `grow`.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    from steerlib.experiment.grid import missing, part_of, read_grid, run_grid
+    from steerlib.experiment.store import Store
+
+    try:
+        cells, place = part_of(read_grid(grid), shard), Store(store)
+        if listing or dry_run:
+            lacking = missing(cells, place)
+            if listing:
+                _show_cells(cells, place)
+            console.print(
+                f"{len(cells) - len(lacking)} of {len(cells)} cells are in {store}{_estimate(lacking, place)}"
+            )
+            return
+        outcome = run_grid(cells, place, jobs=jobs, devices=tuple(device or ["cpu"]))
+        if export is not None:
+            console.print(f"written: {place.export(export)}", soft_wrap=True)
+    except KeyboardInterrupt as stopped:
+        errors.print("stopped; finished cells are kept, the same command goes on", soft_wrap=True)
+        raise typer.Exit(130) from stopped
+    except (SteerlibError, ValueError, OSError) as error:
+        raise _fail(error) from error
+    for why in place.damaged:
+        errors.print(f"set aside and computed anew: {why}", soft_wrap=True)
+    console.print(
+        f"{len(outcome.present)} cells were there, {len(outcome.computed)} computed, {len(outcome.elsewhere)} left to "
+        f"another process, {len(outcome.failed)} failed"
+    )
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+def _show_cells(cells: list[Cell], place: Store) -> None:
+    from steerlib.experiment.running import key_of
+
+    table = Table(title=f"{len(cells)} cells", title_justify="left")
+    for column in ("cell", "wanted", "intact", "combined", "seconds"):
+        table.add_column(column, overflow="fold")
+    for cell in cells:
+        record = place.get(key_of(cell))
+        shown = [f"{m.value:.3f} [{m.low:.3f}, {m.high:.3f}]" for m in record.metrics.values()] if record else ["-"] * 3
+        table.add_row(cell.title, *shown, f"{record.seconds:.1f}" if record else "-")
+    console.print(table)
+
+
+def _estimate(lacking: list[Cell], place: Store) -> str:
+    """How long the missing cells may take, from records of the same kind of scoring; "" where there are none."""
+    if not lacking:
+        return ""
+    times: dict[str, list[float]] = {}
+    for record in place.records():
+        times.setdefault(record.cell.kind, []).append(record.seconds + record.fit_seconds)
+    if any(cell.kind not in times for cell in lacking):
+        return f"; {len(lacking)} are missing"
+    mean = {kind: sum(found) / len(found) for kind, found in times.items()}
+    left = sum(mean[cell.kind] for cell in lacking) / 60
+    return f"; {len(lacking)} are missing, about {left:.1f} minutes on one core at the pace of the others"
 
 
 @app.command()

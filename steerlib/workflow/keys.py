@@ -23,9 +23,9 @@ from pathlib import Path
 
 import yaml
 
+from steerlib.closure import import_closure, imported_names
 from steerlib.files import sha256, write_atomic
 from steerlib.workflow.errors import SourceError
-from steerlib.workflow.imports import import_closure, imported_names
 from steerlib.workflow.project import CONFIG, LOCK, TOC, Run, shipped_plant
 
 EXECUTOR = "steerlib.workflow.execute"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from steerlib.workflow.imports import import_closure, imported_names
+from steerlib.closure import import_closure, imported_names
 
 FILES = {
     "__init__.py": (
@@ -75,7 +75,7 @@ def test_an_edit_is_seen_in_the_same_process(root: Path) -> None:
 
 def test_the_executor_does_not_depend_on_the_models_or_the_world() -> None:
     """Otherwise every notebook would run again at every edit of the library."""
-    repository = Path(__file__).resolve().parents[2]
+    repository = Path(__file__).resolve().parents[1]
     names = {str(path.relative_to(repository)) for path in import_closure(repository, {"steerlib.workflow.execute"})}
     assert "steerlib/workflow/execute.py" in names
     assert "steerlib/workflow/pairing.py" in names

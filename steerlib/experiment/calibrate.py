@@ -1,0 +1,249 @@
+"""Equal effort: the multiplier at which a law spends a given budget.
+
+Knows how to search one number whose cost rises with it. Knows nothing about laws or plants, except for the three costs
+at the end. The number is the multiplier of a law's input, never a setpoint, along which divergence is U-shaped.
+
+The search assumes that cost rises with the multiplier, and checks it on every point that it measures: use the same
+prompts and seeds at every point, so that chance does not look like a fall.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from steerlib.errors import MetricError
+from steerlib.laws.base import Law
+from steerlib.metrics import input_energy, kl_per_token, perplexity
+from steerlib.plant import Plant
+
+Budget = Literal["kl", "energy", "perplexity"]
+
+#: By how much of itself a cost may fall as the multiplier rises before the search says that it is not monotone.
+SLACK = 0.05
+#: A cost that a doubling raises by less than this share has stopped rising.
+FLAT = 0.01
+
+
+class Status(StrEnum):
+    """How a calibration ended."""
+
+    REACHED = "reached"
+    TOO_FEW = "too few evaluations"
+    UNREACHABLE = "the cost stops rising below the budget"
+    BREAKS = "the cost is not finite before the budget is reached"
+    NOT_MONOTONE = "the cost falls as the multiplier rises"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a search found, whether or not it reached the budget.
+
+    Attributes:
+        status: how it ended; only `Status.REACHED` means that the budget is spent.
+        strength: the multiplier whose cost came closest from below, or within tolerance.
+        cost: its cost.
+        target: the budget.
+        tried: every (multiplier, cost) that was measured, in order of the multiplier.
+        message: what to do about it, "" where it was reached.
+    """
+
+    status: Status
+    strength: float
+    cost: float
+    target: float
+    tried: tuple[tuple[float, float], ...]
+    message: str = ""
+
+    @property
+    def reached(self) -> bool:
+        """Whether the budget is spent to within the tolerance."""
+        return self.status is Status.REACHED
+
+
+def calibrate(
+    cost: Callable[[float], float],
+    target: float,
+    *,
+    start: float = 1.0,
+    tolerance: float = 0.02,
+    most: int = 16,
+) -> Calibration:
+    """Find the multiplier at which a cost that is zero at zero, and rises, has a given value.
+
+    Doubles or halves until the budget is enclosed, then interpolates between logarithms, halving where that stalls.
+
+    Args:
+        cost: cost of a multiplier; one that is not finite says that the plant broke.
+        target: the budget, at least 0.
+        start: first multiplier tried; negative for a law that is used against its direction.
+        tolerance: how close the cost must come, as a share of the budget.
+        most: evaluations of the cost.
+
+    Raises:
+        MetricError: if target, start or tolerance has no meaning.
+    """
+    if not (math.isfinite(target) and target >= 0):
+        raise MetricError(f"calibrate: got a budget of {target}, expected a finite number of at least 0.")
+    if not (math.isfinite(start) and start != 0) or not 0 < tolerance < 1 or most < 2:
+        raise MetricError(
+            f"calibrate: got start={start}, tolerance={tolerance}, most={most}; expected a start that is not 0, a "
+            "tolerance between 0 and 1, and at least 2 evaluations."
+        )
+    if target == 0:
+        return Calibration(Status.REACHED, 0.0, 0.0, 0.0, ((0.0, 0.0),))
+    return _Search(cost, target, math.copysign(1.0, start), tolerance, most).run(abs(start))
+
+
+class _Search:
+    """One search; sizes are multipliers without their sign."""
+
+    def __init__(self, cost: Callable[[float], float], target: float, sign: float, tolerance: float, most: int) -> None:
+        self.cost, self.target, self.sign, self.tolerance, self.most = cost, target, sign, tolerance, most
+        self.seen: dict[float, float] = {}
+
+    def run(self, size: float) -> Calibration:
+        low, high = None, None  # sizes whose cost lies below and above the budget
+        while len(self.seen) < self.most:
+            value = self.measure(size)
+            if self.close(value):
+                return self.end(Status.REACHED)
+            if self.falls():
+                return self.end(Status.NOT_MONOTONE)
+            if value < self.target:
+                if low is not None and high is None and value <= (1 + FLAT) * self.seen[low]:
+                    return self.end(Status.UNREACHABLE)
+                low = size
+            else:
+                high = size
+            if low is not None and high is not None:
+                return self.narrow(low, high)
+            size = 2 * size if high is None else size / 2
+        return self.end(Status.TOO_FEW)
+
+    def narrow(self, low: float, high: float) -> Calibration:
+        halve = False
+        while len(self.seen) < self.most:
+            below, above = self.seen[low], self.seen[high]
+            share = 0.5
+            if not halve and math.isfinite(above) and below > 0:
+                share = math.log(self.target / below) / math.log(above / below)
+            size = low * (high / low) ** min(max(share, 0.05), 0.95)
+            value = self.measure(size)
+            if self.close(value):
+                return self.end(Status.REACHED)
+            if self.falls():
+                return self.end(Status.NOT_MONOTONE)
+            before = high / low
+            low, high = (size, high) if value < self.target else (low, size)
+            # Interpolation may creep towards one end; then the next step halves.
+            halve = not halve and high / low > math.sqrt(before)
+            if not math.isfinite(self.seen[high]) and high / low < 1 + self.tolerance:
+                return self.end(Status.BREAKS)
+        return self.end(Status.TOO_FEW)
+
+    def measure(self, size: float) -> float:
+        value = float(self.cost(self.sign * size))
+        self.seen[size] = value if math.isfinite(value) else math.inf
+        return self.seen[size]
+
+    def close(self, value: float) -> bool:
+        return abs(value - self.target) <= self.tolerance * self.target
+
+    def falls(self) -> bool:
+        """Whether a larger multiplier cost less than a smaller one, by more than chance allows."""
+        costs = [cost for _, cost in sorted(self.seen.items())]
+        return any(b < (1 - SLACK) * a for a, b in zip(costs, costs[1:], strict=False) if math.isfinite(a)) or any(
+            math.isinf(a) and math.isfinite(b) for a, b in zip(costs, costs[1:], strict=False)
+        )
+
+    def end(self, status: Status) -> Calibration:
+        tried = tuple((self.sign * size, cost) for size, cost in sorted(self.seen.items()))
+        finite = [(size, cost) for size, cost in tried if math.isfinite(cost)]
+        close = [pair for pair in finite if self.close(pair[1])]
+        below = [pair for pair in finite if pair[1] <= self.target]
+        if close:
+            size, cost = min(close, key=lambda pair: abs(pair[1] - self.target))
+        else:
+            size, cost = max(below, key=lambda pair: pair[1], default=(0.0, 0.0))
+        return Calibration(status, size, cost, self.target, tried, self.message(status, cost))
+
+    def message(self, status: Status, cost: float) -> str:
+        if status is Status.REACHED:
+            return ""
+        fix = {
+            Status.TOO_FEW: f"Fix: allow more than {self.most} evaluations, or a wider tolerance.",
+            Status.UNREACHABLE: "The law saturates: compare it at the budget it can spend, and say so.",
+            Status.BREAKS: "Fix: compute in float32, or compare at a smaller budget.",
+            Status.NOT_MONOTONE: "Fix: search the multiplier of the input, not a setpoint; use the same prompts and "
+            "seeds at every point.",
+        }[status]
+        return f"{status.value}: spent {cost:.4g} of {self.target:.4g} after {len(self.seen)} evaluations. {fix}"
+
+
+def cost_of(
+    plant: Plant,
+    law: Law,
+    prompts: Sequence[str],
+    *,
+    budget: Budget = "kl",
+    answers: Literal["steered", "unsteered"] = "steered",
+    layer: int | None = None,
+    scope: str | None = None,
+    max_new_tokens: int = 32,
+    seed: int = 0,
+) -> Callable[[float], float]:
+    """The cost of a law's multiplier on a plant: what `calibrate` searches.
+
+    Every call uses the same prompts and the same noise, so that costs of two multipliers differ by the law alone.
+
+    Args:
+        plant: the plant.
+        law: fitted; its strength is set by each call.
+        prompts: validation prompts.
+        budget: "kl", divergence from the unsteered plant in nats for each token; "energy", squared norm of what was
+            added for each token; "perplexity", how many times as perplexing the answers are to the unsteered plant as
+            its own, less one.
+        answers: on whose answers the cost is measured: "steered" goes where the law leads, and is sampled anew for
+            each multiplier; "unsteered" is one fixed text, smoother and blind to where the law leads. Perplexity
+            knows only the first.
+        layer: where to act; by default where the law was fitted.
+        scope: which tokens; by default the law's own.
+        max_new_tokens: length of the answers.
+        seed: of the answers.
+
+    Raises:
+        MetricError: if there is no prompt, or the combination has no meaning.
+    """
+    if not prompts:
+        raise MetricError("cost_of: got no prompt.")
+    if budget not in ("kl", "energy", "perplexity") or (budget == "perplexity" and answers == "unsteered"):
+        raise MetricError(
+            f"cost_of: got budget={budget!r} on {answers} answers; expected 'kl' or 'energy' on either, or "
+            "'perplexity' on steered ones."
+        )
+    own = plant.generate(prompts, max_new_tokens=max_new_tokens, seed=seed).texts
+
+    def cost(strength: float) -> float:
+        acting = plant.under(law.at(strength), layer=layer, scope=scope)
+        texts: Sequence[str] = own
+        if answers == "steered":
+            with acting:
+                texts = plant.generate(prompts, max_new_tokens=max_new_tokens, seed=seed).texts
+        if budget == "energy":
+            return input_energy(plant, acting, prompts, texts).per_token
+        if budget == "kl":
+            return kl_per_token(plant, acting, prompts, texts).mean
+        kept = [(p, t) for p, t in zip(prompts, texts, strict=True) if t]
+        if not kept:
+            return math.inf
+        mine = [(p, t) for p, t in zip(prompts, own, strict=True) if t]
+        ratio = perplexity(plant, *map(list, zip(*kept, strict=True))) / perplexity(
+            plant, *map(list, zip(*mine, strict=True))
+        )
+        return max(ratio - 1.0, 0.0)
+
+    return cost

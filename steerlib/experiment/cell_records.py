@@ -1,0 +1,90 @@
+"""What one cell left behind, and how it is written so that damage is noticed.
+
+Knows the schema of a cell's record and its checksum. Knows nothing about where records are kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Literal
+
+from pydantic import ValidationError
+
+from steerlib.experiment.cells import Cell, _Data, canonical
+from steerlib.experiment.records import Finite, Provenance, RecordError
+
+SCHEMA = 1
+
+
+class Metric(_Data):
+    """One number of a cell, with its interval and the number of prompts behind it."""
+
+    value: Finite
+    low: Finite
+    high: Finite
+    n: int
+
+
+class CellRecord(_Data):
+    """Everything one cell left behind.
+
+    Attributes:
+        key: content key; see `cells.cell_key`.
+        cell: what was measured.
+        scores: the scores of each prompt, by name: "wanted" and "intact".
+        metrics: their means and the combined score, with intervals.
+        answers: what was said, for a sampled cell; empty where only hashes are shipped.
+        answers_sha256: hash of the answers; "" for an exact cell.
+        seconds: wall time of measuring, without loading the plant.
+        fit_seconds: wall time of fitting the law.
+        memory_mb: largest resident memory of the process, or memory of the GPU where there is one.
+        provenance: where and with what it was computed.
+        created: when, in UTC.
+    """
+
+    schema_version: Literal[1] = SCHEMA
+    key: str
+    cell: Cell
+    scores: dict[str, tuple[Finite, ...]]
+    metrics: dict[str, Metric]
+    answers: tuple[str, ...] = ()
+    answers_sha256: str = ""
+    seconds: Finite
+    fit_seconds: Finite
+    memory_mb: Finite
+    provenance: Provenance
+    created: str
+
+    def without_answers(self) -> CellRecord:
+        """The compact form that is shipped: scores of every prompt, and a hash of what was said."""
+        return self.model_copy(update={"answers": ()})
+
+
+def hash_of(texts: tuple[str, ...]) -> str:
+    """Hash of answers, in order."""
+    return hashlib.sha256(json.dumps(texts, ensure_ascii=False).encode()).hexdigest()
+
+
+def dump(record: CellRecord) -> str:
+    """A record as text: its checksum on the first line, the record on the second."""
+    body = canonical(record)
+    return f"{hashlib.sha256(body.encode()).hexdigest()}\n{body}\n"
+
+
+def parse(text: str, *, name: str) -> CellRecord:
+    """Read a record.
+
+    Raises:
+        RecordError: truncated, altered, or of another schema; names the file.
+    """
+    head, _, body = text.partition("\n")
+    if not body.endswith("\n") or hashlib.sha256(body[:-1].encode()).hexdigest() != head:
+        raise RecordError(f"{name} is truncated or was altered: its content does not have the checksum it names")
+    raw = json.loads(body)
+    if raw.get("schema_version") != SCHEMA:
+        raise RecordError(f"{name}: got a record of schema {raw.get('schema_version')!r}, expected {SCHEMA}")
+    try:
+        return CellRecord.model_validate(raw)
+    except ValidationError as error:
+        raise RecordError(f"{name} does not hold the record of a cell: {error}") from error

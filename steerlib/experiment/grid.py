@@ -1,0 +1,261 @@
+"""Grids: many cells written as a product of lists, of which only the missing ones are computed.
+
+Knows grid files, worker processes and progress. Knows nothing about what a cell computes or how it is kept.
+"""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from tqdm import tqdm
+
+from steerlib.errors import SteerlibError
+from steerlib.experiment.cells import Cell
+from steerlib.experiment.store import Store
+
+#: How often a cell is tried whose worker process died under it.
+ATTEMPTS = 2
+
+
+class GridError(SteerlibError, ValueError):
+    """A grid file that cannot be read."""
+
+
+class Block(BaseModel):
+    """A product of lists. Keys are fields of `Cell`; "law.layer" and the like are fields of its law.
+
+    Attributes:
+        over: field -> values; every combination is a cell.
+        skip: combinations to leave out: all cells that agree with one of these.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    over: dict[str, list[JsonValue]]
+    skip: list[dict[str, JsonValue]] = []
+
+    def cells(self) -> Iterator[Cell]:
+        """Every cell of the block, in the order of the lists."""
+        for values in itertools.product(*self.over.values()):
+            flat = dict(zip(self.over, values, strict=True))
+            if any(all(flat.get(name) == value for name, value in rule.items()) for rule in self.skip):
+                continue
+            yield Cell.model_validate(_nested(flat))
+
+
+def _nested(flat: dict[str, Any]) -> dict[str, Any]:
+    """{"law.fit.n": 5} -> {"law": {"fit": {"n": 5}}}; a whole law may be given, too, and is then refined."""
+    out: dict[str, Any] = {}
+    for name in sorted(flat, key=lambda key: key.count(".")):
+        *path, last = name.split(".")
+        place = out
+        for part in path:
+            held = place.get(part)
+            place[part] = dict(held) if isinstance(held, dict) else {}
+            place = place[part]
+        place[last] = flat[name]
+    return out
+
+
+def read_grid(path: str | Path) -> list[Cell]:
+    """Cells of a grid file, each once, in order.
+
+    Raises:
+        GridError: absent, not YAML, no cells, or a field misspelt or out of range; names file, block and field.
+    """
+    file = Path(path)
+    try:
+        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise GridError(f"{file}: no such file; expected a grid such as data/grids/push.yml") from None
+    except yaml.YAMLError as error:
+        raise GridError(f"{file} is not YAML: {error}") from error
+    if not isinstance(raw, dict) or not isinstance(raw.get("blocks"), list) or not raw["blocks"]:
+        raise GridError(f"{file}: expected `blocks:`, a list of products such as `- over: {{task: [truth]}}`")
+    cells: dict[Cell, None] = {}
+    for number, entry in enumerate(raw["blocks"]):
+        try:
+            block = Block.model_validate(entry)
+            unused = {name for rule in block.skip for name in rule} - set(block.over)
+            if unused:
+                raise GridError(f"{file}, block {number}: skip names {sorted(unused)}, which `over` does not list")
+            for cell in block.cells():
+                cells[cell] = None
+        except ValidationError as error:
+            lines = [f"  {'.'.join(map(str, p['loc'])) or 'block'}: {p['msg']}" for p in error.errors()]
+            raise GridError("\n".join([f"{file}, block {number}:", *lines])) from error
+    if not cells:
+        raise GridError(f"{file}: every combination is skipped; expected at least one cell")
+    return list(cells)
+
+
+def part_of(cells: Sequence[Cell], shard: str) -> list[Cell]:
+    """One part of a grid for one of many machines: "2/8" is every eighth cell, from the second on.
+
+    Raises:
+        GridError: if the text does not name a part.
+    """
+    number, _, parts = shard.partition("/")
+    if not (number.isdigit() and parts.isdigit() and 1 <= int(number) <= int(parts)):
+        raise GridError(f"got the part {shard!r}, expected one such as 2/8: the second of eight")
+    return list(cells[int(number) - 1 :: int(parts)])
+
+
+@dataclass
+class Outcome:
+    """What became of a grid.
+
+    Attributes:
+        present: cells whose record was there.
+        computed: cells computed now.
+        elsewhere: cells that another process was computing.
+        failed: cells that could not be computed, with the reason.
+    """
+
+    present: list[Cell] = field(default_factory=list)
+    computed: list[Cell] = field(default_factory=list)
+    elsewhere: list[Cell] = field(default_factory=list)
+    failed: dict[Cell, str] = field(default_factory=dict)
+
+
+def missing(cells: Sequence[Cell], store: Store) -> list[Cell]:
+    """Cells without a sound record."""
+    from steerlib.experiment.running import key_of
+
+    present = store.keys()
+    return [cell for cell in cells if (key := key_of(cell)) not in present or store.get(key) is None]
+
+
+def run_grid(
+    cells: Sequence[Cell],
+    store: Store,
+    *,
+    jobs: int = 1,
+    devices: Sequence[str] = ("cpu",),
+    progress: bool = True,
+    work: Callable[[Cell, str, str], str] | None = None,
+) -> Outcome:
+    """Compute the cells whose record is missing; finished cells are kept whatever happens.
+
+    Args:
+        cells: the grid.
+        store: where records are kept.
+        jobs: worker processes; cores are divided among them.
+        devices: workers take these in turn, such as ("cuda:0", "cuda:1").
+        progress: show progress and the time left.
+        work: what a worker does with (cell, store folder, device); returns "computed" or "elsewhere".
+    """
+    todo = missing(cells, store)
+    lacking = set(todo)
+    outcome = Outcome(present=[cell for cell in cells if cell not in lacking])
+    act = work or work_on
+    with tqdm(total=len(cells), initial=len(outcome.present), unit="cell", disable=not progress) as bar:
+
+        def note(cell: Cell, said: str | None, why: str = "") -> None:
+            if said is None:
+                outcome.failed[cell] = why
+                bar.write(f"failed: {cell.title}: {why}")
+            else:
+                (outcome.computed if said == "computed" else outcome.elsewhere).append(cell)
+            bar.update()
+
+        if jobs == 1 and len(devices) == 1:
+            for cell in todo:
+                try:
+                    note(cell, act(cell, str(store.folder), devices[0]))
+                except Exception as error:  # one bad cell must not cost the others
+                    note(cell, None, f"{type(error).__name__}: {error}")
+        elif todo:
+            _in_processes(todo, store, act, jobs, devices, note)
+    return outcome
+
+
+def work_on(cell: Cell, folder: str, device: str) -> str:
+    """Compute one cell unless its record has appeared meanwhile or another process is at it."""
+    from steerlib.experiment.running import key_of, run_cell
+
+    store = Store(folder)
+    key = key_of(cell, device=device)
+    with store.claim(key) as ours:
+        if not ours:
+            return "elsewhere"
+        if store.get(key) is None:
+            store.put(run_cell(cell, device=device))
+    return "computed"
+
+
+def _prepare(threads: int, counter: Any, devices: tuple[str, ...]) -> None:
+    """In a new worker: its share of the cores, and its device."""
+    import torch
+
+    torch.set_num_threads(threads)
+    with counter.get_lock():
+        number = counter.value
+        counter.value += 1
+    os.environ["STEERLIB_WORKER_DEVICE"] = devices[number % len(devices)]
+
+
+def _call(act: Callable[[Cell, str, str], str], cell: Cell, folder: str) -> str:
+    return act(cell, folder, os.environ["STEERLIB_WORKER_DEVICE"])
+
+
+def _in_processes(
+    todo: list[Cell],
+    store: Store,
+    act: Callable[[Cell, str, str], str],
+    jobs: int,
+    devices: Sequence[str],
+    note: Callable[..., None],
+) -> None:
+    """Workers are spawned, so that each has a torch of its own; a worker that is killed costs its cell one attempt."""
+    context = multiprocessing.get_context("spawn")
+    tries: dict[Cell, int] = dict.fromkeys(todo, 0)
+    queue = list(todo)
+    while queue:
+        counter = context.Value("i", 0)
+        setup = (max(1, (os.cpu_count() or 1) // jobs), counter, tuple(devices))
+        with ProcessPoolExecutor(jobs, mp_context=context, initializer=_prepare, initargs=setup) as pool:
+            waiting: dict[Future[str], Cell] = {}
+            broken = False
+            while (queue or waiting) and not broken:
+                while queue and len(waiting) < jobs:  # hand out late, so that little is lost when a worker dies
+                    cell = queue.pop(0)
+                    tries[cell] += 1
+                    try:
+                        waiting[pool.submit(_call, act, cell, str(store.folder))] = cell
+                    except BrokenProcessPool:
+                        tries[cell] -= 1
+                        queue.insert(0, cell)
+                        broken = True
+                        break
+                done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in done:
+                    cell = waiting.pop(future)
+                    try:
+                        note(cell, future.result())
+                    except BrokenProcessPool:
+                        broken = True
+                        if tries[cell] < ATTEMPTS:
+                            queue.append(cell)
+                        else:
+                            note(cell, None, f"its worker process was killed, {ATTEMPTS} times (out of memory?)")
+                    except Exception as error:
+                        note(cell, None, f"{type(error).__name__}: {error}")
+            for cell in waiting.values():  # the pool broke under them as well
+                if tries[cell] < ATTEMPTS:
+                    queue.append(cell)
+                else:
+                    note(cell, None, f"its worker process was killed, {ATTEMPTS} times (out of memory?)")
+        if broken:
+            time.sleep(0.2)

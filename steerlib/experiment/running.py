@@ -1,0 +1,171 @@
+"""How one cell is computed.
+
+Knows plants, laws and tasks. Knows nothing about grids or files. A process keeps the plant it loaded last and the laws
+it fitted on it, since neighbouring cells share them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import resource
+import sys
+import time
+from contextlib import nullcontext
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from steerlib.errors import SteerlibError
+from steerlib.experiment.cell_records import CellRecord, Metric, hash_of
+from steerlib.experiment.cells import Cell, LawSpec, canonical, cell_key
+from steerlib.experiment.provenance import provenance
+from steerlib.files import data_folder, sha256
+from steerlib.laws.additive import shuffled
+from steerlib.laws.base import Law
+from steerlib.loading import resolve_plant
+from steerlib.metrics import Estimate
+from steerlib.plant import Plant
+from steerlib.registry import law_class, task_class
+from steerlib.tasks.base import Scores, Task, spread
+
+
+class CellError(SteerlibError, ValueError):
+    """A cell that cannot be computed."""
+
+
+@lru_cache(maxsize=1)
+def plant_of(name: str, device: str) -> Plant:
+    """The plant, loaded once for a run of cells."""
+    return Plant.load(name, device=device)
+
+
+@lru_cache(maxsize=4)
+def _task(name: str, options: str, plant: str, device: str) -> Task:
+    kind = task_class(name)
+    try:
+        return kind(plant_of(plant, device), **json.loads(options))
+    except TypeError as error:
+        raise CellError(f"task {name!r} does not take the options {options}: {error}") from error
+
+
+@lru_cache(maxsize=64)
+def _law(spec: str, task: Task) -> Law:
+    law = LawSpec.model_validate_json(spec)
+    contrast = task.contrast(
+        layer=law.layer, point=law.point, n=law.fit.n, seed=law.fit.seed, at=law.fit.at, scope=law.scope
+    )
+    if law.fit.labels == "shuffled":
+        contrast = shuffled(contrast, seed=law.fit.seed)
+    try:
+        return law_class(law.name)(**law.options).fit(contrast)
+    except TypeError as error:
+        raise CellError(f"law {law.name!r} does not take the options {law.options}: {error}") from error
+
+
+def key_of(cell: Cell, *, device: str = "cpu") -> str:
+    """The content key of a cell in this installation."""
+    folder = _folder(cell.plant)
+    if folder is None:
+        plant = plant_of(cell.plant, device)
+        return cell_key(cell, weights=plant.weight_hash, data=str(plant.source.card.get("world_fingerprint", "")))
+    # Sizes and dates say whether the files must be read again: a grid asks for thousands of keys.
+    marks = tuple((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in sorted(folder.iterdir()) if f.is_file())
+    weights, data = _identity(cell.plant, str(folder), marks)
+    return cell_key(cell, weights=weights, data=data)
+
+
+def _folder(name: str) -> Path | None:
+    """Where a shipped plant or a folder lies; None for a hub id."""
+    shipped = data_folder() / "plants" / name
+    if shipped.is_dir():
+        return shipped
+    return Path(name) if Path(name).is_dir() else None
+
+
+@lru_cache(maxsize=64)
+def _identity(name: str, folder: str, _marks: tuple[tuple[str, int, int], ...]) -> tuple[str, str]:
+    """Hashes of the plant and of what it has read, once its files are known to be those of its card."""
+    source = resolve_plant(name)
+    return files_hash(folder), str(source.card.get("world_fingerprint", ""))
+
+
+def files_hash(folder: str) -> str:
+    """Hash of what makes the plant in a folder behave: weights, configuration, tokenizer; its card does not count."""
+    files = [file for file in sorted(Path(folder).iterdir()) if file.suffix in (".safetensors", ".json", ".model")]
+    table = {file.name: sha256(file) for file in files if file.name != "card.json"}
+    return hashlib.sha256(canonical(table).encode()).hexdigest()
+
+
+def run_cell(cell: Cell, *, device: str = "cpu") -> CellRecord:
+    """Compute a cell.
+
+    Raises:
+        CellError: if the law or the task does not take its options, or the cell asks for what the task has not.
+    """
+    plant = plant_of(cell.plant, device)
+    task: Any = _task(cell.task, canonical(cell.task_options), cell.plant, device)
+    start = time.perf_counter()
+    acting = nullcontext()
+    if cell.law is not None:
+        # The strength is a buffer: one fitted law serves a whole sweep.
+        law = _law(canonical(cell.law.model_copy(update={"strength": 1.0})), task).at(cell.law.strength)
+        acting = plant.under(law, scope=cell.law.scope)
+    fitted = time.perf_counter()
+    answers: tuple[str, ...] = ()
+    with acting:
+        if cell.told:
+            items = _told(task, cell)
+            if cell.kind == "exact":
+                scores = task.scored(items)
+            else:
+                scores, texts = task.answered(items, seed=cell.seed)
+                answers = tuple(texts)
+        elif cell.kind == "exact":
+            scores = task.exact(split=cell.split, limit=cell.limit)
+        else:
+            scores, texts = task.sampled(split=cell.split, seed=cell.seed, limit=cell.limit)
+            answers = tuple(texts)
+    done = time.perf_counter()
+    return CellRecord(
+        key=key_of(cell, device=device),
+        cell=cell,
+        scores={"wanted": tuple(scores.wanted.tolist()), "intact": tuple(scores.intact.tolist())},
+        metrics=_metrics(scores),
+        answers=answers,
+        answers_sha256=hash_of(answers) if answers else "",
+        seconds=round(done - fitted, 4),
+        fit_seconds=round(fitted - start, 4),
+        memory_mb=round(_memory_mb(plant), 1),
+        provenance=provenance(
+            device=str(plant.device), dtype=str(plant.dtype).removeprefix("torch."), weights=plant.weight_hash
+        ),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _told(task: Any, cell: Cell) -> list[Any]:
+    if not hasattr(task, "items"):
+        raise CellError(f"task {cell.task!r} has no prompts that say what is wanted: leave told out")
+    return spread(task.items(cell.split, told=True), cell.limit)
+
+
+def _metrics(scores: Scores) -> dict[str, Metric]:
+    def plain(found: Estimate) -> Metric:
+        return Metric(value=found.value, low=found.low, high=found.high, n=found.n)
+
+    return {
+        "wanted": plain(scores.wanted_mean()),
+        "intact": plain(scores.intact_mean()),
+        "combined": plain(scores.combined()),
+    }
+
+
+def _memory_mb(plant: Plant) -> float:
+    if plant.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(plant.device) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # macOS counts bytes, Linux kilobytes

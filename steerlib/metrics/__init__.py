@@ -1,0 +1,111 @@
+"""Measures of a controlled plant, with intervals: effect, effort, fluency, side effects.
+
+Each metric is defined once, and where papers differ each variant has a name (`METRICS`).
+"""
+
+from steerlib.metrics.answers import (
+    REFUSAL_PHRASES,
+    attack_success,
+    expected_maximum_toxicity,
+    prevalence,
+    refused,
+    reward_quantile,
+    toxic_share,
+    true_and_informative,
+    truth_times_info,
+    win_rate,
+)
+from steerlib.metrics.catalogue import METRICS, MetricInfo, metric_named
+from steerlib.metrics.coherence import Embedder, SentenceEmbedder, coherence, coherence_each
+from steerlib.metrics.differences import (
+    Difference,
+    detectable_effect,
+    false_discovery,
+    gap_closed,
+    holm,
+    paired_difference,
+    paired_grid_difference,
+    product_difference,
+)
+from steerlib.metrics.drift import Drift, Ends, drift
+from steerlib.metrics.effort import (
+    Divergence,
+    Energy,
+    Speed,
+    decoding_time,
+    input_energy,
+    kl_per_token,
+    perplexity,
+)
+from steerlib.metrics.intervals import (
+    Estimate,
+    auc_interval,
+    central_range,
+    grid_interval,
+    interval_of,
+    mean_interval,
+    product_interval,
+)
+from steerlib.metrics.text import (
+    dist_n,
+    diversity,
+    diversity_each,
+    ngrams,
+    repetition,
+    spaced,
+    spaced_lower,
+    words,
+)
+
+__all__ = [
+    "Difference",
+    "Divergence",
+    "Drift",
+    "Embedder",
+    "Ends",
+    "Energy",
+    "Estimate",
+    "METRICS",
+    "MetricInfo",
+    "REFUSAL_PHRASES",
+    "SentenceEmbedder",
+    "Speed",
+    "attack_success",
+    "auc_interval",
+    "central_range",
+    "coherence",
+    "coherence_each",
+    "decoding_time",
+    "detectable_effect",
+    "dist_n",
+    "diversity",
+    "diversity_each",
+    "drift",
+    "expected_maximum_toxicity",
+    "false_discovery",
+    "gap_closed",
+    "grid_interval",
+    "holm",
+    "input_energy",
+    "interval_of",
+    "kl_per_token",
+    "mean_interval",
+    "metric_named",
+    "ngrams",
+    "paired_difference",
+    "paired_grid_difference",
+    "perplexity",
+    "prevalence",
+    "product_difference",
+    "product_interval",
+    "refused",
+    "repetition",
+    "reward_quantile",
+    "spaced",
+    "spaced_lower",
+    "toxic_share",
+    "true_and_informative",
+    "truth_times_info",
+    "win_rate",
+    "words",
+]

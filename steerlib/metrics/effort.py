@@ -1,0 +1,264 @@
+"""What control costs: divergence from the unsteered plant, energy of the input, fluency, time.
+
+Knows plants, steering and texts. Knows nothing about what an answer means.
+"""
+
+from __future__ import annotations
+
+import os.path
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from steerlib.actuator import Actuator, Scope, Slot
+from steerlib.errors import MetricError
+from steerlib.plant import Plant
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """Divergence of the steered plant from the unsteered one, nats for each answer token: mean and 95th percentile."""
+
+    mean: float
+    p95: float
+    tokens: int
+
+
+def kl_per_token(
+    plant: Plant, steering: Actuator, prompts: Sequence[str], answers: Sequence[str], *, batch_size: int = 64
+) -> Divergence:
+    """KL(steered || unsteered) of the next token at each token of the answers: effort as the reader feels it.
+
+    Args:
+        plant: the plant, with nothing attached that should not be in both passes.
+        steering: what `plant.under(...)` returned; entered for one of the two passes.
+        prompts: one for each answer.
+        answers: texts written by the steered plant, so that the divergence is met where the plant goes.
+        batch_size: rows at a time.
+
+    Raises:
+        MetricError: if no answer has a token.
+    """
+    _, rows, starts = _replayed(plant, prompts, answers, "kl_per_token")
+    found: list[torch.Tensor] = []
+    for start in range(0, len(rows), batch_size):
+        batch = plant._pad(rows[start : start + batch_size])
+        lengths = torch.tensor(starts[start : start + batch_size], device=plant.device)
+        # Both passes replay the writing of the answer, so that a law acts on the tokens it acted on then.
+        with torch.inference_mode(), plant.passing(prompt_lengths=lengths, teacher_forced=True):
+            free = plant._logits(batch)[:, :-1].float().log_softmax(-1)
+            with steering:
+                steered = plant._logits(batch)[:, :-1].float().log_softmax(-1)
+        divergence = (steered.exp() * (steered - free)).sum(-1)
+        ordinal = batch.attention_mask.cumsum(1)[:, 1:]
+        answer = batch.attention_mask[:, 1:].bool() & (ordinal > lengths[:, None])
+        found.append(divergence[answer].double().cpu())
+    values = torch.cat(found)
+    return Divergence(float(values.mean()), float(values.quantile(0.95)), len(values))
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Size of the input, in squared units of the state.
+
+    Attributes:
+        per_token: mean over steered tokens of the squared norm of what was added, summed over sites.
+        per_answer: mean over answers of the sum over its tokens and sites.
+        relative: mean over steered tokens and sites of the norm of what was added over the norm of the state.
+        tokens: steered tokens that were counted.
+    """
+
+    per_token: float
+    per_answer: float
+    relative: float
+    tokens: int
+
+
+class _Tap:
+    """Keeps the states that pass, and changes nothing."""
+
+    pure = True
+
+    def __init__(self) -> None:
+        self.seen: torch.Tensor | None = None
+
+    def __call__(self, state: torch.Tensor) -> torch.Tensor:
+        self.seen = state
+        return state
+
+
+def input_energy(
+    plant: Plant, steering: Actuator, prompts: Sequence[str], answers: Sequence[str], *, batch_size: int = 64
+) -> Energy:
+    """How much a law adds to the states while these answers are written, whatever the law.
+
+    Measured from outside, between the state before the law and after it, so that laws with feedback, gates and
+    projections are measured like constant pushes. The pass replays the writing of the answers. The token at which
+    the first word is chosen is the last of the prompt, and counts.
+
+    Args:
+        plant: the plant.
+        steering: what `plant.under(...)` returned, not yet entered.
+        prompts: one for each answer.
+        answers: texts to replay.
+        batch_size: rows at a time.
+
+    Raises:
+        MetricError: if every answer is empty.
+    """
+    heads, rows, starts = _replayed(plant, prompts, answers, "input_energy")
+    sites = [slot for slot, _ in steering._targets]
+    before, after = [_Tap() for _ in sites], [_Tap() for _ in sites]
+    squares, ratios, owners = [], [], []
+    for start in range(0, len(rows), batch_size):
+        batch = plant._pad(rows[start : start + batch_size])
+        lengths = torch.tensor(starts[start : start + batch_size], device=plant.device)
+        everywhere = Scope("all")
+        with torch.inference_mode(), plant.passing(prompt_lengths=lengths, teacher_forced=True), ExitStack() as stack:
+            stack.enter_context(_attached(plant, sites, before, everywhere))
+            stack.enter_context(steering)
+            stack.enter_context(_attached(plant, sites, after, everywhere))
+            plant._logits(batch)
+        ordinal = batch.attention_mask.cumsum(1)
+        # The last column is never continued, so what is added there decides nothing.
+        last = ordinal == batch.attention_mask.sum(1, keepdim=True)
+        counted = batch.attention_mask.bool() & (ordinal >= lengths[:, None]) & ~last
+        square, ratio = 0.0, 0.0
+        for a, b in zip(before, after, strict=True):
+            added = (b.seen.double() - a.seen.double()).pow(2).sum(-1)  # type: ignore[union-attr]
+            square = square + added
+            ratio = ratio + (added / a.seen.double().pow(2).sum(-1).clamp_min(1e-30)).sqrt() / len(sites)  # type: ignore[union-attr]
+        squares.append(square[counted].cpu())  # type: ignore[index]
+        ratios.append(ratio[counted].cpu())  # type: ignore[index]
+        row = torch.arange(len(batch.attention_mask), device=plant.device)[:, None].expand_as(counted)
+        owners.append(row[counted].cpu() + start)
+    energy, owner = torch.cat(squares), torch.cat(owners)
+    whole = torch.zeros(len(rows), dtype=torch.float64).index_add(0, owner, energy)
+    return Energy(float(energy.mean()), float(whole.mean()), float(torch.cat(ratios).mean()), len(energy))
+
+
+def _attached(plant: Plant, slots: Sequence[Slot], taps: Sequence[_Tap], scope: Scope) -> Actuator:
+    """Taps at the sites of a law, in whatever order they are entered."""
+    actuator = Actuator(plant.wiring, [])
+    actuator._targets = [(slot, (tap, scope)) for slot, tap in zip(slots, taps, strict=True)]
+    return actuator
+
+
+def _replayed(
+    plant: Plant, prompts: Sequence[str], answers: Sequence[str], what: str
+) -> tuple[list[list[int]], list[list[int]], list[int]]:
+    """Tokens of prompts and of whole texts, and where the answer begins; answers that are empty are left out."""
+    kept = [(p, a) for p, a in zip(prompts, answers, strict=True) if a.strip()]
+    if not kept:
+        raise MetricError(f"{what}: every answer is empty.")
+    heads, rows = plant._ids([p for p, _ in kept]), plant._ids([p + a for p, a in kept])
+    # An answer may begin inside a word; its tokens are those after the ones that prompt and text share.
+    return heads, rows, [len(os.path.commonprefix(pair)) for pair in zip(heads, rows, strict=True)]
+
+
+def perplexity(
+    plant: Plant,
+    prompts: Sequence[str],
+    answers: Sequence[str],
+    *,
+    of: Literal["completion", "whole"] = "completion",
+    average: Literal["tokens", "texts"] = "tokens",
+    batch_size: int = 64,
+) -> float:
+    """Perplexity: exp of the mean negative log probability of a token.
+
+    Read it under another plant than the one that wrote the answers, or at least an unsteered one. Papers differ in
+    two ways, each available by name: ODESteer scores the completion, A-LQR prompt plus completion, which hides a
+    broken completion behind a fluent prompt; and both average exp over texts, which a single broken text dominates,
+    where pooling all tokens weighs it by its length.
+
+    Args:
+        plant: the reading plant.
+        prompts: one for each answer.
+        answers: non-empty.
+        of: which tokens count: of the answer given its prompt, or of the whole text after its first token.
+        average: exp of the mean over all tokens, or the mean over texts of exp.
+        batch_size: rows at a time.
+
+    Raises:
+        MetricError: if there is no answer, an answer is empty, or a variant is unknown.
+    """
+    if of not in ("completion", "whole") or average not in ("tokens", "texts"):
+        raise MetricError(
+            f"perplexity: got of={of!r}, average={average!r}, expected of 'completion' or 'whole' and average "
+            "'tokens' or 'texts'."
+        )
+    if not answers:
+        raise MetricError("perplexity: got no answer.")
+    if any(not answer for answer in answers):
+        raise MetricError("perplexity: got an empty answer, which has none. Fix: count empty answers on their own.")
+    whole = plant._ids([p + a for p, a in zip(prompts, answers, strict=True)])
+    if of == "completion":
+        logs = plant.logprobs(prompts, answers, batch_size=batch_size)
+        counts = torch.tensor([len(w) - len(h) for w, h in zip(whole, plant._ids(prompts), strict=True)])
+    else:
+        logs = _whole_logprobs(plant, whole, batch_size)
+        counts = torch.tensor([len(w) - 1 for w in whole])
+        if int(counts.min()) < 1:
+            raise MetricError("perplexity: a text has one token, and nothing predicts the first.")
+    if average == "tokens":
+        return float(torch.exp(-logs.sum() / counts.sum()))
+    return float(torch.exp(-logs / counts).mean())
+
+
+def _whole_logprobs(plant: Plant, rows: list[list[int]], batch_size: int) -> torch.Tensor:
+    """Log probability of each row after its first token."""
+    out = torch.empty(len(rows), dtype=torch.float64)
+    for start in range(0, len(rows), batch_size):
+        batch = plant._pad(rows[start : start + batch_size])
+        with torch.inference_mode():
+            logs = plant._logits(batch)[:, :-1].float().log_softmax(-1)
+        mask = (batch.attention_mask[:, 1:] * batch.attention_mask[:, :-1]).bool()
+        taken = logs.gather(2, batch.input_ids[:, 1:, None])[..., 0]
+        out[start : start + len(mask)] = torch.where(mask, taken, 0.0).double().sum(1).cpu()
+    return out
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast answers are written.
+
+    Attributes:
+        seconds: for each generated token, median over repeats.
+        slowest: the slowest repeat.
+        tokens: tokens generated in the repeats together.
+    """
+
+    seconds: float
+    slowest: float
+    tokens: int
+
+
+def decoding_time(
+    plant: Plant, prompts: Sequence[str], *, tokens: int = 64, repeats: int = 3, warmup: int = 1
+) -> Speed:
+    """Time to generate a token, whatever is attached; compare as a ratio within one process, never across machines.
+
+    Time is divided by the tokens that were written, so that a law that makes answers shorter does not look faster.
+
+    Raises:
+        MetricError: if there is no prompt, or tokens or repeats is below one.
+    """
+    if not prompts or tokens < 1 or repeats < 1:
+        raise MetricError(
+            f"decoding_time: got {len(prompts)} prompts, {tokens} tokens, {repeats} repeats; expected one or more."
+        )
+    times, written = [], 0
+    for k in range(warmup + repeats):
+        start = time.perf_counter()
+        out = plant.generate(prompts, max_new_tokens=tokens, seed=k)  # its texts are on the host: nothing is pending
+        elapsed, count = time.perf_counter() - start, sum(map(len, out.tokens))
+        if k >= warmup:
+            times.append(elapsed / count)
+            written += count
+    return Speed(float(np.median(times)), max(times), written)

@@ -1,0 +1,60 @@
+"""Laws and tasks by name, so that an experiment can be written down as data.
+
+Knows names and where they live; imports nothing until it is asked. A new law or task is one line here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from typing import Any
+
+from steerlib.errors import SteerlibError
+
+#: Laws that are fitted on a contrast: name -> class.
+LAWS: dict[str, str] = {
+    "difference-of-means": "steerlib.laws.additive.DifferenceOfMeans",
+    "random-direction": "steerlib.laws.additive.RandomDirection",
+}
+#: Behaviours of a plant: name -> class.
+TASKS: dict[str, str] = {
+    "truth": "steerlib.tasks.truth.Truth",
+    "toxicity": "steerlib.tasks.toxicity.Toxicity",
+    "refusal": "steerlib.tasks.refusal.Refusal",
+    "concept": "steerlib.tasks.concepts.Concept",
+    "utility": "steerlib.tasks.utility.Utility",
+    "sentiment": "steerlib.tasks.sentiment.Sentiment",
+}
+
+
+class UnknownNameError(SteerlibError, ValueError):
+    """A law or task that nobody has registered."""
+
+
+def place_of(name: str, table: dict[str, str], what: str) -> str:
+    """Dotted place of a registered class.
+
+    Raises:
+        UnknownNameError: unknown; says which names are near.
+    """
+    if name in table:
+        return table[name]
+    near = difflib.get_close_matches(name, table, n=3)
+    hint = f"Did you mean {', '.join(near)}?" if near else f"Known are: {', '.join(table)}."
+    raise UnknownNameError(f"got {what} {name!r}, which does not exist. {hint}")
+
+
+def class_at(place: str) -> Any:
+    """The class at a dotted place."""
+    module, _, name = place.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def law_class(name: str) -> Any:
+    """The class of a law; UnknownNameError if there is none."""
+    return class_at(place_of(name, LAWS, "law"))
+
+
+def task_class(name: str) -> Any:
+    """The class of a task; UnknownNameError if there is none."""
+    return class_at(place_of(name, TASKS, "task"))

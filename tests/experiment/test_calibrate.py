@@ -1,0 +1,143 @@
+"""Calibration: known curves are inverted, and what cannot be reached is said."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from steerlib.errors import MetricError
+from steerlib.experiment.calibrate import Status, calibrate, cost_of
+from steerlib.laws.additive import Additive
+from steerlib.metrics import input_energy
+from tests.families import WIDTH, plant
+
+
+def bernoulli_kl(strength):
+    """KL of a coin with logit a * strength from a fair one, in closed form: a plant with one bit to say."""
+    p = 1 / (1 + math.exp(-0.8 * strength))
+    return p * math.log(2 * p) + (1 - p) * math.log(2 * (1 - p)) if 0 < p < 1 else math.log(2)
+
+
+@given(st.floats(0.05, 40.0), st.floats(0.5, 3.0), st.floats(1e-3, 1e3))
+def test_power_laws_are_inverted(scale, power, target):
+    found = calibrate(lambda s: scale * abs(s) ** power, target, most=60)
+    assert found.reached and found.cost == pytest.approx(target, rel=0.02)
+    assert found.strength == pytest.approx((target / scale) ** (1 / power), rel=0.05)
+
+
+@settings(max_examples=40)
+@given(st.floats(0.001, 0.6))
+def test_divergence_of_a_coin_is_inverted_in_a_handful_of_evaluations(target):
+    found = calibrate(bernoulli_kl, target)
+    assert found.reached and len(found.tried) <= 12
+    assert bernoulli_kl(found.strength) == pytest.approx(target, rel=0.021)
+
+
+def test_a_law_that_saturates_says_so_and_keeps_what_was_measured():
+    found = calibrate(bernoulli_kl, 0.9)  # a coin has at most ln 2 = 0.69
+    assert found.status is Status.UNREACHABLE and not found.reached
+    assert found.cost == pytest.approx(math.log(2), rel=0.02)
+    assert "The law saturates" in found.message and len(found.tried) >= 3
+
+
+def test_a_setpoint_is_refused():
+    found = calibrate(lambda s: (s - 3) ** 2, 4.5, start=0.5)
+    assert found.status is Status.NOT_MONOTONE and "not a setpoint" in found.message
+
+
+def test_a_plant_that_breaks_before_the_budget():
+    found = calibrate(lambda s: s if s < 3 else float("nan"), 5.0, most=60)
+    assert found.status is Status.BREAKS and found.strength == pytest.approx(3.0, rel=0.03)
+    reached = calibrate(lambda s: s if s < 3 else float("nan"), 2.5)
+    assert reached.reached, "what breaks further up does no harm"
+
+
+def test_no_effect_at_all():
+    found = calibrate(lambda s: 0.0, 0.1)  # noqa: ARG005
+    assert found.status is Status.UNREACHABLE and found.cost == 0.0
+
+
+def test_small_falls_are_chance_and_large_ones_are_not():
+    wiggle = calibrate(lambda s: s * (1 + 0.02 * math.sin(40 * s)), 6.0)
+    assert wiggle.reached
+    swings = calibrate(lambda s: s * (1 + 0.9 * math.sin(1.1 * s)), 60.0)
+    assert swings.status is Status.NOT_MONOTONE
+
+
+def test_the_cap_is_kept_and_nothing_is_spent_on_nothing():
+    calls = []
+
+    def cost(s):
+        calls.append(s)
+        return s**2
+
+    found = calibrate(cost, 1e6, most=3)
+    assert found.status is Status.TOO_FEW and len(calls) == 3 and "allow more than 3" in found.message
+    calls.clear()
+    assert calibrate(cost, 0.0).strength == 0.0 and calls == []
+
+
+def test_a_law_may_be_used_against_its_direction():
+    found = calibrate(lambda s: 2 * s**2, 8.0, start=-0.5)
+    assert found.reached and found.strength == pytest.approx(-2.0, rel=0.02)
+    assert all(s < 0 for s, _ in found.tried)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"target": -1.0}, "got a budget of -1.0"),
+        ({"target": math.nan}, "got a budget of nan"),
+        ({"target": 1.0, "start": 0.0}, "expected a start that is not 0"),
+        ({"target": 1.0, "tolerance": 0.0}, "a tolerance between 0 and 1"),
+        ({"target": 1.0, "most": 1}, "at least 2 evaluations"),
+    ],
+)
+def test_budgets_without_meaning_are_refused(arguments, message):
+    with pytest.raises(MetricError, match=message):
+        calibrate(lambda s: s, **arguments)
+
+
+PROMPTS = ["w3 w4 w5", "w6 w7", "w8 w9 w10"]
+
+
+def test_energy_on_a_plant_is_reached_where_the_formula_says():
+    lm = plant("llama")
+    vector = torch.linspace(-1, 1, WIDTH)
+    cost = cost_of(lm, Additive(vector), PROMPTS, budget="energy", layer=1, max_new_tokens=4)
+    found = calibrate(cost, 2.0)
+    assert found.reached
+    assert found.strength == pytest.approx(math.sqrt(2.0 / float(vector.double().pow(2).sum())), rel=0.02)
+    spent = input_energy(lm, lm.under(Additive(vector, strength=found.strength), layer=1), PROMPTS, [" w4"] * 3)
+    assert spent.per_token == pytest.approx(2.0, rel=0.03)
+
+
+@pytest.mark.parametrize("answers", ["steered", "unsteered"])
+def test_divergence_on_a_plant_is_spent_and_two_directions_are_made_equal(answers):
+    lm = plant("llama")
+    generator = torch.Generator().manual_seed(0)
+    spent = []
+    for _ in range(2):
+        law = Additive(torch.randn(WIDTH, generator=generator))
+        cost = cost_of(lm, law, PROMPTS * 4, layer=1, max_new_tokens=4, answers=answers)
+        found = calibrate(cost, 0.05, start=0.1, tolerance=0.05)
+        assert found.reached, found.message
+        spent.append(cost(found.strength))
+    assert spent == pytest.approx([0.05, 0.05], rel=0.06)
+
+
+def test_costs_without_meaning_are_refused():
+    lm, law = plant("llama"), Additive(torch.ones(WIDTH))
+    with pytest.raises(MetricError, match="got no prompt"):
+        cost_of(lm, law, [])
+    with pytest.raises(MetricError, match="'perplexity' on steered ones"):
+        cost_of(lm, law, PROMPTS, budget="perplexity", answers="unsteered")
+    with pytest.raises(MetricError, match="got budget='time'"):
+        cost_of(lm, law, PROMPTS, budget="time")  # type: ignore[arg-type]
+    assert cost_of(lm, law, PROMPTS, budget="perplexity", layer=1, max_new_tokens=3)(0.0) == pytest.approx(
+        0.0, abs=1e-6
+    )

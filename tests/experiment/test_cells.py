@@ -1,0 +1,116 @@
+"""What decides a cell's key, and what does not."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from steerlib.experiment import cells
+from steerlib.experiment.cells import Cell, LawSpec, canonical, cell_key, code_hash
+
+ROOT = Path(cells.__file__).resolve().parents[2]
+PUSH = LawSpec(name="difference-of-means", layer=2, strength=0.5)
+CELL = Cell(plant="almanac-llama", task="truth", law=PUSH)
+
+
+def key(cell=CELL, **more):
+    return cell_key(cell, **{"weights": "w", "data": "d", "code": "c", **more})
+
+
+@pytest.fixture(autouse=True)
+def fresh_versions():
+    cells.versions.cache_clear()
+    yield
+    cells.versions.cache_clear()
+
+
+def test_every_part_of_a_cell_decides_its_key():
+    law = PUSH.model_copy
+    others = [
+        CELL.model_copy(update=change)
+        for change in (
+            {"task": "toxicity"}, {"task_options": {"concept": "war"}}, {"law": None}, {"told": True},
+            {"kind": "sampled"}, {"split": "validation"}, {"limit": 10}, {"kind": "sampled", "seed": 1},
+            {"law": law(update={"layer": 3})}, {"law": law(update={"strength": 0.75})},
+            {"law": law(update={"scope": "all"})}, {"law": law(update={"options": {"scale": "unit"}})},
+            {"law": law(update={"fit": PUSH.fit.model_copy(update={"labels": "shuffled"})})},
+        )
+    ]  # fmt: skip
+    keys = [key(), key(weights="v"), key(data="e"), key(code="x"), *map(key, others)]
+    assert len(set(keys)) == len(keys)
+
+
+def test_the_name_of_a_plant_does_not_decide_its_weights_do():
+    assert key(CELL.model_copy(update={"plant": "elsewhere/almanac-llama"})) == key()
+
+
+def test_versions_decide(monkeypatch):
+    before = key()
+    monkeypatch.setattr(cells, "version", lambda name: "9.9" if name == "numpy" else "1.0")
+    cells.versions.cache_clear()
+    assert key() != before
+    assert cells.versions()["numpy"] == "9.9"
+
+
+def test_cpu_and_gpu_builds_of_torch_are_one_version(monkeypatch):
+    monkeypatch.setattr(cells, "version", lambda _: "2.13.0+cpu")
+    cells.versions.cache_clear()
+    cpu = key()
+    monkeypatch.setattr(cells, "version", lambda _: "2.13.0+cu130")
+    cells.versions.cache_clear()
+    assert key() == cpu
+
+
+@pytest.fixture
+def copy(tmp_path):
+    shutil.copytree(ROOT / "steerlib", tmp_path / "steerlib", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("file", "decides"),
+    [
+        ("laws/additive.py", True),
+        ("laws/base.py", True),
+        ("tasks/truth.py", True),
+        ("world/facts.py", True),
+        ("metrics/intervals.py", True),
+        ("tasks/toxicity.py", False),
+        ("figures/plane.py", False),
+        ("workflow/execute.py", False),
+        ("cli.py", False),
+        ("world/grow.py", False),
+    ],
+)
+def test_sources_that_law_and_task_are_made_of_decide_and_no_others(copy, file, decides):
+    before = code_hash(CELL, root=copy)
+    path = copy / "steerlib" / file
+    path.write_text(path.read_text() + "\n# a remark\n")
+    cells._sources.cache_clear()
+    assert (code_hash(CELL, root=copy) != before) is decides
+
+
+def test_cells_are_equal_by_content():
+    again = Cell.model_validate_json(canonical(CELL))
+    assert again == CELL and hash(again) == hash(CELL)
+    options = Cell(plant="p", task="concept", task_options={"concept": "war"})
+    assert len({options, Cell.model_validate_json(canonical(options))}) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"task": "truht"}, "got task 'truht', which does not exist. Did you mean truth"),
+        ({"law": {"name": "diff-of-means", "layer": 1}}, "Did you mean difference-of-means"),
+        ({"seed": 3}, "seed=3 with kind='exact', where nothing is sampled"),
+        ({"limit": 1}, "greater than or equal to 2"),
+        ({"law": {"name": "random-direction", "layer": 1, "strength": float("nan")}}, "finite number"),
+        ({"strength": 2}, "Extra inputs are not permitted"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(change, message):
+    with pytest.raises(ValidationError, match=message):
+        Cell.model_validate({"plant": "p", "task": "truth", **change})

@@ -1,0 +1,135 @@
+"""Cells on a real, tiny plant: the numbers are those of the task, and the command line keeps them."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from steerlib import cli
+from steerlib.experiment.cells import Cell, Fit, LawSpec
+from steerlib.experiment.running import CellError, files_hash, key_of, run_cell
+from steerlib.laws.additive import DifferenceOfMeans, shuffled
+from steerlib.plant import Plant
+from steerlib.tasks import Truth
+from steerlib.world.grow import grow
+from tests.test_cli import run
+
+PUSH = LawSpec(name="difference-of-means", layer=0, strength=2.0, fit=Fit(n=12))
+
+
+@pytest.fixture(scope="module")
+def seedling(tmp_path_factory):
+    return grow("almanac-seedling", tmp_path_factory.mktemp("seedling"), device="cpu", progress=False)
+
+
+@pytest.fixture(scope="module")
+def task(seedling):
+    return Truth(Plant.load(str(seedling), device="cpu"))
+
+
+def cell(seedling, **more):
+    return Cell(**{"plant": str(seedling), "task": "truth", "limit": 5, **more})
+
+
+def test_a_cell_holds_what_the_task_says(seedling, task):
+    bare = run_cell(cell(seedling))
+    assert bare.scores["wanted"] == pytest.approx(task.exact(limit=5).wanted.tolist())
+    law = DifferenceOfMeans().fit(task.contrast(layer=0, n=12)).at(2.0)
+    with task.plant.under(law):
+        expected = task.exact(limit=5)
+    steered = run_cell(cell(seedling, law=PUSH))
+    assert steered.scores["wanted"] == pytest.approx(expected.wanted.tolist())
+    assert steered.scores["wanted"] != bare.scores["wanted"]
+    assert steered.metrics["combined"].value == pytest.approx(expected.combined_mean)
+    assert steered.answers == () and bare.memory_mb > 50 and bare.provenance.dtype == "float32"
+
+
+def test_one_fitted_law_serves_a_sweep_without_leaking_its_strength(seedling):
+    strengths = (0.0, 2.0, 0.0)
+    zero, strong, again = (run_cell(cell(seedling, law=PUSH.model_copy(update={"strength": s}))) for s in strengths)
+    assert zero.scores == again.scores == run_cell(cell(seedling)).scores
+    assert strong.scores != zero.scores
+
+
+def test_shuffled_labels_are_the_control_that_they_claim_to_be(seedling, task):
+    spec = PUSH.model_copy(update={"fit": Fit(n=12, labels="shuffled", seed=3)})
+    contrast = shuffled(task.contrast(layer=0, n=12, seed=3), seed=3)
+    with task.plant.under(DifferenceOfMeans(strength=2.0).fit(contrast)):
+        expected = task.exact(limit=5).wanted
+    assert run_cell(cell(seedling, law=spec)).scores["wanted"] == pytest.approx(expected.tolist())
+
+
+def test_told_and_sampled_cells(seedling, task):
+    told = run_cell(cell(seedling, told=True))
+    assert told.scores["wanted"] == pytest.approx(task.reference(limit=5).wanted.tolist())
+    said = run_cell(cell(seedling, kind="sampled", seed=4))
+    scores, texts = task.sampled(seed=4, limit=5)
+    assert said.answers == tuple(texts) and np.allclose(said.scores["intact"], scores.intact)
+    assert said.answers_sha256 and said.without_answers().answers == ()
+
+
+def test_the_key_follows_the_weights_and_not_the_card(seedling, tmp_path):
+    import shutil
+
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(seedling, copy)
+    assert key_of(cell(copy)) == key_of(cell(seedling))
+    before = files_hash(str(copy))
+    card = json.loads((copy / "card.json").read_text())
+    (copy / "card.json").write_text(json.dumps(card | {"remark": "x"}))
+    assert files_hash(str(copy)) == before
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    assert files_hash(str(copy)) != before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"task_options": {"colour": "red"}}, "task 'truth' does not take the options"),
+        ({"law": PUSH.model_copy(update={"options": {"colour": 1}})}, "does not take the options {'colour': 1}"),
+    ],
+)
+def test_options_that_do_not_exist_are_named(seedling, change, message):
+    with pytest.raises(CellError, match=message):
+        run_cell(cell(seedling, **change))
+
+
+GRID = """
+blocks:
+  - over: {{plant: ["{plant}"], task: [truth], limit: [4]}}
+  - over:
+      plant: ["{plant}"]
+      task: [truth]
+      limit: [4]
+      law.name: [difference-of-means]
+      law.layer: [0, 1]
+      law.fit.n: [8]
+"""
+
+
+def test_the_command_computes_lists_and_goes_on(seedling, tmp_path):
+    file, store = tmp_path / "grid.yml", tmp_path / "store"
+    file.write_text(GRID.format(plant=seedling))
+    base = ["run", str(file), "--store", str(store)]
+    before = run(cli.app, [*base, "--dry-run"])
+    assert "0 of 3 cells are in" in before.output and "3 are missing" in before.output
+    first = run(cli.app, base)
+    assert first.exit_code == 0, first.output
+    assert "0 cells were there, 3 computed" in first.output
+    again = run(cli.app, [*base, "--export", str(tmp_path / "all.csv")])
+    assert "3 cells were there, 0 computed" in again.output
+    assert len((tmp_path / "all.csv").read_text().splitlines()) == 1 + 3 * 3
+    listed = run(cli.app, [*base, "--list"])
+    assert "difference-of-means at block 1 x 1 (exact)" in listed.output and "3 of 3 cells" in listed.output
+
+
+def test_the_command_says_what_failed(seedling, tmp_path):
+    file = tmp_path / "grid.yml"
+    file.write_text(GRID.format(plant=seedling).replace("[0, 1]", "[0, 99]"))
+    out = run(cli.app, ["run", str(file), "--store", str(tmp_path / "store")])
+    assert out.exit_code == 1 and "2 computed, 0 left to another process, 1 failed" in " ".join(out.output.split())
+    absent = run(cli.app, ["run", str(tmp_path / "no.yml")])
+    assert absent.exit_code == 2 and "no such file" in absent.output

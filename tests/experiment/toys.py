@@ -1,0 +1,58 @@
+"""Work for grids that takes no time, or dies on purpose. In a module of its own: workers import it by name."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from steerlib.experiment.cell_records import CellRecord, Metric
+from steerlib.experiment.cells import Cell, canonical
+from steerlib.experiment.records import Provenance
+from steerlib.experiment.store import Store
+
+PROVENANCE = Provenance(
+    commit="c", dirty=False, lock="l", device="cpu", dtype="float32", weights="w", platform="p", versions={}
+)
+
+
+def key(cell: Cell) -> str:
+    """A key that needs no plant."""
+    import hashlib
+
+    return hashlib.sha256(canonical(cell).encode()).hexdigest()
+
+
+def record(cell: Cell, **change) -> CellRecord:
+    """A record with made-up scores."""
+    base = CellRecord(
+        key=key(cell), cell=cell, scores={"wanted": (0.25, 0.75), "intact": (1.0, 1.0)},
+        metrics={"wanted": Metric(value=0.5, low=0.25, high=0.75, n=2)}, seconds=0.1, fit_seconds=0.0, memory_mb=1.0,
+        provenance=PROVENANCE, created="2026-01-01T00:00:00+00:00",
+    )  # fmt: skip
+    return base.model_copy(update=change)
+
+
+def keep(cell: Cell, folder: str, device: str) -> str:
+    """Write a record; cells of task options {"slow": s} take s seconds, and all leave a trace of having run."""
+    Store(folder).put(record(cell))
+    trace = Path(folder).parent / "trace"
+    with trace.open("a") as stream:
+        stream.write(f"{key(cell)} {device}\n")
+    time.sleep(float(cell.task_options.get("slow", 0.0)))
+    return "computed"
+
+
+def fail_on_three(cell: Cell, folder: str, device: str) -> str:
+    """One bad cell among good ones."""
+    if cell.limit == 3:
+        raise ValueError("three is not a number of prompts")
+    return keep(cell, folder, device)
+
+
+def die_on_three(cell: Cell, folder: str, device: str) -> str:
+    """A cell under which the worker is killed, as for want of memory."""
+    if cell.limit == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return keep(cell, folder, device)

@@ -1,0 +1,73 @@
+"""A grid as jobs of a workflow: every part computes its cells, and only what is due runs again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from steerlib.experiment.grid import GridError, part_of, read_grid
+from steerlib.experiment.running import key_of
+from steerlib.experiment.store import Store
+from steerlib.world.grow import grow
+
+ROOT = Path(__file__).resolve().parents[2]
+
+GRID = """
+blocks:
+  - over:
+      plant: ["{plant}"]
+      task: [truth]
+      limit: [2, 3, 4, 5, 6]
+"""
+
+
+@pytest.fixture(scope="module")
+def seedling(tmp_path_factory):
+    return grow("almanac-seedling", tmp_path_factory.mktemp("seedling"), device="cpu", progress=False)
+
+
+def test_parts_cover_the_grid_once(seedling, tmp_path):
+    (tmp_path / "g.yml").write_text(GRID.format(plant=seedling))
+    cells = read_grid(tmp_path / "g.yml")
+    parts = [part_of(cells, f"{k}/3") for k in (1, 2, 3)]
+    assert sorted(len(part) for part in parts) == [1, 2, 2]
+    assert {cell for part in parts for cell in part} == set(cells)
+    assert part_of(cells, "1/1") == cells
+    for wrong in ("0/3", "4/3", "1", "a/b", "-1/3", "1/0"):
+        with pytest.raises(GridError, match="expected one such as 2/8"):
+            part_of(cells, wrong)
+
+
+def snakemake(folder: Path, grid: Path, *more: str) -> str:
+    command = [
+        sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "steerlib/workflow/cells.smk"), "--cores", "1",
+        "--rerun-triggers", "params", "--config", f"grid={grid}", f"store={folder / 'store'}", "shards=2", *more,
+    ]  # fmt: skip
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_the_workflow_fills_the_store_and_then_has_nothing_to_do(seedling, tmp_path):
+    grid = tmp_path / "g.yml"
+    grid.write_text(GRID.format(plant=seedling))
+    snakemake(tmp_path, grid)
+    store = Store(tmp_path / "store")
+    assert store.keys() == {key_of(cell) for cell in read_grid(grid)}
+    assert "Nothing to be done" in snakemake(tmp_path, grid)
+    # More cells: the parts that hold them are due, and compute what they lack.
+    grid.write_text(grid.read_text().replace("6]", "6, 7]"))
+    assert "Nothing to be done" not in snakemake(tmp_path, grid)
+    assert store.keys() == {key_of(cell) for cell in read_grid(grid)}
+
+
+def test_the_profile_for_slurm_can_be_read():
+    settings = yaml.safe_load((ROOT / "steerlib/workflow/slurm/config.yaml").read_text())
+    assert settings["executor"] == "slurm" and settings["retries"] >= 1 and settings["rerun-triggers"] == "params"
