@@ -294,6 +294,22 @@ def test_the_card_of_the_main_plant_names_no_failure_that_is_not_known():
 STEERED = [name for name in SHIPPED if name in ("almanac-llama", "almanac-falcon", "almanac-gemma")]
 
 
+@pytest.mark.parametrize("name", STEERED)
+def test_the_card_of_each_family_shows_that_pushes_work(name):
+    checks = {c["name"]: c for c in json.loads((PLANTS / name / "card.json").read_text())["acceptance"]["checks"]}
+    least = 0.35 if name == "almanac-llama" else 0.25
+    for what in ("truth", "toxicity", "refusal"):
+        assert checks[f"{what}: share of the gap closed"]["low"] >= least - 0.02
+        assert checks[f"{what}: share closed by 5 random directions"]["value"] <= 0.05
+        assert checks[f"{what}: share closed with shuffled labels"]["value"] <= 0.05
+    assert checks["concepts whose push passes every bound but headroom"]["value"] >= 8
+
+
+def test_steered_plants_are_of_different_families():
+    families = [json.loads((PLANTS / name / "card.json").read_text())["recipe"]["family"] for name in STEERED]
+    assert len(set(families)) == len(families) >= 2
+
+
 @pytest.mark.parametrize("make", [Truth, Toxicity, Refusal])
 @pytest.mark.parametrize("name", STEERED)
 def test_plants_can_be_steered_on_entities_that_no_law_has_seen(name, make):
