@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class SteerlibError(Exception):
     """Base of the errors of this package."""
@@ -25,3 +28,11 @@ class ContrastError(LawError):
 
 class MetricError(SteerlibError, ValueError):
     """A metric has no meaning for the data given."""
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """The message for a name that does not exist: which names are near, or all there are."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=3)
+    hint = f"Did you mean {', '.join(near)}?" if near else f"Known are: {', '.join(names)}."
+    return f"got {what} {name!r}, which does not exist. {hint}"

@@ -5,11 +5,10 @@ Knows names and where they live; imports nothing until it is asked. A new law or
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from typing import Any
 
-from steerlib.errors import SteerlibError
+from steerlib.errors import SteerlibError, unknown
 
 #: Laws that are fitted on a contrast: name -> class.
 LAWS: dict[str, str] = {
@@ -39,9 +38,7 @@ def place_of(name: str, table: dict[str, str], what: str) -> str:
     """
     if name in table:
         return table[name]
-    near = difflib.get_close_matches(name, table, n=3)
-    hint = f"Did you mean {', '.join(near)}?" if near else f"Known are: {', '.join(table)}."
-    raise UnknownNameError(f"got {what} {name!r}, which does not exist. {hint}")
+    raise UnknownNameError(unknown(what, name, table))
 
 
 def class_at(place: str) -> Any:

@@ -5,11 +5,10 @@ Knows words only; the functions stand beside. Claims, records and pages name met
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import Literal
 
-from steerlib.errors import MetricError
+from steerlib.errors import MetricError, unknown
 
 
 @dataclass(frozen=True)
@@ -78,6 +77,4 @@ def metric_named(name: str) -> MetricInfo:
     """
     if name in METRICS:
         return METRICS[name]
-    near = difflib.get_close_matches(name, METRICS, n=3)
-    hint = f"Did you mean {', '.join(near)}?" if near else f"Known are: {', '.join(METRICS)}."
-    raise MetricError(f"got metric {name!r}, which does not exist. {hint}")
+    raise MetricError(unknown("metric", name, METRICS))
