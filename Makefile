@@ -26,7 +26,7 @@ endif
 BOOK := --profile "$(PROFILE)" $(if $(PLANT),--plant "$(PLANT)") $(if $(JOBS),--jobs "$(JOBS)") $(if $(filter-out 0,$(FRESH)),--fresh)
 
 .DEFAULT_GOAL := help
-.PHONY: help book test test-slow lint format env lock pair serve clean distclean
+.PHONY: help book test test-slow accept lint format env lock pair serve clean distclean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -e 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ test: env ## run the tests
 
 test-slow: env ## run the slow tests
 	@$(RUN) -m pytest -m slow --timeout 1800 $(ARGS)
+
+accept: env ## does the main plant still do what its card says
+	@$(RUN) -m steerlib.cli accept almanac-llama --quick
 
 lint: env ## check style, types and notebook pairs
 	@$(RUN) -m ruff check .

@@ -58,7 +58,7 @@ def test_a_build_that_is_stopped_goes_on_where_it_was(project: Project) -> None:
         return process.returncode, output
 
     code, output = stop(signal.SIGINT)
-    assert code == 130
+    assert code == 130, output
     assert "interrupted; finished notebooks are kept" in output
     first = stamps(run)
     stop(signal.SIGKILL)

@@ -122,11 +122,12 @@ def test_the_check_script_hides_no_exit_code(tmp_path: Path) -> None:
     everything = [
         "make book ",
         "make test absent",
+        "make accept ",
         f"make test ARGS=--no-unlisted-skips {samples}",
         f"make test-slow {samples}",
     ]
     assert run("") == (0, everything)
-    for count, fails in enumerate(("book", "test", "test ARGS=--no-unlisted-skips", "test-slow"), start=1):
+    for count, fails in enumerate(("book", "test", "accept", "test ARGS=--no-unlisted-skips", "test-slow"), start=1):
         code, told = run(fails)
         assert code != 0
         assert told == everything[:count]

@@ -328,4 +328,5 @@ def test_plants_can_be_steered_on_entities_that_no_law_has_seen(name, make):
 
     bounds = causation.FIRST if name == "almanac-llama" else causation.OTHERS
     assert share(vector) > bounds.closed - 0.1
-    assert share(RandomDirection(seed=0).fit(contrast).vector) < 0.10, "chance may do harm, but no good"
+    by_chance = [share(RandomDirection(seed=seed).fit(contrast).vector) for seed in range(5)]
+    assert np.mean(by_chance) < 0.10, "chance may do harm, but no good"
