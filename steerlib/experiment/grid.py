@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -23,9 +22,6 @@ from tqdm import tqdm
 from steerlib.errors import SteerlibError
 from steerlib.experiment.cells import Cell
 from steerlib.experiment.store import Store
-
-#: How often a cell is tried whose worker process died under it.
-ATTEMPTS = 2
 
 
 class GridError(SteerlibError, ValueError):
@@ -218,44 +214,57 @@ def _in_processes(
     devices: Sequence[str],
     note: Callable[..., None],
 ) -> None:
-    """Workers are spawned, so that each has a torch of its own; a worker that is killed costs its cell one attempt."""
-    context = multiprocessing.get_context("spawn")
-    tries: dict[Cell, int] = dict.fromkeys(todo, 0)
+    """Workers are spawned, so that each has a torch of its own.
+
+    When a worker is killed, all cells under way are lost with the pool, and nobody knows which of them was too much.
+    So each of them is tried again alone, where a death has one cause.
+    """
     queue = list(todo)
     while queue:
-        counter = context.Value("i", 0)
-        setup = (max(1, (os.cpu_count() or 1) // jobs), counter, tuple(devices))
-        with ProcessPoolExecutor(jobs, mp_context=context, initializer=_prepare, initargs=setup) as pool:
-            waiting: dict[Future[str], Cell] = {}
-            broken = False
-            while (queue or waiting) and not broken:
-                while queue and len(waiting) < jobs:  # hand out late, so that little is lost when a worker dies
-                    cell = queue.pop(0)
-                    tries[cell] += 1
-                    try:
-                        waiting[pool.submit(_call, act, cell, str(store.folder))] = cell
-                    except BrokenProcessPool:
-                        tries[cell] -= 1
-                        queue.insert(0, cell)
-                        broken = True
-                        break
-                done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in done:
-                    cell = waiting.pop(future)
-                    try:
-                        note(cell, future.result())
-                    except BrokenProcessPool:
-                        broken = True
-                        if tries[cell] < ATTEMPTS:
-                            queue.append(cell)
-                        else:
-                            note(cell, None, f"its worker process was killed, {ATTEMPTS} times (out of memory?)")
-                    except Exception as error:
-                        note(cell, None, f"{type(error).__name__}: {error}")
-            for cell in waiting.values():  # the pool broke under them as well
-                if tries[cell] < ATTEMPTS:
-                    queue.append(cell)
-                else:
-                    note(cell, None, f"its worker process was killed, {ATTEMPTS} times (out of memory?)")
-        if broken:
-            time.sleep(0.2)
+        queue, suspects = _until_broken(queue, store, act, jobs, devices, note)
+        for cell in suspects:
+            left, guilty = _until_broken([cell], store, act, 1, devices, note)
+            if left or guilty:
+                note(cell, None, "its worker process was killed, twice (out of memory?)")
+
+
+def _until_broken(
+    queue: list[Cell],
+    store: Store,
+    act: Callable[[Cell, str, str], str],
+    jobs: int,
+    devices: Sequence[str],
+    note: Callable[..., None],
+) -> tuple[list[Cell], list[Cell]]:
+    """Work on a queue until it is empty or a worker dies; returns what was not begun, and what was under way then."""
+    context = multiprocessing.get_context("spawn")
+    counter = context.Value("i", 0)
+    setup = (max(1, (os.cpu_count() or 1) // jobs), counter, tuple(devices))
+    waiting: dict[Future[str], Cell] = {}
+    lost: list[Cell] = []
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_prepare, initargs=setup) as pool:
+        while (queue or waiting) and not lost:
+            try:
+                while queue and len(waiting) < jobs:  # handed out late, so that few are lost when a worker dies
+                    waiting[pool.submit(_call, act, queue[0], str(store.folder))] = queue[0]
+                    queue = queue[1:]
+            except BrokenProcessPool:
+                if not waiting:  # it broke before anything was begun: nothing to suspect, and nothing to go on with
+                    raise
+            done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in done:
+                cell = waiting.pop(future)
+                try:
+                    note(cell, future.result())
+                except BrokenProcessPool:
+                    lost.append(cell)
+                except Exception as error:
+                    note(cell, None, f"{type(error).__name__}: {error}")
+        for future, cell in waiting.items():
+            try:
+                note(cell, future.result())
+            except BrokenProcessPool:
+                lost.append(cell)
+            except Exception as error:
+                note(cell, None, f"{type(error).__name__}: {error}")
+    return queue, lost

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -91,7 +92,10 @@ class Project:
         return subprocess.Popen(
             [sys.executable, "-m", f"steerlib.workflow.{module}", *arguments],
             cwd=self.root, env=self.environment(), text=True, start_new_session=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options,  # type: ignore[call-overload]
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            # Tests that were started in the background inherit a deaf ear for Ctrl+C; a reader's build has a good one.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            **options,  # type: ignore[call-overload]
         )  # fmt: skip
 
     def call(self, module: str, *arguments: str) -> tuple[int, str]:
