@@ -2,42 +2,67 @@
 # A Slurm cluster of several nodes on this one machine: for trying a grid on a real scheduler, never for work.
 # Needs root and Debian's packages slurmctld, slurmd, slurm-client and munge (`install` fetches them).
 # The configuration goes into Slurm's own place, since jobs look for it there; one that is already there is kept.
+# Only daemons of this cluster are ever ended: by pid file, and jobs by the cluster and node that Slurm gave them.
 #
 #   slurm.sh install | start [nodes] | stop | kill-node NAME | revive-node NAME
+#
+# Exit codes: 0 done, 1 failed, 77 cannot be tried here (no root, no Slurm, or the machine has a cluster of its own).
 set -euo pipefail
 
 CONF=/etc/slurm/slurm.conf
-STATE="${SLURM_TRIAL_STATE:-/tmp/slurm-trial}"
+STATE=/run/steerlib-slurm-trial
 MARK="# a trial cluster on one machine"
 FIRST_PORT=17000
 
-fail() { echo "slurm.sh: $*" >&2; exit 1; }
+say() { echo "slurm.sh: $*" >&2; }
+fail() { say "$*"; exit 1; }
+cannot() { say "$*"; exit 77; }
 
-need_root() { [[ "$(id -u)" == 0 ]] || fail "got user $(id -un), expected root: slurmd starts jobs for others"; }
+need_root() { [[ "$(id -u)" == 0 ]] || cannot "got user $(id -un), expected root: slurmd starts jobs for others"; }
 
 install() {
   need_root
-  command -v apt-get >/dev/null || fail "no apt-get here; install slurmctld, slurmd, slurm-client and munge yourself"
-  apt-get update -qq
+  command -v apt-get >/dev/null || cannot "no apt-get here; install slurmctld, slurmd, slurm-client and munge yourself"
   # Debian starts the services where systemd runs; here nothing is configured yet, so that does not matter.
+  apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
     slurmctld slurmd slurm-client munge >/dev/null
 }
 
+need_slurm() {
+  local program
+  for program in slurmctld slurmd sinfo munged; do
+    command -v "$program" >/dev/null || cannot "Slurm is not installed (no $program). Fix: $0 install"
+  done
+}
+
+ours() { [[ -e "$CONF" ]] && [[ "$(head -n 1 "$CONF")" == "$MARK" ]]; }
+
+# The pid in a file, if it is still the program of that name; a pid alone may have gone to another process. One that
+# has ended and that nobody has asked after has a name, but no program.
+alive() {
+  local pid
+  pid="$(cat "$1" 2>/dev/null || true)"
+  [[ -n "$pid" && -n "$(readlink "/proc/$pid/exe" 2>/dev/null)" && "$(cat "/proc/$pid/comm" 2>/dev/null)" == "$2" ]] \
+    && echo "$pid"
+}
+
 configure() {
-  local nodes="$1" host cores memory k
+  local nodes="$1" host k
   host="$(hostname -s)"
-  cores="$(nproc)"
-  memory="$(awk '/MemAvailable/ {print int($2 / 1024 / 2)}' /proc/meminfo)"
-  if [[ -e "$CONF" ]] && ! grep -q "^$MARK" "$CONF"; then fail "$CONF is not ours: this machine has a cluster already"; fi
-  mkdir -p "$(dirname "$CONF")" "$STATE"/{ctld,log}
+  mkdir -p "$(dirname "$CONF")" "$STATE"/{ctld,log,munge}
+  chmod 755 "$STATE" "$STATE/munge"
   {
     echo "$MARK"
-    echo "ClusterName=trial"
-    echo "SlurmctldHost=$host"
+    # A name of its own: Slurm hands it to every job, which is how jobs are told from other processes.
+    echo "ClusterName=trial$(od -An -N4 -tx4 /dev/urandom | tr -d ' ')"
+    echo "SlurmctldHost=$host(127.0.0.1)"
+    echo "SlurmctldPort=$FIRST_PORT"
     echo "SlurmUser=root"
     echo "SlurmdUser=root"
     echo "AuthType=auth/munge"
+    # A job that lost its node waits as long as a credential lives before it starts again; by default two minutes.
+    echo "AuthInfo=socket=$STATE/munge/socket,cred_expire=20"
     echo "CredType=cred/munge"
     echo "StateSaveLocation=$STATE/ctld"
     echo "SlurmdSpoolDir=$STATE/%n"
@@ -49,80 +74,123 @@ configure() {
     echo "ProctrackType=proctrack/pgid"
     echo "TaskPlugin=task/none"
     echo "JobAcctGatherType=jobacct_gather/none"
+    echo "MpiDefault=none"
     echo "SelectType=select/cons_tres"
     echo "SelectTypeParameters=CR_Core"
     echo "SchedulerParameters=bf_interval=5,sched_interval=5"
-    # A node that dies is noticed soon, and its jobs start again elsewhere.
-    echo "SlurmdTimeout=20"
+    # A node that dies is noticed soon, and its jobs start again elsewhere; the log of the first try is kept.
+    echo "SlurmdTimeout=10"
     echo "InactiveLimit=0"
+    echo "KillWait=2"
     echo "ReturnToService=2"
     echo "JobRequeue=1"
+    echo "JobFileAppend=1"
     # Snakemake asks for finished jobs, too: they must be remembered for a while.
     echo "MinJobAge=600"
+    # Nodes are of the size that is written here, whatever the machine has.
+    echo "SlurmdParameters=config_overrides"
     for k in $(seq 1 "$nodes"); do
-      echo "NodeName=trial$k NodeHostname=$host NodeAddr=127.0.0.1 Port=$((FIRST_PORT + k)) CPUs=$cores RealMemory=$memory"
+      echo "NodeName=trial$k NodeHostname=$host NodeAddr=127.0.0.1 Port=$((FIRST_PORT + k)) CPUs=1 RealMemory=4000"
     done
     echo "PartitionName=all Nodes=trial[1-$nodes] Default=YES MaxTime=INFINITE State=UP"
   } > "$CONF"
 }
 
+# A munge of the trial's own, with its own key and socket: one that the machine may have is left alone.
 start_munge() {
-  if pgrep -x munged >/dev/null; then return; fi
-  mkdir -p /run/munge
-  chown munge: /run/munge
-  [[ -s /etc/munge/munge.key ]] || { head -c 128 /dev/urandom > /etc/munge/munge.key; chown munge: /etc/munge/munge.key; chmod 400 /etc/munge/munge.key; }
-  runuser -u munge -- munged
-  munge -n | unmunge >/dev/null || fail "munge does not answer"
+  local home="$STATE/munge" k
+  head -c 128 /dev/urandom > "$home/key"
+  chmod 400 "$home/key"
+  munged --key-file="$home/key" --socket="$home/socket" --pid-file="$STATE/munged.pid" --seed-file="$home/seed" \
+    --log-file="$STATE/log/munged.log" || fail "munge cannot start: $(tail -n 3 "$STATE/log/munged.log" 2>/dev/null)"
+  for k in $(seq 1 20); do
+    if munge --socket="$home/socket" -n 2>/dev/null | unmunge --socket="$home/socket" >/dev/null 2>&1; then return; fi
+    sleep 0.1
+  done
+  fail "munge does not answer: $(tail -n 3 "$STATE/log/munged.log" 2>/dev/null)"
 }
 
-start_node() { mkdir -p "$STATE/$1"; slurmd -N "$1"; }
+start_node() {
+  mkdir -p "$STATE/$1"
+  slurmd -N "$1" || fail "slurmd of $1 did not start: $(tail -n 3 "$STATE/log/$1.log" 2>/dev/null)"
+}
 
 start() {
   need_root
-  command -v slurmctld >/dev/null || fail "no slurmctld: run \`$0 install\`"
+  need_slurm
   local nodes="${1:-2}" k
-  stop
+  if [[ -e "$CONF" ]] && ! ours; then cannot "$CONF is not ours: this machine has a cluster already"; fi
+  if alive "$STATE/slurmctld.pid" slurmctld >/dev/null; then fail "a trial cluster is running. Fix: $0 stop"; fi
+  stop  # what a trial that was killed left behind
   configure "$nodes"
   start_munge
-  slurmctld
+  slurmctld || fail "slurmctld did not start: $(tail -n 3 "$STATE/log/slurmctld.log" 2>/dev/null)"
   for k in $(seq 1 "$nodes"); do start_node "trial$k"; done
-  for k in $(seq 1 60); do
+  for k in $(seq 1 300); do
     if [[ "$(sinfo -h -t idle -o %D 2>/dev/null || true)" == "$nodes" ]]; then sinfo; return; fi
-    sleep 1
+    sleep 0.2
   done
   tail -n 20 "$STATE"/log/*.log >&2
   fail "the nodes did not come up within a minute"
 }
 
-kill_pid() {
-  local pid
-  pid="$(cat "$1" 2>/dev/null || true)"
-  if [[ -n "$pid" ]]; then kill "-${2:-TERM}" "$pid" 2>/dev/null || true; fi
-}
-
-kill_node() {
-  # As a power cut does it: the daemon and everything that it started.
-  local step
-  for step in $(pgrep -f "slurmstepd: .*" || true); do
-    if [[ "$(readlink -f "/proc/$step/cwd" 2>/dev/null)" == "$STATE/$1"* ]] || grep -qa "SLURMD_NODENAME=$1" "/proc/$step/environ" 2>/dev/null; then
-      pkill -KILL -P "$step" || true
-      kill -KILL "$step" 2>/dev/null || true
-    fi
+end_daemon() {
+  local pid k
+  pid="$(alive "$1" "$2")" || return 0
+  kill "-${3:-TERM}" "$pid" 2>/dev/null || true
+  for k in $(seq 1 50); do
+    alive "$1" "$2" >/dev/null || return 0
+    sleep 0.1
   done
-  for step in $(grep -la "SLURMD_NODENAME=$1" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3); do kill -KILL "$step" 2>/dev/null || true; done
-  kill_pid "$STATE/$1.pid" KILL
-  scontrol update "nodename=$1" state=down reason="switched off in a test"
+  kill -KILL "$pid" 2>/dev/null || true
 }
 
-revive_node() { start_node "$1"; scontrol update "nodename=$1" state=resume || true; }
+# Processes of this cluster's jobs, of one node or of all: those to which Slurm gave the cluster's name, and the
+# slurmstepd above each. A job keeps its environment for life, so that a process that has left its parent is found, too.
+job_processes() {
+  local cluster node="${1:-}" file pid parent
+  cluster="$(sed -n 's/^ClusterName=//p' "$CONF")"
+  [[ -n "$cluster" ]] || return 0
+  for file in $(grep -lsaxz "SLURM_CLUSTER_NAME=$cluster" /proc/[0-9]*/environ); do
+    if ! grep -qsaxz "SLURMD_NODENAME=${node:-trial[0-9]*}" "$file"; then continue; fi
+    pid="$(cut -d/ -f3 <<< "$file")"
+    parent="$(awk '/^PPid:/ {print $2}' "/proc/$pid/status" 2>/dev/null || true)"
+    if [[ "$(cat "/proc/$parent/comm" 2>/dev/null)" == slurmstepd ]]; then echo "$parent"; fi
+    echo "$pid"
+  done | sort -u
+}
+
+end_jobs() {
+  local pids k
+  for k in $(seq 1 20); do  # again until none is left: one may have been starting another
+    pids="$(job_processes "$@")"
+    if [[ -z "$pids" ]]; then return; fi
+    # shellcheck disable=SC2086
+    kill -KILL $pids 2>/dev/null || true
+    sleep 0.1
+  done
+  fail "processes of ${1:-the cluster} will not end: $(tr '\n' ' ' <<< "$pids")"
+}
+
+# As a power cut does it: the daemon and everything that it started are gone, and nobody is told.
+kill_node() {
+  ours || fail "no trial cluster is running"
+  alive "$STATE/$1.pid" slurmd >/dev/null || fail "no node $1 is running"
+  end_daemon "$STATE/$1.pid" slurmd KILL
+  end_jobs "$1"
+}
+
+revive_node() { start_node "$1"; }
 
 stop() {
-  if [[ -e "$CONF" ]] && grep -q "^$MARK" "$CONF"; then
-    scancel --user=root --quiet 2>/dev/null || true
-    for pidfile in "$STATE"/*.pid; do kill_pid "$pidfile"; done
-    sleep 1
+  local file
+  if ours; then
+    for file in "$STATE"/trial*.pid; do end_daemon "$file" slurmd; done
+    end_jobs
+    end_daemon "$STATE/slurmctld.pid" slurmctld
     rm -f "$CONF"
   fi
+  end_daemon "$STATE/munged.pid" munged
   rm -rf "$STATE"
 }
 
