@@ -62,7 +62,7 @@ configure() {
     echo "SlurmdUser=root"
     echo "AuthType=auth/munge"
     # A job that lost its node waits as long as a credential lives before it starts again; by default two minutes.
-    echo "AuthInfo=socket=$STATE/munge/socket,cred_expire=20"
+    echo "AuthInfo=socket=$STATE/munge/socket,cred_expire=15"
     echo "CredType=cred/munge"
     echo "StateSaveLocation=$STATE/ctld"
     echo "SlurmdSpoolDir=$STATE/%n"
@@ -122,6 +122,7 @@ start() {
   if [[ -e "$CONF" ]] && ! ours; then cannot "$CONF is not ours: this machine has a cluster already"; fi
   if alive "$STATE/slurmctld.pid" slurmctld >/dev/null; then fail "a trial cluster is running. Fix: $0 stop"; fi
   stop  # what a trial that was killed left behind
+  trap 'code=$?; if [[ $code != 0 ]]; then stop; fi; exit $code' EXIT
   configure "$nodes"
   start_munge
   slurmctld || fail "slurmctld did not start: $(tail -n 3 "$STATE/log/slurmctld.log" 2>/dev/null)"
