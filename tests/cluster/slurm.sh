@@ -4,7 +4,7 @@
 # The configuration goes into Slurm's own place, since jobs look for it there; one that is already there is kept.
 # Only daemons of this cluster are ever ended: by pid file, and jobs by the cluster and node that Slurm gave them.
 #
-#   slurm.sh install | start [nodes] | stop | kill-node NAME | revive-node NAME
+#   slurm.sh install | check | start [nodes] | stop | kill-node NAME | revive-node NAME
 #
 # Exit codes: 0 done, 1 failed, 77 cannot be tried here (no root, no Slurm, or the machine has a cluster of its own).
 set -euo pipefail
@@ -29,8 +29,11 @@ install() {
     slurmctld slurmd slurm-client munge >/dev/null
 }
 
-need_slurm() {
+# Whether a trial can be made here.
+check() {
   local program
+  need_root
+  if [[ -e "$CONF" ]] && ! ours; then cannot "$CONF is not ours: this machine has a cluster already"; fi
   for program in slurmctld slurmd sinfo munged; do
     command -v "$program" >/dev/null || cannot "Slurm is not installed (no $program). Fix: $0 install"
   done
@@ -104,7 +107,7 @@ start_munge() {
   munged --key-file="$home/key" --socket="$home/socket" --pid-file="$STATE/munged.pid" --seed-file="$home/seed" \
     --log-file="$STATE/log/munged.log" || fail "munge cannot start: $(tail -n 3 "$STATE/log/munged.log" 2>/dev/null)"
   for k in $(seq 1 20); do
-    if munge --socket="$home/socket" -n 2>/dev/null | unmunge --socket="$home/socket" >/dev/null 2>&1; then return; fi
+    if munge --socket="$home/socket" -n 2>/dev/null | unmunge --socket="$home/socket" >/dev/null 2>&1; then return 0; fi
     sleep 0.1
   done
   fail "munge does not answer: $(tail -n 3 "$STATE/log/munged.log" 2>/dev/null)"
@@ -116,10 +119,8 @@ start_node() {
 }
 
 start() {
-  need_root
-  need_slurm
+  check
   local nodes="${1:-2}" k
-  if [[ -e "$CONF" ]] && ! ours; then cannot "$CONF is not ours: this machine has a cluster already"; fi
   if alive "$STATE/slurmctld.pid" slurmctld >/dev/null; then fail "a trial cluster is running. Fix: $0 stop"; fi
   stop  # what a trial that was killed left behind
   trap 'code=$?; if [[ $code != 0 ]]; then stop; fi; exit $code' EXIT
@@ -128,7 +129,7 @@ start() {
   slurmctld || fail "slurmctld did not start: $(tail -n 3 "$STATE/log/slurmctld.log" 2>/dev/null)"
   for k in $(seq 1 "$nodes"); do start_node "trial$k"; done
   for k in $(seq 1 300); do
-    if [[ "$(sinfo -h -t idle -o %D 2>/dev/null || true)" == "$nodes" ]]; then sinfo; return; fi
+    if [[ "$(sinfo -h -t idle -o %D 2>/dev/null || true)" == "$nodes" ]]; then sinfo; return 0; fi
     sleep 0.2
   done
   tail -n 20 "$STATE"/log/*.log >&2
@@ -165,7 +166,7 @@ end_jobs() {
   local pids k
   for k in $(seq 1 20); do  # again until none is left: one may have been starting another
     pids="$(job_processes "$@")"
-    if [[ -z "$pids" ]]; then return; fi
+    if [[ -z "$pids" ]]; then return 0; fi
     # shellcheck disable=SC2086
     kill -KILL $pids 2>/dev/null || true
     sleep 0.1
@@ -199,9 +200,10 @@ command="${1:-}"
 shift || true
 case "$command" in
   install) install ;;
+  check) check ;;
   start) start "$@" ;;
   stop) need_root; stop ;;
-  kill-node) need_root; kill_node "$1" ;;
-  revive-node) need_root; revive_node "$1" ;;
-  *) fail "got '$command', expected install, start [nodes], stop, kill-node NAME or revive-node NAME" ;;
+  kill-node) need_root; kill_node "${1:?which node}" ;;
+  revive-node) need_root; revive_node "${1:?which node}" ;;
+  *) fail "got '$command', expected install, check, start [nodes], stop, kill-node NAME or revive-node NAME" ;;
 esac

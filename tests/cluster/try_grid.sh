@@ -16,7 +16,8 @@ LIMIT=400  # seconds for the whole trial; it takes about 100
 
 case "$PYTHON" in /*) ;; *) PYTHON="$PWD/$PYTHON" ;; esac
 export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}" PYTHONDONTWRITEBYTECODE=1
-"$PYTHON" -c "import snakemake_executor_plugin_slurm" 2>/dev/null \
+"$HERE/slurm.sh" check || exit $?
+"$PYTHON" -c "from importlib.util import find_spec as f; raise SystemExit(not f('snakemake_executor_plugin_slurm'))" \
   || { echo "no Slurm plugin of Snakemake in $PYTHON. Fix: pip install 'steerlib[cluster]'" >&2; exit 1; }
 
 say() { printf '[%3d s] %s\n' "$SECONDS" "$*"; }
