@@ -105,7 +105,7 @@ start_munge() {
   head -c 128 /dev/urandom > "$home/key"
   chmod 400 "$home/key"
   munged --key-file="$home/key" --socket="$home/socket" --pid-file="$STATE/munged.pid" --seed-file="$home/seed" \
-    --log-file="$STATE/log/munged.log" || fail "munge cannot start: $(tail -n 3 "$STATE/log/munged.log" 2>/dev/null)"
+    --log-file="$STATE/log/munged.log" || fail "munge cannot start (see above): $(tail -n 3 "$STATE/log/munged.log" 2>/dev/null)"
   for k in $(seq 1 20); do
     if munge --socket="$home/socket" -n 2>/dev/null | unmunge --socket="$home/socket" >/dev/null 2>&1; then return 0; fi
     sleep 0.1

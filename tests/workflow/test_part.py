@@ -1,0 +1,148 @@
+"""One job of a grid: told the right things, its share of the cells, and whole before it ends."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from steerlib.experiment import running
+from steerlib.experiment.cells import Cell
+from steerlib.experiment.grid import part_of
+from steerlib.experiment.store import Store
+from steerlib.workflow import part
+from steerlib.workflow.errors import WorkflowError
+from steerlib.workflow.part import Settings, fill, shard_of
+from tests.experiment import toys
+
+CELLS = [Cell(plant="p", task="truth", limit=k) for k in range(2, 6)]
+HELD = CELLS[1]
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    monkeypatch.setattr(running, "key_of", lambda cell, **_: toys.key(cell))
+    return Store(tmp_path / "store")
+
+
+def claim_and_keep(cell, folder, device):
+    """What a worker does, without a plant."""
+    with Store(folder).claim(toys.key(cell)) as ours:
+        return toys.keep(cell, folder, device) if ours else "elsewhere"
+
+
+def times_computed(store, cell):
+    return (store.folder.parent / "trace").read_text().count(toys.key(cell))
+
+
+@pytest.fixture
+def rival(store):
+    """Another process at one cell: holds its lock for a while, and then writes the record or dies without."""
+    threads = []
+
+    def start(*, finishes):
+        begun = threading.Event()
+
+        def hold():
+            with Store(store.folder).claim(toys.key(HELD)) as ours:
+                assert ours
+                begun.set()
+                time.sleep(0.4)
+                if finishes:
+                    toys.keep(HELD, str(store.folder), "rival")
+
+        threads.append(threading.Thread(target=hold))
+        threads[-1].start()
+        assert begun.wait(5)
+
+    yield start
+    for thread in threads:
+        thread.join()
+
+
+def test_a_cell_that_another_process_finishes_is_awaited_and_not_computed_again(store, rival, capsys):
+    rival(finishes=True)
+    outcome = fill(CELLS, store, pause=0.05, work=claim_and_keep)
+    assert store.get(toys.key(HELD)) is not None
+    assert outcome.elsewhere == [HELD] and outcome.computed == [cell for cell in CELLS if cell != HELD]
+    assert not outcome.present and not outcome.failed
+    assert times_computed(store, HELD) == 1
+    assert "waiting for 1 cells that another process is computing" in capsys.readouterr().out
+
+
+def test_a_cell_whose_process_dies_is_computed_here(store, rival):
+    rival(finishes=False)
+    outcome = fill(CELLS, store, pause=0.05, work=claim_and_keep)
+    assert store.keys() == {toys.key(cell) for cell in CELLS}
+    assert not outcome.elsewhere and set(outcome.computed) == set(CELLS)
+
+
+def test_a_part_that_was_half_done_goes_on_where_it_stood(store):
+    toys.keep(CELLS[0], str(store.folder), "cpu")
+    outcome = fill(CELLS, store, work=claim_and_keep)
+    assert outcome.present == [CELLS[0]] and outcome.computed == CELLS[1:]
+    assert times_computed(store, CELLS[0]) == 1
+
+
+def test_a_failed_cell_ends_the_part_at_once(store, rival):
+    rival(finishes=False)
+
+    def fails_on_five(cell, folder, device):
+        if cell.limit == 5:
+            raise ValueError("five is too many")
+        return claim_and_keep(cell, folder, device)
+
+    outcome = fill(CELLS, store, pause=60, work=fails_on_five)  # would wait a minute for the rival
+    assert list(outcome.failed) == [CELLS[3]] and "five is too many" in outcome.failed[CELLS[3]]
+
+
+@pytest.mark.parametrize(("failing", "code"), [(False, 0), (True, 1)])
+def test_the_command_says_what_it_did_and_ends_with_it(store, tmp_path, monkeypatch, capsys, failing, code):
+    def run_cell(cell, **_):
+        if failing and cell.limit == 4:
+            raise ValueError("no")
+        return toys.record(cell)
+
+    monkeypatch.setattr(running, "run_cell", run_cell)
+    (tmp_path / "g.yml").write_text("blocks: [{over: {plant: [p], task: [truth], limit: [2, 3, 4, 5]}}]")
+    assert part.main([str(tmp_path / "g.yml"), "--store", str(store.folder), "--part", "1-of-2"]) == code
+    assert store.keys() == {toys.key(CELLS[0])} | ({toys.key(CELLS[2])} if not failing else set())
+    said = capsys.readouterr().out
+    assert f"part 1-of-2: 0 cells were there, {2 - code} computed, 0 awaited from another process, {code} fail" in said
+
+
+@given(number=st.integers(1, 40), shards=st.integers(1, 60))
+def test_the_parts_hold_every_cell_once_and_none_is_empty(number, shards):
+    cells = [Cell(plant="p", task="truth", limit=k + 2) for k in range(number)]
+    names = Settings.read({"grid": "g.yml", "shards": shards}).parts(cells)
+    parts = [part_of(cells, shard_of(name)) for name in names]
+    assert sorted(cell.limit or 0 for part in parts for cell in part) == [cell.limit for cell in cells]
+    assert all(parts)
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1  # no job has much more to do than another
+
+
+def test_settings_are_paths_that_every_node_reads_the_same_way(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = Settings.read({"grid": "data/push.yml", "shards": "3", "device": "cuda"})
+    assert settings == Settings(
+        grid=tmp_path / "data/push.yml", store=tmp_path / "build/store", shards=3, device="cuda"
+    )
+    assert settings.done("1-of-3") == f"{tmp_path}/build/store/parts/push/1-of-3.done"
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({}, "got no grid, expected one. Fix: --config grid="),
+        ({"grid": "g.yml", "shards": 0}, "got shards=0, expected a whole number from 1"),
+        ({"grid": "g.yml", "shards": "many"}, "got shards=many"),
+        ({"grid": "g.yml", "shards": 2.5}, "got shards=2.5"),
+        ({"grid": "g.yml", "shard": 4}, "got --config shard=..., expected one of grid, store, shards, device"),
+    ],
+)
+def test_wrong_settings_are_refused(config, message):
+    with pytest.raises(WorkflowError, match=message):
+        Settings.read(config)
