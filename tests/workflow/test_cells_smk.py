@@ -68,6 +68,46 @@ def test_the_workflow_fills_the_store_and_then_has_nothing_to_do(seedling, tmp_p
     assert store.keys() == {key_of(cell) for cell in read_grid(grid)}
 
 
-def test_the_profile_for_slurm_can_be_read():
-    settings = yaml.safe_load((ROOT / "steerlib/workflow/slurm/config.yaml").read_text())
-    assert settings["executor"] == "slurm" and settings["retries"] >= 1 and settings["rerun-triggers"] == "params"
+PROFILE = ROOT / "steerlib/workflow/slurm/config.yaml"
+
+
+def dry_run(folder: Path, profile: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    """What Snakemake would submit, with the arguments that the book's page on clusters gives."""
+    (folder / "g.yml").write_text(GRID.format(plant="almanac-llama-tiny"))
+    command = [
+        sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "steerlib/workflow/cells.smk"),
+        "--profile", str(profile), "--dry-run", *more, "--config", "grid=g.yml", "shards=3", "device=cuda",
+    ]  # fmt: skip
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=240)
+
+
+@pytest.mark.slow
+def test_snakemake_takes_the_profile_and_would_submit_every_part(tmp_path):
+    done = dry_run(tmp_path, PROFILE.parent, "--default-resources", "slurm_partition=long", "slurm_account=us")
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    jobs = [line for line in said.splitlines() if line.strip().startswith("resources:") and "runtime" in line]
+    assert len(jobs) == 3
+    for job in jobs:
+        for resource in ("slurm_partition=long", "slurm_account=us", "mem_mb=2000", "runtime=120", "gpu=1"):
+            assert resource in job, job
+    for part in ("1-of-3", "2-of-3", "3-of-3"):
+        assert f"wildcards: part={part}" in said
+
+
+@pytest.mark.slow
+def test_snakemake_refuses_a_profile_with_a_setting_that_it_does_not_know(tmp_path):
+    (tmp_path / "profile").mkdir()
+    (tmp_path / "profile/config.yaml").write_text(PROFILE.read_text().replace("slurm-requeue", "slurm-requeu"))
+    done = dry_run(tmp_path, tmp_path / "profile")
+    assert done.returncode != 0 and "slurm-requeu" in done.stdout + done.stderr
+
+
+def test_the_profile_for_slurm_suits_any_cluster():
+    text = PROFILE.read_text()
+    settings = yaml.safe_load(text)
+    assert settings["executor"] == "slurm" and settings["rerun-triggers"] == "params"
+    assert settings["slurm-requeue"] is True and settings["retries"] >= 1  # a lost node, a failed job
+    # Partition and account are the user's: one that is named here would be refused on every other cluster.
+    assert "default-resources" not in settings
