@@ -13,6 +13,7 @@ CONF=/etc/slurm/slurm.conf
 STATE=/run/steerlib-slurm-trial
 MARK="# a trial cluster on one machine"
 FIRST_PORT=17000
+PROGRAMS=(slurmctld slurmd sinfo munged)
 
 say() { echo "slurm.sh: $*" >&2; }
 fail() { say "$*"; exit 1; }
@@ -20,8 +21,18 @@ cannot() { say "$*"; exit 77; }
 
 need_root() { [[ "$(id -u)" == 0 ]] || cannot "got user $(id -un), expected root: slurmd starts jobs for others"; }
 
+need_no_other() {
+  if [[ -e "$CONF" ]] && ! ours; then cannot "$CONF is not ours: this machine has a cluster already"; fi
+}
+
+ours() { [[ -e "$CONF" ]] && [[ "$(head -n 1 "$CONF")" == "$MARK" ]]; }
+
 install() {
+  local program missing=""
   need_root
+  need_no_other
+  for program in "${PROGRAMS[@]}"; do command -v "$program" >/dev/null || missing=yes; done
+  [[ -n "$missing" ]] || return 0
   command -v apt-get >/dev/null || cannot "no apt-get here; install slurmctld, slurmd, slurm-client and munge yourself"
   # Debian starts the services where systemd runs; here nothing is configured yet, so that does not matter.
   apt-get update -qq
@@ -33,13 +44,11 @@ install() {
 check() {
   local program
   need_root
-  if [[ -e "$CONF" ]] && ! ours; then cannot "$CONF is not ours: this machine has a cluster already"; fi
-  for program in slurmctld slurmd sinfo munged; do
+  need_no_other
+  for program in "${PROGRAMS[@]}"; do
     command -v "$program" >/dev/null || cannot "Slurm is not installed (no $program). Fix: $0 install"
   done
 }
-
-ours() { [[ -e "$CONF" ]] && [[ "$(head -n 1 "$CONF")" == "$MARK" ]]; }
 
 # The pid in a file, if it is still the program of that name; a pid alone may have gone to another process. One that
 # has ended and that nobody has asked after has a name, but no program.

@@ -47,7 +47,7 @@ def test_every_target_is_declared(clone: Path) -> None:
 
 
 def shim(folder: Path, name: str, text: str) -> None:
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(f"#!/bin/sh\n{text}\n")
     (folder / name).chmod(0o755)
 
@@ -109,13 +109,19 @@ def test_the_check_script_hides_no_exit_code(tmp_path: Path) -> None:
         (tmp_path / "shared" / folder).mkdir(parents=True)
     shim(tmp_path / "shims", "chromium", "exit 0")
     shim(tmp_path / "shims", "make", 'echo "make $* $STEERLIB_DATA"; [ "$*" != "$FAILS" ]')
+    shim(tmp_path / "shims", "id", 'echo "$USER_ID"')
+    shim(tmp_path / "shims", "apt-get", "exit 1")
+    for script in ("slurm", "try_grid"):
+        body = f'echo "make {script} $*"; [ "{script} $*" != "$FAILS" ] || exit $CODE'
+        shim(tmp_path / "clone" / "tests" / "cluster", f"{script}.sh", body)
     environment = {"PATH": f"{tmp_path / 'shims'}:/usr/bin:/bin"}
 
-    def run(fails: str) -> tuple[int, list[str]]:
+    def run(fails: str, code: int = 1, user: int = 0) -> tuple[int, list[str]]:
         done = subprocess.run(
-            [str(tmp_path / "clone" / ".ci" / "run")],
-            capture_output=True, text=True, env={**environment, "FAILS": fails}, cwd=tmp_path,
+            [str(tmp_path / "clone" / ".ci" / "run")], capture_output=True, text=True, cwd=tmp_path,
+            env={**environment, "FAILS": fails, "CODE": str(code), "USER_ID": str(user)},
         )  # fmt: skip
+        assert ("the trial on a cluster is left out" in done.stdout) == (user != 0 or code == 77)
         return done.returncode, [line for line in done.stdout.splitlines() if line.startswith("make ")]
 
     samples = tmp_path / "shared" / "data"
@@ -125,9 +131,17 @@ def test_the_check_script_hides_no_exit_code(tmp_path: Path) -> None:
         "make accept ",
         f"make test ARGS=--no-unlisted-skips {samples}",
         f"make test-slow {samples}",
+        "make slurm install",
+        "make slurm check",
+        "make try_grid ",
     ]
     assert run("") == (0, everything)
-    for count, fails in enumerate(("book", "test", "accept", "test ARGS=--no-unlisted-skips", "test-slow"), start=1):
+    made = ("book", "test", "accept", "test ARGS=--no-unlisted-skips", "test-slow")
+    for count, fails in enumerate((*made, "slurm install", "slurm check", "try_grid "), start=1):
         code, told = run(fails)
         assert code != 0
         assert told == everything[:count]
+    # A machine that cannot make a cluster leaves the trial out and says so; a trial that fails is not left out.
+    assert run("slurm install", code=77) == (0, everything[:-2])
+    assert run("slurm check", code=77) == (0, everything[:-1])
+    assert run("", user=1000) == (0, everything[:-3])
