@@ -23,6 +23,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from steerlib.files import data_folder
 
 
+#: What the suite can be run on, cheapest first.
+PROFILES = ("tiny", "gpu", "paper")
+
+
 class ClaimError(ValueError):
     """A claim that is unknown, malformed, or checked with the wrong quantities."""
 
@@ -67,6 +71,10 @@ class _Claim(_Strict):
     def page(self) -> str:
         """Stem of the notebook that checks the claim."""
         return self.check.removeprefix("notebooks/")
+
+    def barred(self, profile: str) -> str:
+        """Why the claim is not checked in a profile that is not among its own."""
+        return f"it is checked in {', '.join(self.profiles)}, not in {profile}"
 
     @field_validator("says")
     @classmethod
