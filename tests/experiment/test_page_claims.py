@@ -113,8 +113,8 @@ def test_what_is_missing_is_named_when_the_page_finishes(desk: Desk) -> None:
     with pytest.raises(ClaimError, match="(?s)11_x does not record what its claims need") as raised:
         pen.footer()
     for line in (
-        "a.better needs page.samples('truth.txi', ...), or page.cannot_check with a reason; recorded that way: nothing",
-        "a.identity needs page.record('deviation', ...), or page.cannot_check with a reason; recorded that way: deviatoin, ",
+        "a.better needs page.samples('truth.txi', ...), or page.cannot_check with a reason; got there: nothing",
+        "a.identity needs page.record('deviation', ...), or page.cannot_check with a reason; got there: deviatoin, ",
         "a.shown needs page.figure('dose', ...)",
     ):
         assert line in str(raised.value)
