@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from steerlib.experiment.records import RecordError, Samples
-from steerlib.experiment.samples import SIZE_LIMIT, SampleError, described, pack, unpack
+from steerlib.experiment.samples import SIZE_LIMIT, SampleError, described, pack, product_scores, unpack
+from steerlib.metrics import grid_interval, product_interval
 
 GRID = np.array([[0.0, 1.0, 0.123456789], [1.0, 1.0, -2.5e-7]])
 grids = arrays(
@@ -58,3 +59,17 @@ def test_records_that_were_edited() -> None:
     for row in ("1 2", "one 2 3"):
         with pytest.raises(RecordError, match="not numbers"):
             unpack("m", packed.model_copy(update={"methods": {"a": ("1 2 3", row)}}))
+
+
+def test_the_scores_of_a_product_have_its_mean_and_its_spread() -> None:
+    rng = np.random.default_rng(0)
+    true = rng.uniform(size=(1, 400)) ** 2
+    info = 1 - 0.8 * true + 0.1 * rng.normal(size=true.shape)  # declining is true, and says little
+    scores = product_scores(true, info)
+    assert scores.mean() == pytest.approx(true.mean() * info.mean(), rel=1e-12)
+    linear, whole = grid_interval(scores), product_interval(true[0], info[0])
+    assert linear.high - linear.low == pytest.approx(whole.high - whole.low, rel=0.1)
+    joint = grid_interval(true * info)  # another quantity, with another spread
+    assert abs(joint.value - whole.value) > 5 * abs(linear.value - whole.value)
+    with pytest.raises(SampleError, match="two scores of every answer"):
+        product_scores(true, info[:, :9])
