@@ -11,7 +11,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from steerlib.files import write_atomic
 
@@ -77,7 +77,21 @@ class FigureRecord(_Model):
 
 
 class Check(_Model):
-    """A claim as checked here: verdict, our estimate with its interval, and why if it could not be checked."""
+    """A claim as checked here: verdict, our estimate with its interval, and why if it could not be checked.
+
+    Attributes:
+        claim: its id.
+        verdict: what the check says.
+        estimate: our measurement; what it measures depends on the kind of claim.
+        low: lower end of its interval.
+        high: upper end.
+        n: observations behind it.
+        seeds: how many seeds these came from.
+        p: p-value, where a test was made; the false-discovery rate of the ledger is computed from these.
+        detectable: beside "not reproduced", the smallest effect that the test would have found (power 0.8).
+        records: ids of the cell records behind it.
+        note: what a reader should know, or why there is no verdict.
+    """
 
     claim: str
     verdict: VerdictName
@@ -85,6 +99,28 @@ class Check(_Model):
     low: Finite | None = None
     high: Finite | None = None
     n: int | None = None
+    seeds: int | None = None
+    p: Annotated[float, Field(ge=0, le=1)] | None = None
+    detectable: Finite | None = None
+    records: tuple[str, ...] = ()
+    note: str = ""
+
+
+class Samples(_Model):
+    """Scores of several methods on the same seeds and prompts, compactly; see `samples.pack` and `samples.unpack`.
+
+    Attributes:
+        methods: for each method one text for each seed: the scores of all prompts, apart by spaces.
+        seeds: how many.
+        prompts: how many.
+        records: ids of the cell records that the scores come from.
+        note: what the scores are, if the name does not say.
+    """
+
+    methods: dict[str, tuple[str, ...]]
+    seeds: int
+    prompts: int
+    records: tuple[str, ...] = ()
     note: str = ""
 
 
@@ -112,6 +148,7 @@ class PageRecord(_Model):
     values: dict[str, Value] = {}
     texts: dict[str, str] = {}
     figures: dict[str, FigureRecord] = {}
+    samples: dict[str, Samples] = {}
     checks: dict[str, Check] = {}
     provenance: Provenance | None = None
     started: str
