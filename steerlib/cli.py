@@ -9,6 +9,7 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +24,7 @@ from steerlib.errors import SteerlibError
 
 if TYPE_CHECKING:
     from steerlib.experiment.cells import Cell
+    from steerlib.experiment.records import PageRecord
     from steerlib.experiment.store import Store
 
 app = typer.Typer(
@@ -277,28 +279,58 @@ def _estimate(lacking: list[Cell], place: Store) -> str:
 
 @app.command()
 def claims(
-    records: Annotated[Path, typer.Option(help="folder of page records")] = Path("build/tiny/records"),
+    profile: Annotated[str, typer.Option(help="a profile of data/profiles")] = "tiny",
+    records: Annotated[Path | None, typer.Option(help="folder of records; by default build/PROFILE/records")] = None,
+    accept_reference: Annotated[
+        bool, typer.Option("--accept-reference", help="make the present figures the accepted ones")
+    ] = False,
 ) -> None:
-    """List the papers' claims, with the verdicts of the last build."""
-    from steerlib.experiment.claims import load_claims
-    from steerlib.experiment.records import read_record
+    """List the papers' claims with the verdicts of the last build, and how its figures differ from the accepted ones.
 
+    Exits 1 if they drifted. A contradicted claim is a result, not a failure.
+    """
+    from steerlib.experiment import reference
+    from steerlib.experiment.claims import load_claims
+    from steerlib.experiment.ledger import ledger
+    from steerlib.experiment.scoreboard import false_finds, terminal_table
+    from steerlib.files import data_folder
+
+    folder = records if records is not None else Path("build") / profile / "records"
+    accepted = data_folder() / "reference" / profile
     try:
-        known = load_claims()
-        pages = [read_record(file) for file in sorted(records.glob("*.json"))]
+        pages = reference.read_records(folder, profile=profile)
+        if accept_reference:
+            _accept(pages, accepted, profile)
+            return
+        entries = [entry for entry in ledger(pages, load_claims()) if entry.profile == profile]
+        found = reference.survey(pages, accepted)
     except (SteerlibError, ValueError, OSError) as error:
         raise _fail(error) from error
-    checks = {name: check for page in pages for name, check in page.checks.items()}
-    table = Table(title=f"{len(known)} claims, {len(checks)} checked in {records}", title_justify="left")
-    for column in ("claim", "kind", "verdict", "ours"):
-        table.add_column(column, overflow="fold")
-    for claim_id, claim in sorted(known.items()):
-        check = checks.get(claim_id)
-        ours = "" if check is None or check.estimate is None else f"{check.estimate:.3g}"
-        if check is not None and check.low is not None:
-            ours += f" [{check.low:.3g}, {check.high:.3g}]"
-        table.add_row(claim_id, claim.kind, check.verdict if check else "not run", ours)
-    console.print(table)
+    console.print(terminal_table(entries, where=f"profile {profile}, records in {folder}"))
+    if told := false_finds(entries):
+        console.print(told, highlight=False)
+    console.print(reference.summary(found), markup=False, highlight=False, soft_wrap=True)
+    if any(page.drifted for page in found):
+        errors.print(
+            f"[bold red]drift[/]: mend what moved the figures, or accept them with `{reference.ACCEPT}` in a commit "
+            "that says why",
+            soft_wrap=True,
+        )
+        raise typer.Exit(1)
+
+
+def _accept(pages: Sequence[PageRecord], folder: Path, profile: str) -> None:
+    """Write the reference of a profile, in a clone."""
+    from steerlib.experiment.reference import accept
+    from steerlib.files import project_root
+    from steerlib.workflow.profiles import load_profile
+
+    root = project_root()
+    if root is None:
+        raise SteerlibError("references are accepted in a clone of the project, where they can be committed")
+    for path in accept(pages, folder, plant=load_profile(root, profile).plant):
+        console.print(f"accepted: {path}", soft_wrap=True)
+    console.print("look at the difference, then commit it with a message that says why the figures moved")
 
 
 if __name__ == "__main__":

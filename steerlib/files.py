@@ -40,6 +40,11 @@ def data_folder() -> Path:
     return Path(__file__).resolve().parent / "_data"
 
 
+def page_references(data: Path) -> list[Path]:
+    """The accepted figures of the book's pages, `reference/<profile>/NN_name.json` in the folder of shipped data."""
+    return sorted((data / "reference").glob("*/[0-9][0-9]_*.json"))
+
+
 def sha256(path: Path) -> str:
     """Hex SHA-256 of a file's content."""
     with path.open("rb") as stream:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 from steerlib import cli, loading
 from steerlib.cli import app
+from steerlib.experiment.records import PageRecord, write_record
 
 
 def run(command: typer.Typer, arguments: list[str]) -> Result:
@@ -84,6 +86,63 @@ def test_claims_are_listed_and_a_bad_record_is_named(tmp_path: Path) -> None:
     out = run(app, ["claims", "--records", str(tmp_path)])
     assert out.exit_code == 2
     assert "01_x.json" in out.output
+
+
+@pytest.fixture
+def clone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A clone with the shipped claims and profiles, no references, and a build of one page."""
+    root = Path(cli.__file__).resolve().parents[1]
+    for name in ("claims", "profiles"):
+        shutil.copytree(root / "data" / name, tmp_path / "data" / name)
+    monkeypatch.setenv("STEERLIB_ROOT", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def build(clone: Path, *, score: float = 0.5, verdict: str = "reproduced", plant: str = "almanac-llama") -> None:
+    """Leave the records of one page, as a build would."""
+    claim = "alqr.s3.depth-is-time"
+    record = PageRecord.model_validate(
+        {
+            "page": "01_dynamical_system", "profile": "tiny", "plant": plant, "seeds": (0,), "started": "now",
+            "finished": True, "values": {"score": {"value": score, "shown": "0.5"}},
+            "checks": {claim: {"claim": claim, "verdict": verdict, "estimate": 0.25, "n": 12}},
+        }
+    )  # fmt: skip
+    write_record(clone / "build" / "tiny" / "records" / "01_dynamical_system.json", record)
+
+
+def test_claims_exit_with_1_on_drift_and_with_0_once_it_is_accepted(clone: Path) -> None:
+    build(clone)
+    out = run(app, ["claims"])
+    assert out.exit_code == 0, out.output
+    assert "has no reference yet" in out.output
+    (row,) = (line for line in out.output.splitlines() if "alqr.s3.depth-is-time" in line)
+    for cell in ("identity", "reproduced", "0.25", "n = 12", "01_dynamical_system"):
+        assert cell in row
+    out = run(app, ["claims", "--accept-reference"])
+    assert out.exit_code == 0, out.output
+    assert (clone / "data" / "reference" / "tiny" / "01_dynamical_system.json").is_file()
+    assert run(app, ["claims"]).exit_code == 0
+    build(clone, score=0.7, verdict="contradicted")
+    out = run(app, ["claims"])
+    assert out.exit_code == 1
+    assert "drift: 01_dynamical_system: value score was 0.5 and is now 0.7" in out.output
+    assert (
+        "drift: 01_dynamical_system: claim alqr.s3.depth-is-time was reproduced and is now contradicted" in out.output
+    )
+    assert run(app, ["claims", "--accept-reference"]).exit_code == 0
+    assert run(app, ["claims"]).exit_code == 0, "a contradicted claim is a result, not a failure"
+
+
+def test_figures_of_another_plant_are_not_accepted_and_another_profile_is_named(clone: Path) -> None:
+    build(clone, plant="somebody/else")
+    out = run(app, ["claims", "--accept-reference"])
+    assert out.exit_code == 2
+    assert "ran on somebody/else; expected almanac-llama" in out.output
+    out = run(app, ["claims", "--profile", "gpu", "--records", "build/tiny/records"])
+    assert out.exit_code == 2
+    assert "is of profile 'tiny', expected 'gpu'" in out.output
 
 
 @pytest.mark.parametrize("code", [0, 1])

@@ -50,7 +50,7 @@ class Value(_Model):
 
 
 class Artist(_Model):
-    """One drawn element: its kind, legend label, number of points, and a hash of its rounded data."""
+    """One drawn element: its kind, legend label, number of finite points, and a hash of its rounded data."""
 
     kind: Literal["line", "collection", "bars", "image"]
     label: str

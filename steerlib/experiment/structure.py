@@ -34,6 +34,11 @@ def _digest(values: np.ndarray) -> str:
     return hashlib.sha256(head + rounded.tobytes()).hexdigest()[:16]
 
 
+def _finite(points: np.ndarray) -> int:
+    """How many points are drawn: matplotlib leaves out, without a word, those that are not finite."""
+    return int(np.isfinite(np.asarray(points, dtype=float)).all(axis=1).sum()) if len(points) else 0
+
+
 def _title(axes: Axes) -> str:
     """The title, wherever it stands: the house style puts it on the left, matplotlib looks in the middle."""
     return next((text for place in ("left", "center", "right") if (text := axes.get_title(loc=place))), "")
@@ -43,18 +48,18 @@ def _artists(axes: Axes) -> tuple[Artist, ...]:
     found: list[Artist] = []
     for line in axes.lines:
         points = np.column_stack([np.asarray(line.get_xdata(orig=False)), np.asarray(line.get_ydata(orig=False))])
-        found.append(Artist(kind="line", label=_label(line.get_label()), points=len(points), data=_digest(points)))
+        found.append(Artist(kind="line", label=_label(line.get_label()), points=_finite(points), data=_digest(points)))
     for item in axes.collections:
         offsets = np.asarray(item.get_offsets(), dtype=float)
         paths = [np.asarray(path.vertices, dtype=float) for path in item.get_paths()]
         # A scatter is its offsets (its paths are markers); a filled band or contour is its paths.
         points = offsets if len(offsets) > 1 or not paths else np.concatenate(paths)
         found.append(
-            Artist(kind="collection", label=_label(item.get_label()), points=len(points), data=_digest(points))
+            Artist(kind="collection", label=_label(item.get_label()), points=_finite(points), data=_digest(points))
         )
     for bars in (c for c in axes.containers if isinstance(c, BarContainer)):
         sizes = np.array([[bar.get_x(), bar.get_width(), bar.get_height()] for bar in bars], dtype=float)
-        found.append(Artist(kind="bars", label=_label(bars.get_label()), points=len(sizes), data=_digest(sizes)))
+        found.append(Artist(kind="bars", label=_label(bars.get_label()), points=_finite(sizes), data=_digest(sizes)))
     for image in axes.images:
         pixels = np.asarray(image.get_array(), dtype=float)
         found.append(Artist(kind="image", label=_label(image.get_label()), points=pixels.size, data=_digest(pixels)))

@@ -123,7 +123,7 @@ def make(run: Run, *, plant: str = "", jobs: int, fresh: bool = False) -> None:
         fresh: execute everything anew.
 
     Raises:
-        WorkflowError: something to mend; what is finished is kept.
+        WorkflowError: something to mend, or figures that are not the accepted ones; what is finished is kept.
     """
     check_inputs(run)
     with only_one(run) as lock:
@@ -140,6 +140,10 @@ def make(run: Run, *, plant: str = "", jobs: int, fresh: bool = False) -> None:
         code = snakemake(run, plant=plant, jobs=jobs, queue=queue, lock=lock)
         if code:
             raise WorkflowError(_explain(run, queue))
+        # Every time, also when nothing was to be made: a drift does not go away by calling again.
+        report = gate.check_drift(run)
+    if queue:
+        print("\n".join(f"[drift] {line.strip()}" for line in report.splitlines()), flush=True)
 
 
 def _explain(run: Run, queue: list[str]) -> str:

@@ -34,6 +34,10 @@ class BookError(WorkflowError):
     """The book did not build without warnings."""
 
 
+class DriftError(WorkflowError):
+    """The pages say something else than their accepted figures."""
+
+
 def run_command(body: Callable[[], int | None]) -> None:
     """Run the body of a command; exit 1 with the message of a known error, 130 after an interrupt."""
     try:

@@ -1,7 +1,7 @@
-"""The gate between execution and publication: what must be true of every notebook of the book.
+"""The gates of a build: what must be true of every notebook before it is published, and of its figures after.
 
-Knows what a publishable notebook looks like; knows nothing of how it was made or of Sphinx. It trusts no exit
-code: it reads the files.
+Knows what a publishable notebook looks like, and that its figures must agree with the accepted ones; knows nothing
+of how it was made or of Sphinx. It trusts no exit code: it reads the files.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from nbformat import NotebookNode
 
 from steerlib.experiment.claims import load_claims
 from steerlib.experiment.records import RecordError, read_record
+from steerlib.experiment.reference import ACCEPT, read_records, summary, survey
 from steerlib.files import sha256
-from steerlib.workflow.errors import GateError, run_command
+from steerlib.workflow.errors import DriftError, GateError, run_command
 from steerlib.workflow.keys import notebook_key
 from steerlib.workflow.outputs import image_alts, stamp_of
 from steerlib.workflow.pairing import check_pairs
@@ -112,6 +113,32 @@ def check(run: Run) -> None:
     found = [f"  {name}: {problem}" for name in run.notebooks for problem in notebook_problems(run, name)]
     if found:
         raise GateError("\n".join(["these notebooks cannot be published:", *found]))
+
+
+def check_drift(run: Run) -> str:
+    """Compare the figures of all pages with the accepted ones; returns what passed without a comparison, as text.
+
+    Asked after the pages are built, so that whoever must decide about a drift can read them.
+
+    Raises:
+        DriftError: lists every drift, and what to do about it.
+        GateError: records or a reference that cannot be read.
+    """
+    try:
+        records = read_records(run.folder / "records", profile=run.profile.name, pages=run.notebooks)
+        pages = survey(records, run.references)
+    except RecordError as error:
+        raise GateError(str(error)) from error
+    report = summary(pages, all_of_it=False)
+    if any(page.drifted for page in pages):
+        raise DriftError(
+            f"the figures of this build are not those that were accepted in {run.references.relative_to(run.root)}:\n"
+            f"{report}\n"
+            f"The pages are built and can be read: {run.html.relative_to(run.root)}. Fix: mend what moved the figures; "
+            f"or, where the new ones are right, accept them (`{ACCEPT} --profile {run.profile.name}`) in a commit "
+            "whose message says why"
+        )
+    return report
 
 
 def main(arguments: list[str] | None = None) -> int:

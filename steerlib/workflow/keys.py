@@ -5,7 +5,7 @@ Knows which files and settings an executed notebook depends on; knows nothing of
 - its text source and its parameters;
 - the modules of steerlib it imports, and those that they import (read from the source, nothing is imported);
 - the data it can read: what its header declares (`steerlib: {data: [...]}` under `jupyter:`), otherwise all
-  of `data/` but other plants and profiles; and always the plant it runs on;
+  of `data/` but other plants, profiles, and the accepted figures of pages; and always the plant it runs on;
 - the lock file, and whether the device is a CPU or a GPU;
 - the module that executes notebooks.
 
@@ -24,7 +24,7 @@ from pathlib import Path
 import yaml
 
 from steerlib.closure import import_closure, imported_names
-from steerlib.files import sha256, write_atomic
+from steerlib.files import page_references, sha256, write_atomic
 from steerlib.workflow.errors import SourceError
 from steerlib.workflow.project import CONFIG, LOCK, TOC, Run, shipped_plant
 
@@ -74,7 +74,9 @@ def data_files(run: Run, notebook: str) -> list[Path]:
     data = run.root / "data"
     if declared is None:
         apart = {data / "plants", data / "profiles"}
-        found = [f for f in files_under(data) if not apart & set(f.parents)]
+        # Accepting a page's figures must not make the page stale.
+        accepted = set(page_references(data))
+        found = [f for f in files_under(data) if f not in accepted and not apart & set(f.parents)]
     else:
         found = files_under(data / "claims")  # `Page.check` reads these for any notebook
         for name in declared:
@@ -120,7 +122,9 @@ def book_inputs(run: Run) -> list[Path]:
     """The files, other than notebooks, that decide what the built book looks like."""
     code = files_under(run.root / "steerlib")  # the pipeline itself, and the docstrings of the reference
     fixed = [run.root / name for name in (TOC, CONFIG, LOCK)]
-    return sorted({*fixed, *files_under(run.root / "book"), *code})
+    # The scoreboard shows what other profiles found; what this one finds comes from its own records.
+    others = [path for path in page_references(run.root / "data") if path.parent.name != run.profile.name]
+    return sorted({*fixed, *files_under(run.root / "book"), *others, *code})
 
 
 def book_key(run: Run, executed: dict[str, str]) -> str:

@@ -76,6 +76,11 @@ class Run:
         """What the executed notebook recorded."""
         return self.folder / "records" / f"{notebook}.json"
 
+    @property
+    def references(self) -> Path:
+        """Folder of the accepted figures of this profile's pages."""
+        return self.root / "data" / "reference" / self.profile.name
+
     def partial(self, notebook: str) -> Path:
         """The notebook while it runs."""
         return self.folder / "partial" / f"{notebook}.ipynb"

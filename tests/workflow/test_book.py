@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from steerlib.experiment.records import Value
+from steerlib.experiment.reference import accept, read_records
 from steerlib.workflow import book, stage
-from steerlib.workflow.errors import SourceError, WorkflowError
+from steerlib.workflow.errors import DriftError, SourceError, WorkflowError
 from steerlib.workflow.project import Run
 
 from .conftest import Project
@@ -158,6 +160,31 @@ def test_the_command_fails_plainly(
     out = capsys.readouterr().out
     assert message in out
     assert "Traceback" not in out
+
+
+def test_a_drift_fails_the_build_each_time_and_once_accepted_no_more(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(book, "snakemake", lambda *_, **__: 0)
+    run = project.run()
+
+    def build(score: float) -> None:
+        for name in run.notebooks:
+            fake(run, name, values={"score": Value(value=score, shown=f"{score}")})
+        book.make(project.run(), jobs=1)
+
+    build(0.5)
+    accept(read_records(run.folder / "records", profile="tiny"), run.references, plant="toy")
+    build(0.5)
+    for _ in range(2):
+        with pytest.raises(DriftError, match=r"01_first: value score was 0\.5 and is now 0\.7"):
+            build(0.7)
+    accept(read_records(run.folder / "records", profile="tiny"), run.references, plant="toy")
+    build(0.7)
+    project.write("01_first", title="Stale")  # what was made is told where something was made
+    capsys.readouterr()
+    book.make(project.run(), jobs=1)
+    assert "[drift] 3 pages compared with their references, 0 drifted" in capsys.readouterr().out
 
 
 def test_only_one_build_at_a_time(project: Project, capsys: pytest.CaptureFixture[str]) -> None:

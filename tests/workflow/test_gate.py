@@ -6,8 +6,10 @@ import nbformat
 import pytest
 import yaml
 
+from steerlib.experiment.records import Check, PageRecord, Value
+from steerlib.experiment.reference import accept, read_records
 from steerlib.workflow import gate
-from steerlib.workflow.errors import GateError, SourceError
+from steerlib.workflow.errors import DriftError, GateError, SourceError
 from steerlib.workflow.project import Run
 
 from .conftest import NAMES, Project
@@ -123,3 +125,50 @@ def test_a_notebook_of_the_contents_that_does_not_exist(run: Run) -> None:
     toc.write_text(toc.read_text().replace("02_second", "02_sceond"))
     with pytest.raises(SourceError, match=r"_toc\.yml names notebooks/02_sceond"):
         gate.check(run)
+
+
+def accepted(run: Run) -> list[PageRecord]:
+    """Accept what the notebooks recorded."""
+    records = read_records(run.folder / "records", profile="tiny")
+    accept(records, run.references, plant="toy")
+    return records
+
+
+def test_figures_as_accepted_pass_and_what_has_no_reference_is_named(run: Run) -> None:
+    accepted(run)
+    assert gate.check_drift(run) == "3 pages compared with their references, 0 drifted"
+    (run.references / "02_second.json").unlink()
+    report = gate.check_drift(run)
+    assert "not compared: 02_second has no reference yet" in report
+    assert report.endswith("2 pages compared with their references, 0 drifted")
+
+
+def test_a_drift_fails_with_what_moved_and_what_to_do(run: Run) -> None:
+    values = {"score": Value(value=0.5, shown="0.50"), "scoring": Value(value=1.5, shown="1.5 s", unit="s")}
+    fake(run, "02_second", values=values)
+    accepted(run)
+    slower = {**values, "scoring": Value(value=150.0, shown="150 s", unit="s")}
+    fake(run, "02_second", values=slower)
+    gate.check_drift(run)
+    fake(run, "02_second", values={**slower, "score": Value(value=0.6, shown="0.60")})
+    with pytest.raises(DriftError) as caught:
+        gate.check_drift(run)
+    message = str(caught.value)
+    assert "accepted in data/reference/tiny" in message
+    assert "drift: 02_second: value score was 0.5 and is now 0.6" in message
+    assert "scoring" not in message
+    assert "steerlib claims --accept-reference --profile tiny" in message
+
+
+def test_a_contradicted_claim_is_no_failure(run: Run) -> None:
+    fake(run, "02_second", checks={"a.x": Check(claim="a.x", verdict="contradicted")})
+    gate.check_drift(run)
+    accepted(run)
+    gate.check_drift(run)
+
+
+def test_a_damaged_reference_stops_the_build_plainly(run: Run) -> None:
+    accepted(run)
+    (run.references / "01_first.json").write_text("{")
+    with pytest.raises(GateError, match=r"01_first\.json is no reference of a page"):
+        gate.check_drift(run)

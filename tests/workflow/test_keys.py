@@ -135,3 +135,20 @@ def test_a_broken_memory_of_hashes_is_forgotten(library: Project) -> None:
     before = all_keys(library)
     (library.root / "build" / "hashes.json").write_text("{")
     assert all_keys(library) == before
+
+
+def test_accepting_figures_makes_no_notebook_stale(library: Project) -> None:
+    """Or every acceptance would need another build, and that one another acceptance."""
+    run, folder = library.run(), library.root / "data" / "reference"
+    before, pages = all_keys(library), book_key(run, {})
+    for name in ("tiny/01_first.json", "gpu/01_first.json"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("{}")
+    assert all_keys(library) == before
+    (folder / "cells.parquet").write_text("")
+    assert all_keys(library) != before, "other data below data/reference count"
+    # The scoreboard shows other profiles as they were accepted, this one as it was built.
+    with_gpu = book_key(run, {})
+    assert with_gpu != pages
+    (folder / "tiny" / "01_first.json").write_text("[]")
+    assert book_key(run, {}) == with_gpu
