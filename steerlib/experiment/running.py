@@ -100,6 +100,20 @@ def files_hash(folder: str) -> str:
     return hashlib.sha256(canonical(table).encode()).hexdigest()
 
 
+def task_and_law(cell: Cell, *, device: str = "cpu") -> tuple[Task, Law]:
+    """The task of a cell and its law, fitted, at the cell's strength; a process keeps both for neighbouring cells.
+
+    Raises:
+        CellError: if the cell has no law, or the law or the task does not take its options.
+    """
+    if cell.law is None:
+        raise CellError(f"{cell.title}: has no law")
+    task = _task(cell.task, canonical(cell.task_options), cell.plant, device)
+    # The strength is a buffer: one fitted law serves a whole sweep.
+    law = _law(canonical(cell.law.model_copy(update={"strength": 1.0})), task)
+    return task, law.at(cell.law.strength)
+
+
 def run_cell(cell: Cell, *, device: str = "cpu") -> CellRecord:
     """Compute a cell.
 
@@ -111,9 +125,7 @@ def run_cell(cell: Cell, *, device: str = "cpu") -> CellRecord:
     start = time.perf_counter()
     acting = nullcontext()
     if cell.law is not None:
-        # The strength is a buffer: one fitted law serves a whole sweep.
-        law = _law(canonical(cell.law.model_copy(update={"strength": 1.0})), task).at(cell.law.strength)
-        acting = plant.under(law, scope=cell.law.scope)
+        acting = plant.under(task_and_law(cell, device=device)[1], scope=cell.law.scope)
     fitted = time.perf_counter()
     answers: tuple[str, ...] = ()
     with acting:
