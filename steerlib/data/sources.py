@@ -19,6 +19,10 @@ Row = TypeVar("Row")
 Kind = Literal["hub", "github", "manual"]
 
 
+class AbsentDataError(DataError):
+    """A data set that is not on this machine, or not all of it."""
+
+
 @dataclass(frozen=True)
 class Home:
     """A public place with some files of a data set.
@@ -250,7 +254,7 @@ def locate(name: str, paths: Sequence[str], *, data: str | Path | None = None) -
         data: the data folder. None looks where STEERLIB_DATA points, then where `steerlib fetch` writes.
 
     Raises:
-        DataError: if they are not all there; says which is missing where, and how to get it.
+        AbsentDataError: if they are not all there; says which is missing where, and how to get it.
     """
     known = source(name)
     given = os.environ.get("STEERLIB_DATA")
@@ -263,7 +267,7 @@ def locate(name: str, paths: Sequence[str], *, data: str | Path | None = None) -
         missing.append(str(folder / absent[0]))
     manual = [home.place for home in known.homes if home.kind == "manual"]
     get = f"get it from {manual[0]}" if manual else f"run `steerlib fetch {name}`"
-    raise DataError(
+    raise AbsentDataError(
         f"data set {name!r} ({known.title}): no {' and no '.join(missing)}. Fix: {get}, or let data=... or "
         "STEERLIB_DATA name the folder that holds it."
     )

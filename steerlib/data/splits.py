@@ -23,7 +23,7 @@ from typing import Literal
 from steerlib.data.reading import DataError
 from steerlib.files import write_atomic
 
-Side = Literal["fit", "validation", "test", "held out"]
+Side = Literal["fit", "validation", "test", "held out", "left out"]
 
 #: Most to fit on, enough to choose on, enough to tell methods apart on.
 SHARES: Mapping[Side, float] = {"fit": 0.6, "validation": 0.15, "test": 0.25}
@@ -145,11 +145,43 @@ def partition(
     for rows in free:
         # A group goes where its middle falls.
         middle = done + len(rows) / 2
-        side: Side = next((name for name, edge in zip(names, edges, strict=True) if middle < edge + 1e-9), names[-1])
+        here = (k for k, edge in enumerate(edges) if middle < edge + 1e-9)
+        side = names[next(here, len(names) - 1)]
         for i in rows:
             sides[i] = side
         done += len(rows)
     return Partition(tuple(sides), tuple(keys), seed, dict(shares), tuple(sorted(chosen)))
+
+
+def fixed(entities: Sequence[Sequence[str]], sides: Sequence[Side], *, seed: int) -> Partition:
+    """A split that others have published, made disjoint: what is tested stays, what shares an entity with it goes.
+
+    A row to fit on that shares an entity with one to validate, test or hold out is "left out"; so is a row to validate
+    on that shares one with a row to test or hold out.
+
+    Args:
+        entities: of each row; see `partition`.
+        sides: of each row, as published.
+        seed: of whatever part of the split was drawn; written down.
+
+    Raises:
+        DataError: no rows, a row without an entity, or lists of different length.
+    """
+    keys = [tuple(sorted({normalised(name) for name in names if name.strip()})) for names in entities]
+    _check(keys, {"test": 1.0})
+    if len(keys) != len(sides):
+        raise DataError(f"fixed: got {len(keys)} rows and {len(sides)} sides, expected as many.")
+    rank: dict[Side, int] = {"left out": 0, "fit": 1, "validation": 2, "test": 3, "held out": 3}
+    highest: dict[str, int] = {}
+    for names, side in zip(keys, sides, strict=True):
+        for name in names:
+            highest[name] = max(highest.get(name, 0), rank[side])
+    kept: list[Side] = [
+        side if all(highest[name] == rank[side] for name in names) else "left out"
+        for names, side in zip(keys, sides, strict=True)
+    ]
+    shares: dict[Side, float] = {side: kept.count(side) / len(kept) for side in sorted(set(kept))}
+    return Partition(tuple(kept), tuple(keys), seed, shares)
 
 
 def _check(keys: Sequence[tuple[str, ...]], shares: Mapping[Side, float]) -> None:

@@ -1,0 +1,42 @@
+"""How answers are sampled, per paper and behaviour, as far as their texts or released code say.
+
+Knows numbers. Two things that papers also use are not here, since the plant's sampler has neither: a repetition
+penalty (ODESteer 1.1, A-LQR 1.2), and a ban on repeated bigrams (ODESteer on UltraFeedback).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Sampling settings.
+
+    Attributes:
+        max_new_tokens: longest answer.
+        temperature: 0 for greedy.
+        top_p: mass of the tokens that are kept, or None for all.
+        stop: texts at which an answer ends; what follows is cut off.
+    """
+
+    max_new_tokens: int
+    temperature: float = 1.0
+    top_p: float | None = None
+    stop: tuple[str, ...] = ()
+
+
+_ODE, _LQR = {"temperature": 0.7, "top_p": 0.9, "stop": ("\nQ:",)}, {"temperature": 1.0, "top_p": 0.3}
+
+#: (paper, behaviour) -> settings.
+SETTINGS: dict[tuple[str, str], Settings] = {
+    ("odesteer", "truth"): Settings(50, **_ODE),  # type: ignore[arg-type]
+    ("odesteer", "toxicity"): Settings(50, **_ODE),  # type: ignore[arg-type]
+    ("odesteer", "preference"): Settings(128, **_ODE),  # type: ignore[arg-type]
+    ("a-lqr", "truth"): Settings(50, **_LQR),  # type: ignore[arg-type]
+    ("a-lqr", "toxicity"): Settings(100, **_LQR),  # type: ignore[arg-type]
+    ("a-lqr", "concepts"): Settings(100, **_LQR),  # type: ignore[arg-type]
+    ("a-lqr", "refusal"): Settings(512, temperature=0.0),
+    # No sampling arguments are passed: the models' own configurations make Vicuna and Falcon greedy.
+    ("re-control", "preference"): Settings(128, temperature=0.0, stop=("\nHuman:", "\nUser:")),
+}
