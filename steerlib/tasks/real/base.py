@@ -7,7 +7,7 @@ data set.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +22,7 @@ from steerlib.forest import Forest
 from steerlib.metrics import dist_n
 from steerlib.plant import Plant
 from steerlib.tasks.base import Pair, Scores, Split, Task, spread
-from steerlib.tasks.real.settings import Settings
+from steerlib.tasks.real.settings import Settings, settings_of
 
 
 class Judge(Protocol):
@@ -55,7 +55,8 @@ class RealTask(Task):
 
     Args:
         plant: any causal language model.
-        settings: how answers are sampled.
+        settings: how answers are sampled: the name of a paper (see `steerlib.tasks.real.settings.SETTINGS`), or
+            settings of one's own.
         judge: scores sampled answers; None where only exact scores are wanted.
 
     Attributes:
@@ -63,15 +64,23 @@ class RealTask(Task):
     """
 
     partition: Partition
+    #: Under which name the papers' settings are listed.
+    behaviour: str = ""
     #: What the judge must tell, for the message where there is none.
     judged: str = ""
     #: Whether the judge gives a probability, or a reward of any size.
     bounded: bool = True
 
-    def __init__(self, plant: Plant, *, settings: Settings, judge: Judge | None = None) -> None:
-        """Remember how answers are sampled and scored."""
+    def __init__(
+        self, plant: Plant, *, settings: Settings | Mapping[str, Any] | str, judge: Judge | None = None
+    ) -> None:
+        """Remember how answers are sampled and scored.
+
+        Raises:
+            MetricError: if no such settings are known.
+        """
         super().__init__(plant)
-        self.settings, self.judge = settings, judge
+        self.settings, self.judge = settings_of(settings, self.behaviour), judge
         self._kept: dict[tuple[str, bool], list[Item]] = {}
         self._forests: dict[tuple[Item, ...], tuple[Forest, torch.Tensor]] = {}
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from steerlib.metrics import words
 from steerlib.plant import Plant
 from steerlib.tasks.base import Labels, Scores, Split, spread
 from steerlib.tasks.real.base import Item, Judge, NotTellable, RealTask, lively
-from steerlib.tasks.real.settings import SETTINGS, Settings
+from steerlib.tasks.real.settings import Settings
 
 #: Beginnings of stories, one for each split; A-LQR goes on with that of the test split, 500 times.
 OPENINGS: dict[str, str] = {"fit": "In a small town", "validation": "Long ago", "test": "Once upon a time"}
@@ -43,6 +44,7 @@ class Concepts(RealTask):
     """
 
     name = "onesec"
+    behaviour = "concepts"
     judged = "the concept"
 
     def __init__(
@@ -53,7 +55,7 @@ class Concepts(RealTask):
         data: str | Path | None = None,
         held_out: bool = False,
         seed: int = 0,
-        settings: Settings = SETTINGS["a-lqr", "concepts"],
+        settings: Settings | Mapping[str, Any] | str = "a-lqr",
         judge: Judge | None = None,
     ) -> None:
         """Read the sentences and split them.

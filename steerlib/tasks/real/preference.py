@@ -6,9 +6,9 @@ Exact scores compare the plant's probability per token of the preferred and of t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from steerlib.metrics import diversity_each
 from steerlib.plant import Plant
 from steerlib.tasks.base import Labels, Scores, Split
 from steerlib.tasks.real.base import Item, Judge, RealTask
-from steerlib.tasks.real.settings import SETTINGS, Settings
+from steerlib.tasks.real.settings import Settings
 
 Set = Literal["hh", "shp", "ultrafeedback"]
 SETS: tuple[Set, ...] = ("hh", "shp", "ultrafeedback")
@@ -48,6 +48,7 @@ class Preference(RealTask):
     """
 
     name = "preference"
+    behaviour = "preference"
     judged = "reward"
     bounded = False
     labels = Labels(
@@ -70,7 +71,7 @@ class Preference(RealTask):
         person: Literal["Human", "User"] = "Human",
         held_out: float | list[str] = 0.0,
         seed: int = 0,
-        settings: Settings = SETTINGS["re-control", "preference"],
+        settings: Settings | Mapping[str, Any] | str = "re-control",
         judge: Judge | None = None,
     ) -> None:
         """Read the conversations and split them.

@@ -6,7 +6,11 @@ penalty (ODESteer 1.1, A-LQR 1.2), and a ban on repeated bigrams (ODESteer on Ul
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from steerlib.errors import MetricError
 
 
 @dataclass(frozen=True)
@@ -40,3 +44,23 @@ SETTINGS: dict[tuple[str, str], Settings] = {
     # No sampling arguments are passed: the models' own configurations make Vicuna and Falcon greedy.
     ("re-control", "preference"): Settings(128, temperature=0.0, stop=("\nHuman:", "\nUser:")),
 }
+
+
+def settings_of(given: Settings | Mapping[str, Any] | str, behaviour: str) -> Settings:
+    """Settings as such, from their fields (an experiment that is written down has no objects), or those of a paper.
+
+    Raises:
+        MetricError: if the paper has none for this behaviour, or a field does not exist.
+    """
+    if isinstance(given, Settings):
+        return given
+    if isinstance(given, str):
+        known = [paper for paper, name in SETTINGS if name == behaviour]
+        if given not in known:
+            expected = " or ".join(known) or "settings of your own"
+            raise MetricError(f"settings: got {given!r} for {behaviour or 'this task'}; expected {expected}.")
+        return SETTINGS[given, behaviour]
+    try:
+        return Settings(**{**given, "stop": tuple(given.get("stop", ()))})
+    except TypeError as error:
+        raise MetricError(f"settings: got {dict(given)}; expected max_new_tokens, temperature, top_p, stop.") from error

@@ -6,10 +6,10 @@ ParaDetox and its neutral paraphrase share, is the neutral word likelier than th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from steerlib.errors import MetricError
 from steerlib.plant import Plant
 from steerlib.tasks.base import Labels, Pair, Scores, Split, spread
 from steerlib.tasks.real.base import Item, Judge, NotTellable, RealTask, lively
-from steerlib.tasks.real.settings import SETTINGS, Settings
+from steerlib.tasks.real.settings import Settings
 
 #: Prompts that A-LQR fits on: civil up to the first, toxic from the second.
 CIVIL, TOXIC = 0.1, 0.8
@@ -46,6 +46,7 @@ class ToxicPrompts(RealTask):
     """
 
     name = "real-toxicity"
+    behaviour = "toxicity"
     judged = "toxicity"
     labels = Labels(
         behaviour="civil",
@@ -65,7 +66,7 @@ class ToxicPrompts(RealTask):
         fit_on: Literal["rtp", "jigsaw", "paradetox"] = "rtp",
         prompts_of: Literal["toxic", "all"] = "toxic",
         seed: int = 0,
-        settings: Settings = SETTINGS["odesteer", "toxicity"],
+        settings: Settings | Mapping[str, Any] | str = "odesteer",
         judge: Judge | None = None,
     ) -> None:
         """Read prompts and what laws are fitted on, and split them together.

@@ -1,15 +1,16 @@
 """TruthfulQA: are questions that invite popular errors answered truthfully?
 
-Exact scores compare the probabilities of the listed true and false answers: MC1 and MC2 of Lin et al. (2022). Sampled answers need two judges, of truth and of informativeness.
+Exact scores compare the probabilities of the listed true and false answers: MC1 and MC2 of Lin et al. (2022).
+Sampled answers need two judges, of truth and of informativeness.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from steerlib.errors import MetricError
 from steerlib.plant import Plant
 from steerlib.tasks.base import Labels, Scores, Split, spread
 from steerlib.tasks.real.base import Item, Judge, RealTask
-from steerlib.tasks.real.settings import SETTINGS, Settings
+from steerlib.tasks.real.settings import Settings
 
 #: In our words: ODESteer puts the data set's own instruction before every question.
 INSTRUCTION = (
@@ -61,6 +62,7 @@ class TruthfulQA(RealTask):
     """
 
     name = "truthfulqa"
+    behaviour = "truth"
     judged = "truth and one of informativeness"
     labels = Labels(
         behaviour="truthful",
@@ -80,7 +82,7 @@ class TruthfulQA(RealTask):
         fold: int = 0,
         seed: int = 42,
         form: Literal["lines", "line"] = "lines",
-        settings: Settings = SETTINGS["odesteer", "truth"],
+        settings: Settings | Mapping[str, Any] | str = "odesteer",
         judge: Judge | None = None,
         informed: Judge | None = None,
     ) -> None:
@@ -127,8 +129,9 @@ class TruthfulQA(RealTask):
         return out
 
     def scored(self, items: Sequence[Item]) -> Scores:
-        """Exact scores. True: MC2, the share of the listed answers' probability that is on true ones. Info: see
-        `RealTask.readiness`; whether an answer informs is not in the list, since declining is not listed.
+        """Exact scores. True: MC2, the share of the listed answers' probability that is on true ones.
+
+        Info: see `RealTask.readiness`. Whether an answer informs cannot be told from a list on which declining is not.
         """
         return Scores(super().scored(items).wanted, self.readiness(items))
 
