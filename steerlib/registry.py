@@ -23,6 +23,12 @@ TASKS: dict[str, str] = {
     "concept": "steerlib.tasks.concepts.Concept",
     "utility": "steerlib.tasks.utility.Utility",
     "sentiment": "steerlib.tasks.sentiment.Sentiment",
+    "truthfulqa": "steerlib.tasks.real.truth.TruthfulQA",
+    "real-toxicity": "steerlib.tasks.real.toxicity.ToxicPrompts",
+    "preference": "steerlib.tasks.real.preference.Preference",
+    "harmful-requests": "steerlib.tasks.real.refusal.Requests",
+    "onesec": "steerlib.tasks.real.concepts.Concepts",
+    "mmlu": "steerlib.tasks.real.utility.Knowledge",
 }
 
 

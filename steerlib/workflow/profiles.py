@@ -11,6 +11,7 @@ from typing import Annotated
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from steerlib.data.sources import source
 from steerlib.workflow.errors import ProfileError
 
 Scalar = bool | int | float | str | None
@@ -27,7 +28,7 @@ class NotebookSettings(BaseModel):
 
 
 class Profile(BaseModel):
-    """One way to run the book. `timeout_s` is for a whole notebook, in seconds."""
+    """One way to run the book. `timeout_s` is for a whole notebook, in seconds; `datasets` is what it downloads."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -36,7 +37,15 @@ class Profile(BaseModel):
     plant: str
     seeds: Annotated[list[int], Field(min_length=1)]
     timeout_s: Annotated[float, Field(gt=0)]
+    datasets: list[str] = []
     notebooks: dict[str, NotebookSettings] = {}
+
+    @field_validator("datasets")
+    @classmethod
+    def _sources(cls, names: list[str]) -> list[str]:
+        for name in names:
+            source(name)
+        return names
 
     @field_validator("seeds")
     @classmethod
