@@ -217,10 +217,10 @@ def run(
     """
     # Threads that wait by spinning slow down every other worker; see `grow`.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    from steerlib.experiment.grid import missing, part_of, read_grid, run_grid
-    from steerlib.experiment.store import Store
-
     try:
+        from steerlib.experiment.grid import missing, part_of, read_grid, run_grid
+        from steerlib.experiment.store import Store
+
         cells, place = part_of(read_grid(grid), shard), Store(store)
         if listing or dry_run:
             lacking = missing(cells, place)
@@ -234,7 +234,8 @@ def run(
         if export is not None:
             console.print(f"written: {place.export(export)}", soft_wrap=True)
     except KeyboardInterrupt as stopped:
-        errors.print("stopped; finished cells are kept, the same command goes on", soft_wrap=True)
+        told = str(stopped) or "stopped; finished cells are kept, the same command goes on"
+        errors.print(escape(told), soft_wrap=True, highlight=False)
         raise typer.Exit(130) from stopped
     except (SteerlibError, ValueError, OSError) as error:
         raise _fail(error) from error
@@ -249,13 +250,13 @@ def run(
 
 
 def _show_cells(cells: list[Cell], place: Store) -> None:
-    from steerlib.experiment.running import key_of
+    from steerlib.experiment.keys import keys_of
 
     table = Table(title=f"{len(cells)} cells", title_justify="left")
     for column in ("cell", "wanted", "intact", "combined", "seconds"):
         table.add_column(column, overflow="fold")
-    for cell in cells:
-        record = place.get(key_of(cell))
+    for cell, key in zip(cells, keys_of(cells), strict=True):
+        record = place.get(key)
         shown = [f"{m.value:.3f} [{m.low:.3f}, {m.high:.3f}]" for m in record.metrics.values()] if record else ["-"] * 3
         table.add_row(cell.title, *shown, f"{record.seconds:.1f}" if record else "-")
     console.print(table)

@@ -9,7 +9,8 @@ import pytest
 
 from steerlib import cli
 from steerlib.experiment.cells import Cell, Fit, LawSpec
-from steerlib.experiment.running import CellError, files_hash, key_of, run_cell
+from steerlib.experiment.keys import files_hash, key_of
+from steerlib.experiment.running import CellError, run_cell
 from steerlib.laws.additive import DifferenceOfMeans, shuffled
 from steerlib.plant import Plant
 from steerlib.tasks import Truth
