@@ -210,6 +210,9 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="count what is missing and how long it may take")] = False,
     shard: Annotated[str, typer.Option(help="only a part of the cells, such as 2/8: for many machines")] = "1/1",
     export: Annotated[Path | None, typer.Option(help="write the records to a .csv or .parquet file")] = None,
+    profile: Annotated[
+        str | None, typer.Option("--ship", help="then write the whole grid's records to data/reference/PROFILE/records")
+    ] = None,
 ) -> None:
     """Compute the cells of a grid that have no record yet; exits 1 if one failed.
 
@@ -233,6 +236,8 @@ def run(
         outcome = run_grid(cells, place, jobs=jobs, devices=tuple(device or ["cpu"]))
         if export is not None:
             console.print(f"written: {place.export(export)}", soft_wrap=True)
+        if profile is not None and not outcome.failed:
+            _ship(read_grid(grid), place, grid.stem, profile)
     except KeyboardInterrupt as stopped:
         told = str(stopped) or "stopped; finished cells are kept, the same command goes on"
         errors.print(escape(told), soft_wrap=True, highlight=False)
@@ -247,6 +252,15 @@ def run(
     )
     if outcome.failed:
         raise typer.Exit(1)
+
+
+def _ship(cells: list[Cell], place: Store, name: str, profile: str) -> None:
+    from steerlib.experiment.shipped import ship, shipped_path
+
+    file = ship(place, cells, shipped_path(name, profile=profile))
+    size = file.stat().st_size
+    each = f"{1000 * size / len(cells) / 1e6:.2f} MB per 1,000 cells"
+    console.print(f"shipped: {file}, {size / 1e3:.0f} kB, {each}", soft_wrap=True, highlight=False)
 
 
 def _show_cells(cells: list[Cell], place: Store) -> None:

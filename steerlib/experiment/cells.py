@@ -170,7 +170,7 @@ def cell_key(cell: Cell, *, weights: str, data: str = "", code: str | None = Non
 
 
 def key_from(cell: Cell, parts: dict[str, Any]) -> str:
-    """The content key, from the parts that decide it besides the cell: see `keys.parts_of`."""
+    """The content key, from the parts that decide it besides the cell: see `keys.present_parts`."""
     # The name of the plant does not count, nor where it lies: its weights do.
     return hashlib.sha256(
         canonical({"cell": cell.model_dump(mode="json", exclude={"plant"}), **parts}).encode()

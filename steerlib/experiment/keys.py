@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -28,23 +28,23 @@ def key_of(cell: Cell, *, device: str = "cpu") -> str:
 
 def keys_of(cells: Sequence[Cell], *, device: str = "cpu") -> list[str]:
     """Content keys of many cells; each plant and data file is looked at once, so ten thousand take half a second."""
-    parts = _parts(device)
+    parts = present_parts(device=device)
     return [key_from(cell, parts(cell)) for cell in cells]
 
 
-def parts_of(cell: Cell, *, device: str = "cpu") -> dict[str, Any]:
+def present_parts(
+    *, device: str = "cpu", known: Mapping[str, tuple[str, str]] | None = None
+) -> Callable[[Cell], dict[str, Any]]:
     """What decides a cell's key besides the cell itself: hashes of weights, data and code, and versions.
 
     Args:
-        cell: the measurement.
         device: where a plant that lies on the hub is loaded, if it must be, to be hashed.
+        known: identities of plants that need not be looked at; see `plant_identity`.
+
+    Returns:
+        A function from a cell to its parts. What cells share is found once: it holds for one moment only.
     """
-    return dict(_parts(device)(cell))
-
-
-def _parts(device: str) -> Callable[[Cell], dict[str, Any]]:
-    """The parts for any cell; what cells share is found once, so the answer holds for one moment only."""
-    plants: dict[str, tuple[str, str]] = {}
+    plants = dict(known or {})
     files: dict[tuple[str, str], str] = {}
     codes: dict[tuple[str, str], str] = {}
 
@@ -66,7 +66,7 @@ def _parts(device: str) -> Callable[[Cell], dict[str, Any]]:
 
 def plant_identity(name: str, *, device: str = "cpu") -> tuple[str, str]:
     """Hashes of a plant's files (of its weights, for a hub id) and of the world it has read about ("" for others)."""
-    folder = _folder(name)
+    folder = folder_of(name)
     if folder is None:
         from steerlib.experiment.running import plant_of
 
@@ -92,7 +92,7 @@ def files_hash(folder: str) -> str:
     return hashlib.sha256(canonical(table).encode()).hexdigest()
 
 
-def _folder(name: str) -> Path | None:
+def folder_of(name: str) -> Path | None:
     """Where a shipped plant or a folder lies; None for a hub id."""
     shipped = data_folder() / "plants" / name
     if shipped.is_dir():

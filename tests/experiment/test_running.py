@@ -10,7 +10,7 @@ import pytest
 
 from steerlib import cli
 from steerlib.experiment.cells import Cell, Fit, LawSpec, key_from
-from steerlib.experiment.keys import files_hash, key_of, keys_of, parts_of
+from steerlib.experiment.keys import files_hash, key_of, keys_of, present_parts
 from steerlib.experiment.running import CellError, run_cell
 from steerlib.files import data_folder
 from steerlib.laws.additive import DifferenceOfMeans, shuffled
@@ -94,7 +94,7 @@ def test_many_keys_are_those_of_each(seedling):
     ]  # fmt: skip
     found = keys_of(several)
     assert found == [key_of(one) for one in several] and len(set(found)) == len(several)
-    assert [key_from(one, parts_of(one)) for one in several] == found
+    assert [key_from(one, present_parts()(one)) for one in several] == found
 
 
 def test_the_key_follows_the_data_that_a_task_reads(seedling, tmp_path, monkeypatch):
