@@ -212,6 +212,9 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="count what is missing and how long it may take")] = False,
     shard: Annotated[str, typer.Option(help="only a part of the cells, such as 2/8: for many machines")] = "1/1",
     export: Annotated[Path | None, typer.Option(help="write the records to a .csv or .parquet file")] = None,
+    profile: Annotated[
+        str | None, typer.Option("--ship", help="then write the whole grid's records to data/reference/PROFILE/records")
+    ] = None,
 ) -> None:
     """Compute the cells of a grid that have no record yet; exits 1 if one failed.
 
@@ -219,10 +222,10 @@ def run(
     """
     # Threads that wait by spinning slow down every other worker; see `grow`.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    from steerlib.experiment.grid import missing, part_of, read_grid, run_grid
-    from steerlib.experiment.store import Store
-
     try:
+        from steerlib.experiment.grid import missing, part_of, read_grid, run_grid
+        from steerlib.experiment.store import Store
+
         cells, place = part_of(read_grid(grid), shard), Store(store)
         if listing or dry_run:
             lacking = missing(cells, place)
@@ -235,8 +238,11 @@ def run(
         outcome = run_grid(cells, place, jobs=jobs, devices=tuple(device or ["cpu"]))
         if export is not None:
             console.print(f"written: {place.export(export)}", soft_wrap=True)
+        if profile is not None and not outcome.failed:
+            _ship(read_grid(grid), place, grid.stem, profile)
     except KeyboardInterrupt as stopped:
-        errors.print("stopped; finished cells are kept, the same command goes on", soft_wrap=True)
+        told = str(stopped) or "stopped; finished cells are kept, the same command goes on"
+        errors.print(escape(told), soft_wrap=True, highlight=False)
         raise typer.Exit(130) from stopped
     except (SteerlibError, ValueError, OSError) as error:
         raise _fail(error) from error
@@ -250,14 +256,23 @@ def run(
         raise typer.Exit(1)
 
 
+def _ship(cells: list[Cell], place: Store, name: str, profile: str) -> None:
+    from steerlib.experiment.shipped import ship, shipped_path
+
+    file = ship(place, cells, shipped_path(name, profile=profile))
+    size = file.stat().st_size
+    each = f"{1000 * size / len(cells) / 1e6:.2f} MB per 1,000 cells"
+    console.print(f"shipped: {file}, {size / 1e3:.0f} kB, {each}", soft_wrap=True, highlight=False)
+
+
 def _show_cells(cells: list[Cell], place: Store) -> None:
-    from steerlib.experiment.running import key_of
+    from steerlib.experiment.keys import keys_of
 
     table = Table(title=f"{len(cells)} cells", title_justify="left")
     for column in ("cell", "wanted", "intact", "combined", "seconds"):
         table.add_column(column, overflow="fold")
-    for cell in cells:
-        record = place.get(key_of(cell))
+    for cell, key in zip(cells, keys_of(cells), strict=True):
+        record = place.get(key)
         shown = [f"{m.value:.3f} [{m.low:.3f}, {m.high:.3f}]" for m in record.metrics.values()] if record else ["-"] * 3
         table.add_row(cell.title, *shown, f"{record.seconds:.1f}" if record else "-")
     console.print(table)

@@ -1,7 +1,8 @@
 """Which modules of steerlib a piece of code depends on, read from the source without importing anything.
 
-Knows Python's import statements and the lazy tables (`_EXPORTS = {"Plant": "steerlib.plant"}`) of our packages;
-knows nothing of notebooks. Imports inside functions count; those under `if TYPE_CHECKING:` do not, since they
+Knows Python's import statements, the lazy tables (`_EXPORTS = {"Plant": "steerlib.plant"}`) of our packages, and
+tables of places that are imported by name later (`LAWS = {"random-direction": "steerlib.laws.additive.Law"}`); knows
+nothing of notebooks. Imports inside functions count; those under `if TYPE_CHECKING:` do not, since they
 never run.
 """
 
@@ -72,6 +73,19 @@ def lazy_table(source: str) -> dict[str, str]:
     return {}
 
 
+def tabled_places(source: str) -> set[str]:
+    """Dotted names in tables other than `_EXPORTS`, at the top level: whoever imports the table may import them all."""
+    found: set[str] = set()
+    for node in ast.parse(source).body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        value = getattr(node, "value", None)
+        if isinstance(target, ast.Name) and target.id != TABLE and isinstance(value, ast.Dict):
+            places = [v.value for v in value.values if isinstance(v, ast.Constant) and isinstance(v.value, str)]
+            if len(places) == len(value.values) and all(place.startswith(f"{PACKAGE}.") for place in places):
+                found.update(places)
+    return found
+
+
 def import_closure(root: Path, names: set[str]) -> list[Path]:
     """Files of `root/steerlib` that code importing `names` depends on, directly or not.
 
@@ -123,4 +137,4 @@ def _facts(path: Path, _mtime: int, module: str) -> tuple[tuple[str, ...], dict[
     source = path.read_text(encoding="utf-8")
     is_package = path.name == "__init__.py"
     names = imported_names(source, module=module, is_package=is_package)
-    return tuple(names), lazy_table(source) if is_package else {}
+    return tuple(names | tabled_places(source)), lazy_table(source) if is_package else {}

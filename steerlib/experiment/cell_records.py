@@ -72,16 +72,28 @@ def dump(record: CellRecord) -> str:
     return f"{hashlib.sha256(body.encode()).hexdigest()}\n{body}\n"
 
 
-def parse(text: str, *, name: str) -> CellRecord:
-    """Read a record.
+def inspect(content: bytes, *, key: str, name: str) -> bytes:
+    """The body of a written record, once its bytes are known to be whole and those of this key; nothing is parsed.
 
     Raises:
-        RecordError: truncated, altered, or of another schema; names the file.
+        RecordError: truncated, altered, or the record of another key; names the file.
     """
-    head, _, body = text.partition("\n")
-    if not body.endswith("\n") or hashlib.sha256(body[:-1].encode()).hexdigest() != head:
+    head, _, body = content.partition(b"\n")
+    if not body.endswith(b"\n") or hashlib.sha256(body[:-1]).hexdigest().encode() != head:
         raise RecordError(f"{name} is truncated or was altered: its content does not have the checksum it names")
-    raw = json.loads(body)
+    # The text is canonical, and quotes within strings are escaped, so that this cannot be part of an answer.
+    if f'"key":"{key}"'.encode() not in body:
+        raise RecordError(f"{name} holds the record of another key")
+    return body
+
+
+def parse(content: bytes, *, key: str, name: str) -> CellRecord:
+    """Read a written record.
+
+    Raises:
+        RecordError: truncated, altered, of another key, or of another schema; names the file.
+    """
+    raw = json.loads(inspect(content, key=key, name=name))
     if raw.get("schema_version") != SCHEMA:
         raise RecordError(f"{name}: got a record of schema {raw.get('schema_version')!r}, expected {SCHEMA}")
     try:

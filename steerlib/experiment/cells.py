@@ -161,10 +161,17 @@ def cell_key(cell: Cell, *, weights: str, data: str = "", code: str | None = Non
         code: hash of the sources; by default that of this installation.
     """
     parts = {
-        "cell": cell.model_dump(mode="json", exclude={"plant"}),
         "weights": weights,
         "data": data,
         "code": code if code is not None else code_hash(cell),
         "versions": versions(),
     }
-    return hashlib.sha256(canonical(parts).encode()).hexdigest()
+    return key_from(cell, parts)
+
+
+def key_from(cell: Cell, parts: dict[str, Any]) -> str:
+    """The content key, from the parts that decide it besides the cell: see `keys.present_parts`."""
+    # The name of the plant does not count, nor where it lies: its weights do.
+    return hashlib.sha256(
+        canonical({"cell": cell.model_dump(mode="json", exclude={"plant"}), **parts}).encode()
+    ).hexdigest()

@@ -1,16 +1,12 @@
 """Grids: many cells written as a product of lists, of which only the missing ones are computed.
 
-Knows grid files, worker processes and progress. Knows nothing about what a cell computes or how it is kept.
+Knows grid files and progress. Knows nothing about what a cell computes, how it is kept, or worker processes.
 """
 
 from __future__ import annotations
 
 import itertools
-import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,10 +18,15 @@ from tqdm import tqdm
 from steerlib.errors import SteerlibError
 from steerlib.experiment.cells import Cell
 from steerlib.experiment.store import Store
+from steerlib.experiment.workers import in_processes, said_of
 
 
 class GridError(SteerlibError, ValueError):
     """A grid file that cannot be read."""
+
+
+class GridInterrupted(KeyboardInterrupt):
+    """A grid was stopped by the user; says what is kept."""
 
 
 class Block(BaseModel):
@@ -126,11 +127,15 @@ class Outcome:
 
 
 def missing(cells: Sequence[Cell], store: Store) -> list[Cell]:
-    """Cells without a sound record."""
-    from steerlib.experiment.running import key_of
+    """Cells without a sound record; damaged records are set aside on the way.
+
+    Only the bytes of records are checked, so a grid of ten thousand cells with nothing to do takes about a second.
+    """
+    from steerlib.experiment.keys import keys_of
 
     present = store.keys()
-    return [cell for cell in cells if (key := key_of(cell)) not in present or store.get(key) is None]
+    found = zip(cells, keys_of(cells), strict=True)
+    return [cell for cell, key in found if key not in present or not store.holds(key)]
 
 
 def run_grid(
@@ -151,6 +156,11 @@ def run_grid(
         devices: workers take these in turn, such as ("cuda:0", "cuda:1").
         progress: show progress and the time left.
         work: what a worker does with (cell, store folder, device); returns "computed" or "elsewhere".
+
+    Raises:
+        GridInterrupted: stopped by the user, with the workers; says how much is kept.
+        StoreError: if the store cannot be written: no cell could be kept, so none is begun any more.
+        DiskFullError: if the disk is full; likewise.
     """
     todo = missing(cells, store)
     lacking = set(todo)
@@ -166,105 +176,32 @@ def run_grid(
                 (outcome.computed if said == "computed" else outcome.elsewhere).append(cell)
             bar.update()
 
-        if jobs == 1 and len(devices) == 1:
-            for cell in todo:
-                try:
-                    note(cell, act(cell, str(store.folder), devices[0]))
-                except Exception as error:  # one bad cell must not cost the others
-                    note(cell, None, f"{type(error).__name__}: {error}")
-        elif todo:
-            _in_processes(todo, store, act, jobs, devices, note)
+        try:
+            if jobs == 1 and len(devices) == 1:
+                for cell in todo:
+                    said, why = said_of(lambda cell=cell: act(cell, str(store.folder), devices[0]))
+                    note(cell, said, why)
+            elif todo:
+                in_processes(todo, store, act, jobs, devices, note)
+        except KeyboardInterrupt as stopped:
+            bar.close()  # leave its line before anything else is said
+            kept = len(outcome.present) + len(outcome.computed)
+            raise GridInterrupted(
+                f"stopped: {kept} of {len(cells)} cells are in {store.folder} and are kept; the same command goes on"
+            ) from stopped
     return outcome
 
 
 def work_on(cell: Cell, folder: str, device: str) -> str:
     """Compute one cell unless its record has appeared meanwhile or another process is at it."""
-    from steerlib.experiment.running import key_of, run_cell
+    from steerlib.experiment.keys import key_of
+    from steerlib.experiment.running import run_cell
 
     store = Store(folder)
     key = key_of(cell, device=device)
     with store.claim(key) as ours:
         if not ours:
             return "elsewhere"
-        if store.get(key) is None:
+        if not store.holds(key):
             store.put(run_cell(cell, device=device))
     return "computed"
-
-
-def _prepare(threads: int, counter: Any, devices: tuple[str, ...]) -> None:
-    """In a new worker: its share of the cores, and its device."""
-    import torch
-
-    torch.set_num_threads(threads)
-    with counter.get_lock():
-        number = counter.value
-        counter.value += 1
-    os.environ["STEERLIB_WORKER_DEVICE"] = devices[number % len(devices)]
-
-
-def _call(act: Callable[[Cell, str, str], str], cell: Cell, folder: str) -> str:
-    return act(cell, folder, os.environ["STEERLIB_WORKER_DEVICE"])
-
-
-def _in_processes(
-    todo: list[Cell],
-    store: Store,
-    act: Callable[[Cell, str, str], str],
-    jobs: int,
-    devices: Sequence[str],
-    note: Callable[..., None],
-) -> None:
-    """Workers are spawned, so that each has a torch of its own.
-
-    When a worker is killed, all cells under way are lost with the pool, and nobody knows which of them was too much.
-    So each of them is tried again alone, where a death has one cause.
-    """
-    queue = list(todo)
-    while queue:
-        queue, suspects = _until_broken(queue, store, act, jobs, devices, note)
-        for cell in suspects:
-            left, guilty = _until_broken([cell], store, act, 1, devices, note)
-            if left or guilty:
-                note(cell, None, "its worker process was killed, twice (out of memory?)")
-
-
-def _until_broken(
-    queue: list[Cell],
-    store: Store,
-    act: Callable[[Cell, str, str], str],
-    jobs: int,
-    devices: Sequence[str],
-    note: Callable[..., None],
-) -> tuple[list[Cell], list[Cell]]:
-    """Work on a queue until it is empty or a worker dies; returns what was not begun, and what was under way then."""
-    context = multiprocessing.get_context("spawn")
-    counter = context.Value("i", 0)
-    setup = (max(1, (os.cpu_count() or 1) // jobs), counter, tuple(devices))
-    waiting: dict[Future[str], Cell] = {}
-    lost: list[Cell] = []
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_prepare, initargs=setup) as pool:
-        while (queue or waiting) and not lost:
-            try:
-                while queue and len(waiting) < jobs:  # handed out late, so that few are lost when a worker dies
-                    waiting[pool.submit(_call, act, queue[0], str(store.folder))] = queue[0]
-                    queue = queue[1:]
-            except BrokenProcessPool:
-                if not waiting:  # it broke before anything was begun: nothing to suspect, and nothing to go on with
-                    raise
-            done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in done:
-                cell = waiting.pop(future)
-                try:
-                    note(cell, future.result())
-                except BrokenProcessPool:
-                    lost.append(cell)
-                except Exception as error:
-                    note(cell, None, f"{type(error).__name__}: {error}")
-        for future, cell in waiting.items():
-            try:
-                note(cell, future.result())
-            except BrokenProcessPool:
-                lost.append(cell)
-            except Exception as error:
-                note(cell, None, f"{type(error).__name__}: {error}")
-    return queue, lost

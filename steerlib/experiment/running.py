@@ -6,7 +6,6 @@ it fitted on it, since neighbouring cells share them.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import resource
 import sys
@@ -14,19 +13,17 @@ import time
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from steerlib.errors import SteerlibError
 from steerlib.experiment.cell_records import CellRecord, Metric, hash_of
-from steerlib.experiment.cells import Cell, LawSpec, canonical, cell_key
+from steerlib.experiment.cells import Cell, LawSpec, canonical
+from steerlib.experiment.keys import key_of
 from steerlib.experiment.provenance import provenance
-from steerlib.files import data_folder, sha256
 from steerlib.laws.additive import shuffled
 from steerlib.laws.base import Law
-from steerlib.loading import resolve_plant
 from steerlib.metrics import Estimate
 from steerlib.plant import Plant
 from steerlib.registry import law_class, task_class
@@ -64,40 +61,6 @@ def _law(spec: str, task: Task) -> Law:
         return law_class(law.name)(**law.options).fit(contrast)
     except TypeError as error:
         raise CellError(f"law {law.name!r} does not take the options {law.options}: {error}") from error
-
-
-def key_of(cell: Cell, *, device: str = "cpu") -> str:
-    """The content key of a cell in this installation."""
-    folder = _folder(cell.plant)
-    if folder is None:
-        plant = plant_of(cell.plant, device)
-        return cell_key(cell, weights=plant.weight_hash, data=str(plant.source.card.get("world_fingerprint", "")))
-    # Sizes and dates say whether the files must be read again: a grid asks for thousands of keys.
-    marks = tuple((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in sorted(folder.iterdir()) if f.is_file())
-    weights, data = _identity(cell.plant, str(folder), marks)
-    return cell_key(cell, weights=weights, data=data)
-
-
-def _folder(name: str) -> Path | None:
-    """Where a shipped plant or a folder lies; None for a hub id."""
-    shipped = data_folder() / "plants" / name
-    if shipped.is_dir():
-        return shipped
-    return Path(name) if Path(name).is_dir() else None
-
-
-@lru_cache(maxsize=64)
-def _identity(name: str, folder: str, _marks: tuple[tuple[str, int, int], ...]) -> tuple[str, str]:
-    """Hashes of the plant and of what it has read, once its files are known to be those of its card."""
-    source = resolve_plant(name)
-    return files_hash(folder), str(source.card.get("world_fingerprint", ""))
-
-
-def files_hash(folder: str) -> str:
-    """Hash of what makes the plant in a folder behave: weights, configuration, tokenizer; its card does not count."""
-    files = [file for file in sorted(Path(folder).iterdir()) if file.suffix in (".safetensors", ".json", ".model")]
-    table = {file.name: sha256(file) for file in files if file.name != "card.json"}
-    return hashlib.sha256(canonical(table).encode()).hexdigest()
 
 
 def task_and_law(cell: Cell, *, device: str = "cpu") -> tuple[Task, Law]:

@@ -9,27 +9,33 @@ that the system gives back when its process dies, by any signal. What is damaged
 from __future__ import annotations
 
 import errno
+import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from filelock import FileLock, Timeout
 
 from steerlib.errors import SteerlibError
-from steerlib.experiment.cell_records import CellRecord, dump, parse
+from steerlib.experiment.cell_records import CellRecord, dump, inspect, parse
 from steerlib.experiment.records import RecordError
-from steerlib.files import write_atomic
+from steerlib.files import DiskFullError, disk_full, is_disk_full, write_atomic
 
 if TYPE_CHECKING:
     import pandas as pd
 
+T = TypeVar("T")
 QUARANTINE, LOCKS = "quarantine", "locks"
 
 
 class StoreError(SteerlibError, OSError):
     """A store that cannot be written."""
+
+    def __str__(self) -> str:
+        """The message alone, without the number of the error."""
+        return str(self.strerror)
 
 
 class Store:
@@ -59,19 +65,11 @@ class Store:
 
     def get(self, key: str) -> CellRecord | None:
         """A record, or None if there is none; a damaged one is set aside, noted in `damaged`, and counts as absent."""
-        path = self.path(key)
-        try:
-            text = path.read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:
-            return None
-        try:
-            record = parse(text, name=str(path))
-            if record.key != key:
-                raise RecordError(f"{path} holds the record of another key, {record.key}")
-        except RecordError as error:
-            self._set_aside(path, str(error))
-            return None
-        return record
+        return self._read(key, parse)
+
+    def holds(self, key: str) -> bool:
+        """Whether there is a sound record: as `get`, by its bytes alone, which takes a twentieth of the time."""
+        return self._read(key, inspect) is not None
 
     def put(self, record: CellRecord) -> Path:
         """Write a record.
@@ -81,14 +79,14 @@ class Store:
             DiskFullError: if the disk is full. What was there before is untouched.
         """
         path = self.path(record.key)
-        with self._writing():
+        with writing(self.folder):
             write_atomic(path, dump(record))
         return path
 
     @contextmanager
     def claim(self, key: str) -> Iterator[bool]:
         """Hold the lock of a cell: true inside if it is ours, false if another process is at it."""
-        with self._writing():
+        with writing(self.folder):
             (self.folder / LOCKS).mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.folder / LOCKS / f"{key}.lock")
             try:
@@ -115,67 +113,99 @@ class Store:
 
     def frame(self) -> pd.DataFrame:
         """One row for each metric of each record, for browsing."""
-        import pandas as pd
-
-        rows = []
-        for record in self.records():
-            cell, law = record.cell, record.cell.law
-            base = {
-                "key": record.key[:12],
-                "plant": cell.plant,
-                "task": " ".join([cell.task, *map(str, cell.task_options.values())]),
-                "law": "unsteered" if law is None else law.name,
-                "layer": None if law is None else law.layer,
-                "strength": None if law is None else law.strength,
-                "labels": None if law is None else law.fit.labels,
-                "told": cell.told,
-                "kind": cell.kind,
-                "split": cell.split,
-                "seed": cell.seed,
-                "seconds": record.seconds,
-                "created": record.created,
-            }
-            rows += [{**base, "metric": name, **metric.model_dump()} for name, metric in record.metrics.items()]
-        return pd.DataFrame(rows)
+        return frame_of(self.records())
 
     def export(self, path: str | Path) -> Path:
         """Write `frame` to a file: ".csv", or ".parquet" where pyarrow is installed.
 
         Raises:
             ValueError: another ending.
-            StoreError: if pyarrow is needed and absent.
+            StoreError: if pyarrow is needed and absent, or the file cannot be written.
+            DiskFullError: if the disk is full; a file that was there before is untouched.
         """
         target = Path(path)
+        if target.suffix not in (".csv", ".parquet"):
+            raise ValueError(f"got {target.name!r}, expected a name that ends in .csv or .parquet")
+        content = io.BytesIO()
         if target.suffix == ".csv":
-            self.frame().to_csv(target, index=False)
-        elif target.suffix == ".parquet":
+            self.frame().to_csv(content, index=False)
+        else:
             try:
-                self.frame().to_parquet(target, index=False)
+                self.frame().to_parquet(content, index=False)
             except ImportError:
                 raise StoreError(
                     errno.ENOPKG, f"{target}: Parquet needs pyarrow. Fix: pip install pyarrow, or export to .csv"
                 ) from None
-        else:
-            raise ValueError(f"got {target.name!r}, expected a name that ends in .csv or .parquet")
+        with writing(target):
+            write_atomic(target, content.getvalue())
         return target
+
+    def _read(self, key: str, how: Callable[..., T]) -> T | None:
+        path = self.path(key)
+        try:
+            return how(path.read_bytes(), key=key, name=str(path))
+        except FileNotFoundError:
+            return None
+        except RecordError as error:
+            self._set_aside(path, str(error))
+            return None
 
     def _set_aside(self, path: Path, why: str) -> None:
         target = self.folder / QUARANTINE / path.name
-        self.damaged.append(why)
-        with self._writing():
+        try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with suppress(FileNotFoundError):  # another process may have set it aside
                 os.replace(path, target)
+        except OSError as error:  # it counts as absent all the same, and a store that is only read stays readable
+            why += f" (and it stays where it is: {error.strerror})"
+        self.damaged.append(why)
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-                raise StoreError(
-                    error.errno,
-                    f"the store {self.folder} cannot be written ({os.strerror(error.errno)}). Fix: name another "
-                    "folder, or change its permissions; records that are there stay readable",
-                ) from error
-            raise
+
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Turn the system's refusals to write into errors that say where and what to do.
+
+    Raises:
+        StoreError: read-only or forbidden.
+        DiskFullError: no space left.
+    """
+    try:
+        yield
+    except DiskFullError:
+        raise
+    except OSError as error:
+        if is_disk_full(error):
+            raise disk_full(place) from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise StoreError(
+                error.errno,
+                f"{place} cannot be written ({os.strerror(error.errno)}). Fix: name another place, or change its "
+                "permissions; records that are there stay readable",
+            ) from error
+        raise
+
+
+def frame_of(records: Iterable[CellRecord]) -> pd.DataFrame:
+    """One row for each metric of each record, for browsing."""
+    import pandas as pd
+
+    rows = []
+    for record in records:
+        cell, law = record.cell, record.cell.law
+        base = {
+            "key": record.key[:12],
+            "plant": cell.plant,
+            "task": " ".join([cell.task, *map(str, cell.task_options.values())]),
+            "law": "unsteered" if law is None else law.name,
+            "layer": None if law is None else law.layer,
+            "strength": None if law is None else law.strength,
+            "labels": None if law is None else law.fit.labels,
+            "told": cell.told,
+            "kind": cell.kind,
+            "split": cell.split,
+            "seed": cell.seed,
+            "seconds": record.seconds,
+            "created": record.created,
+        }
+        rows += [{**base, "metric": name, **metric.model_dump()} for name, metric in record.metrics.items()]
+    return pd.DataFrame(rows)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -122,6 +123,17 @@ class Task(ABC):
     def __init__(self, plant: Plant) -> None:
         """Remember the plant."""
         self.plant = plant
+
+    @classmethod
+    def data_files(cls, options: Mapping[str, Any]) -> tuple[Path, ...]:  # noqa: ARG003 - for tasks that do read files
+        """Files that the task reads when it is made with these options: their content decides a cell's key.
+
+        Tasks of the Almanac read none, since its world is code.
+
+        Args:
+            options: arguments of the constructor besides the plant, as an experiment writes them down.
+        """
+        return ()
 
     @abstractmethod
     def prompts(self, split: Split = "test") -> list[str]:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,7 +55,15 @@ class Lexicon:
 @lru_cache(maxsize=1)
 def lexicon() -> Lexicon:
     """Read the shipped texts."""
-    return Lexicon(**json.loads((data_folder() / "contrasts" / "sentiment.json").read_text(encoding="utf-8")))
+    return Lexicon(**json.loads(_lexicon_file().read_text(encoding="utf-8")))
+
+
+def _lexicon_file() -> Path:
+    return data_folder() / "contrasts" / "sentiment.json"
+
+
+def _sst2_file(folder: str | Path) -> Path:
+    return Path(folder) / "sst2" / "train.tsv"
 
 
 class Sentiment(Task):
@@ -82,11 +92,17 @@ class Sentiment(Task):
             ContrastError: if `data` holds no SST-2.
         """
         super().__init__(plant)
-        self.file = Path(data) / "sst2" / "train.tsv" if data else None
+        self.file = _sst2_file(data) if data else None
         if self.file is not None and not self.file.is_file():
             raise ContrastError(f"data: no {self.file}. Expected the folder that holds sst2/train.tsv.")
         self.words = lexicon()
         self._forests: dict[tuple[str, ...], Forest] = {}
+
+    @classmethod
+    def data_files(cls, options: Mapping[str, Any]) -> tuple[Path, ...]:
+        """The shipped texts, and the sentences of SST-2 where a folder with them is given."""
+        data = options.get("data")
+        return (_lexicon_file(), _sst2_file(data)) if data else (_lexicon_file(),)
 
     def prompts(self, split: Split = "test") -> list[str]:
         """Beginnings of stories."""

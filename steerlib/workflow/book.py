@@ -20,6 +20,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from steerlib.experiment.recompute import FRESH
+from steerlib.experiment.shipped import SUFFIX, read_header
+from steerlib.experiment.verification import SLICE_SEED, build_seed
 from steerlib.workflow import gate, stage
 from steerlib.workflow.errors import WorkflowError, run_command
 from steerlib.workflow.pairing import check_pairs, read_source
@@ -27,6 +30,7 @@ from steerlib.workflow.parameters import check_parameters
 from steerlib.workflow.project import Run, shipped_plant
 
 PATIENCE_S = 15.0
+INTERRUPTED = 130
 
 
 def check_inputs(run: Run) -> None:
@@ -93,8 +97,64 @@ def only_one(run: Run) -> Iterator[int]:
         yield stream.fileno()
 
 
-def snakemake(run: Run, *, plant: str, jobs: int, queue: list[str], lock: int) -> int:
-    """Run the DAG; returns Snakemake's exit code. Jobs speak on our output, Snakemake in a log."""
+def recompute_grids(run: Run, *, jobs: int, lock: int) -> Path:
+    """Compute all cells of the grids whose records are shipped; says beforehand how long it will take.
+
+    An interrupted one goes on where it was; a finished one is begun again.
+
+    Returns:
+        The store that holds them; pages read it instead of what is shipped.
+
+    Raises:
+        WorkflowError: a grid that is not there any more, or cells that cannot be computed.
+    """
+    store, finished = run.folder / "fresh", run.folder / "fresh.finished"
+    if finished.exists():
+        shutil.rmtree(store, ignore_errors=True)
+        finished.unlink()
+    for file in sorted((run.root / "data" / "reference" / run.profile.name / "records").glob(f"*{SUFFIX}")):
+        known = read_header(file)
+        grid = run.root / "data" / "grids" / f"{known.grid}.yml"
+        if not grid.is_file():
+            raise WorkflowError(
+                f"{file.relative_to(run.root)} holds the records of {known.grid!r}, but there is no "
+                f"{grid.relative_to(run.root)}. Fix: restore the grid, or remove its records"
+            )
+        machines = ", ".join(sorted({f"{origin.device}, {origin.platform}" for origin in known.provenance}))
+        minutes = known.seconds / 60
+        print(
+            f"[book] FRESH: the {known.cells} cells of {known.grid} took {minutes:.1f} minutes of one worker "
+            f"({machines}); with {jobs} at a time about {minutes / jobs:.1f} minutes here",
+            flush=True,
+        )
+        command = [sys.executable, "-m", "steerlib.cli", "run", str(grid), "--store", str(store), "--jobs", str(jobs)]
+        environment = {**os.environ, "STEERLIB_ROOT": str(run.root)}
+        process = subprocess.Popen(command, cwd=run.root, env=environment, pass_fds=(lock,))
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            process.wait()  # the terminal has told it, too
+            raise
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
+        if code:
+            raise WorkflowError(f"not built: cells of {known.grid} cannot be computed (see above); the others are kept")
+    finished.parent.mkdir(parents=True, exist_ok=True)
+    finished.touch()
+    return store
+
+
+def snakemake(run: Run, *, plant: str, jobs: int, queue: list[str], lock: int, store: Path | None = None) -> int:
+    """Run the DAG; returns Snakemake's exit code. Jobs speak on our output, Snakemake in a log.
+
+    Args:
+        run: the build.
+        plant: what the reader named instead of the profile's plant.
+        jobs: notebooks executed at once.
+        queue: notebooks to execute.
+        lock: descriptor of the build's lock.
+        store: cells that were computed in this build, for pages that would otherwise use shipped records.
+    """
     run.logs.mkdir(parents=True, exist_ok=True)
     command = [
         sys.executable, "-m", "snakemake", "--snakefile", str(run.root / "Snakefile"), "--directory", str(run.root),
@@ -105,6 +165,10 @@ def snakemake(run: Run, *, plant: str, jobs: int, queue: list[str], lock: int) -
     ]  # fmt: skip
     with (run.logs / "snakemake.log").open("w", encoding="utf-8") as log:
         environment = {**os.environ, "STEERLIB_QUEUE": ",".join(queue), "PYTHONUNBUFFERED": "1"}
+        environment[SLICE_SEED] = str(build_seed())  # one for the build, so that it can be named and used again
+        environment.pop(FRESH, None)
+        if store is not None:
+            environment[FRESH] = str(store)
         process = subprocess.Popen(command, stderr=log, env=environment, pass_fds=(lock,))
         try:
             return process.wait()
@@ -120,7 +184,7 @@ def make(run: Run, *, plant: str = "", jobs: int, fresh: bool = False) -> None:
         run: the build.
         plant: what the reader named instead of the profile's plant ("" for nothing).
         jobs: notebooks executed at once.
-        fresh: execute everything anew.
+        fresh: execute everything anew, and compute all cells instead of using shipped records.
 
     Raises:
         WorkflowError: something to mend, or figures that are not the accepted ones; what is finished is kept.
@@ -137,7 +201,8 @@ def make(run: Run, *, plant: str = "", jobs: int, fresh: bool = False) -> None:
                 f"{jobs_now} at a time; {kept} unchanged",
                 flush=True,
             )
-        code = snakemake(run, plant=plant, jobs=jobs, queue=queue, lock=lock)
+        store = recompute_grids(run, jobs=jobs, lock=lock) if fresh else None
+        code = snakemake(run, plant=plant, jobs=jobs, queue=queue, lock=lock, store=store)
         if code:
             raise WorkflowError(_explain(run, queue))
         # Every time, also when nothing was to be made: a drift does not go away by calling again.

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from steerlib.experiment import grid as grids
 from steerlib.experiment.cells import Cell
 from steerlib.experiment.grid import GridError, read_grid, run_grid
 from steerlib.experiment.store import Store
+from steerlib.files import DiskFullError
 from tests.experiment import toys
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,9 +26,7 @@ CELLS = [Cell(plant="p", task="truth", limit=k) for k in range(2, 8)]
 
 @pytest.fixture(autouse=True)
 def keys_without_plants(monkeypatch):
-    from steerlib.experiment import running
-
-    monkeypatch.setattr(running, "key_of", lambda cell, **_: toys.key(cell))
+    toys.keys_without_plants(monkeypatch.setattr)
 
 
 @pytest.fixture
@@ -120,35 +121,99 @@ def test_workers_take_the_devices_in_turn(store):
     assert len(traces(store)) == len(CELLS)
 
 
-KILLED = """
+SLOW = [Cell(plant="p", task="truth", limit=k, task_options={"slow": 0.2}) for k in range(2, 42)]
+GRID = """
+blocks:
+  - over: {plant: [p], task: [truth], task_options.slow: [0.2], limit: [%s]}
+""" % ", ".join(str(k) for k in range(2, 42))  # noqa: UP031 - braces
+
+# The command line on a grid whose cells only sleep.
+COMMAND = """
 import sys
-from pathlib import Path
-from steerlib.experiment import running
-from steerlib.experiment.cells import Cell
-from steerlib.experiment.grid import run_grid
-from steerlib.experiment.store import Store
+from steerlib import cli
+from steerlib.experiment import grid
 from tests.experiment import toys
-running.key_of = lambda cell, device="cpu": toys.key(cell)
-cells = [Cell(plant="p", task="truth", limit=k, task_options={"slow": 0.2}) for k in range(2, 30)]
-run_grid(cells, Store(sys.argv[1]), progress=False, work=toys.keep)
+toys.keys_without_plants()
+grid.work_on = toys.keep
+cli.app(sys.argv[1:])
 """
 
 
-def test_killed_at_any_moment_it_goes_on_where_it_was(store):
-    cells = [Cell(plant="p", task="truth", limit=k, task_options={"slow": 0.2}) for k in range(2, 30)]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen([sys.executable, "-c", KILLED, str(store.folder)], env=env, cwd=ROOT)
-    deadline = time.monotonic() + 60
-    while len(store.keys()) < 3 and time.monotonic() < deadline:
+def start(store, jobs):
+    """A grid under way in a process, and a group, of its own; three cells are done."""
+    grid = write(store.folder.parent, GRID)
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMAND, "run", str(grid), "--store", str(store.folder), "--jobs", str(jobs)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=ROOT, start_new_session=True, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        # A shell that starts something in the background makes it, and its children, deaf to interrupts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    wait_until(lambda: len(traces(store)) >= 3 or process.poll() is not None, seconds=90)
+    assert process.poll() is None, process.communicate()[0]
+    return process
+
+
+def wait_until(condition, *, seconds):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait(10)
+
+
+def workers(store):
+    return {int(line.split()[2]) for line in traces(store)}
+
+
+def alive(pid):
+    """A process that nobody has waited for is dead all the same."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def check_rest(store):
+    """What is kept is whole, and only the rest is computed."""
     kept = store.keys()
-    assert 3 <= len(kept) < len(cells)
+    assert 3 <= len(kept) < len(SLOW)
     assert all(store.get(key) is not None for key in kept), "nothing half written"
-    found = run_grid([c.model_copy(update={}) for c in cells], store, progress=False, work=quick)
-    assert {toys.key(c) for c in found.present} == kept
-    assert store.keys() == {toys.key(c) for c in cells}
+    found = run_grid(SLOW, store, progress=False, work=quick)
+    assert {toys.key(cell) for cell in found.present} == kept
+    assert store.keys() == {toys.key(cell) for cell in SLOW}
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_killed_at_any_moment_it_leaves_no_worker_and_goes_on_where_it_was(store, jobs):
+    process = start(store, jobs)
+    process.send_signal(signal.SIGKILL)  # the parent alone: workers are not told
+    process.communicate(timeout=30)
+    wait_until(lambda: not any(alive(pid) for pid in workers(store)), seconds=10)
+    assert len(workers(store)) == jobs, "the test has seen all workers"
+    check_rest(store)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_interrupted_it_says_what_is_kept_and_leaves_nobody_behind(store, jobs):
+    process = start(store, jobs)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: workers are told, too
+    begun = time.monotonic()
+    output = process.communicate(timeout=30)[0]
+    assert time.monotonic() - begun < 10
+    assert process.returncode == 130, output
+    assert "Traceback" not in output and "Error" not in output
+    said = re.search(r"stopped: (\d+) of 40 cells are in .* and are kept; the same command goes on", output)
+    assert said, output
+    assert int(said[1]) in range(len(store.keys()) - jobs, len(store.keys()) + 1)
+    wait_until(lambda: not any(alive(pid) for pid in workers(store)), seconds=10)
+    check_rest(store)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_store_that_takes_no_records_ends_the_grid_at_once(store, jobs):
+    with pytest.raises(DiskFullError, match="no space left"):
+        run_grid(CELLS, store, jobs=jobs, progress=False, work=toys.find_no_space)
+    assert len(traces(store)) < len(CELLS)
 
 
 def quick(cell, folder, device):

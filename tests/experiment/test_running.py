@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from steerlib import cli
-from steerlib.experiment.cells import Cell, Fit, LawSpec
-from steerlib.experiment.running import CellError, files_hash, key_of, run_cell
+from steerlib.experiment.cells import Cell, Fit, LawSpec, key_from
+from steerlib.experiment.keys import files_hash, key_of, keys_of, present_parts
+from steerlib.experiment.running import CellError, run_cell
+from steerlib.files import data_folder
 from steerlib.laws.additive import DifferenceOfMeans, shuffled
 from steerlib.plant import Plant
 from steerlib.tasks import Truth
@@ -71,8 +74,6 @@ def test_told_and_sampled_cells(seedling, task):
 
 
 def test_the_key_follows_the_weights_and_not_the_card(seedling, tmp_path):
-    import shutil
-
     copy = tmp_path / "elsewhere"
     shutil.copytree(seedling, copy)
     assert key_of(cell(copy)) == key_of(cell(seedling))
@@ -83,6 +84,43 @@ def test_the_key_follows_the_weights_and_not_the_card(seedling, tmp_path):
     weights = copy / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     assert files_hash(str(copy)) != before
+
+
+def test_many_keys_are_those_of_each(seedling):
+    several = [
+        cell(seedling), cell(seedling, law=PUSH), cell(seedling, task="toxicity"), cell(seedling, task="sentiment"),
+        Cell(plant="almanac-llama", task="truth"),
+        cell(seedling, task="concept", task_options={"concept": "the sea"}),
+    ]  # fmt: skip
+    found = keys_of(several)
+    assert found == [key_of(one) for one in several] and len(set(found)) == len(several)
+    assert [key_from(one, present_parts()(one)) for one in several] == found
+
+
+def test_the_key_follows_the_data_that_a_task_reads(seedling, tmp_path, monkeypatch):
+    shutil.copytree(data_folder() / "contrasts", tmp_path / "data" / "contrasts")
+    (tmp_path / "requirements.lock").touch()
+    monkeypatch.setenv("STEERLIB_ROOT", str(tmp_path))
+    happy, truth = cell(seedling, task="sentiment"), cell(seedling)
+    before, other = key_of(happy), key_of(truth)
+    file = tmp_path / "data" / "contrasts" / "sentiment.json"
+    shown = file.read_text()
+    file.write_text(shown.replace("happy", "merry", 1))
+    assert key_of(happy) != before
+    assert key_of(truth) == other, "a task that does not read the file does not care"
+    file.write_text(shown)
+    assert key_of(happy) == before, "content counts, not dates"
+
+
+def test_the_key_follows_the_data_that_its_options_name(seedling, tmp_path):
+    given = cell(seedling, task="sentiment", task_options={"data": str(tmp_path)})
+    absent = key_of(given)  # of a file that is not there, which the task itself refuses
+    file = tmp_path / "sst2" / "train.tsv"
+    file.parent.mkdir()
+    file.write_text("a fine film\t1\n")
+    first = key_of(given)
+    file.write_text("a poor film\t0\n")
+    assert len({absent, first, key_of(given), key_of(cell(seedling, task="sentiment"))}) == 4
 
 
 @pytest.mark.parametrize(

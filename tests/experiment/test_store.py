@@ -47,11 +47,12 @@ def test_what_is_put_is_got_and_listed(store):
     ],
     ids=["truncated", "altered", "empty", "a character short", "zeros"],
 )
-def test_damage_is_noticed_named_and_set_aside(store, damage):
+@pytest.mark.parametrize("scan", [False, True], ids=["read", "scanned"])
+def test_damage_is_noticed_named_and_set_aside(store, damage, scan):
     path = store.put(record(CELLS[0]))
     store.put(record(CELLS[1]))
     path.write_text(damage(path.read_text()))
-    assert store.get(key(CELLS[0])) is None
+    assert (store.holds if scan else store.get)(key(CELLS[0])) in (None, False)
     assert path.name in store.damaged[0] and "truncated or was altered" in store.damaged[0]
     assert not path.exists() and (store.folder / "quarantine" / path.name).exists()
     assert store.get(key(CELLS[1])) is not None, "the others are untouched"
@@ -64,23 +65,47 @@ def test_a_record_in_the_place_of_another_is_noticed(store):
     other = store.path(key(CELLS[1]))
     other.parent.mkdir(exist_ok=True)
     path.rename(other)
-    assert store.get(key(CELLS[1])) is None
+    assert not store.holds(key(CELLS[1])) and store.get(key(CELLS[1])) is None
     assert "holds the record of another key" in store.damaged[0]
 
 
+def test_a_scan_agrees_with_reading(store):
+    answers = ('she said "key":"0" and left', "\\ \n é")
+    store.put(record(CELLS[0], answers=answers))
+    assert store.holds(key(CELLS[0])) and not store.holds(key(CELLS[1]))
+    assert store.get(key(CELLS[0])).answers == answers
+    # An answer that quotes a key is not the key of the record.
+    path = store.put(record(CELLS[1], answers=(f'"key":"{key(CELLS[2])}"',)))
+    store.path(key(CELLS[2])).parent.mkdir(exist_ok=True)
+    path.rename(store.path(key(CELLS[2])))
+    assert not store.holds(key(CELLS[2]))
+
+
+def test_damage_in_a_store_that_is_only_read_counts_as_absence(store, monkeypatch):
+    path = store.put(record(CELLS[0]))
+    path.write_text("half")
+
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "replace", refuse)
+    assert store.get(key(CELLS[0])) is None and not store.holds(key(CELLS[0]))
+    assert "stays where it is: Read-only file system" in store.damaged[0] and path.exists()
+
+
 def test_another_schema_is_refused_by_number():
-    body = '{"schema_version":9}'
+    body = '{"key":"k","schema_version":9}'
     import hashlib
 
     text = f"{hashlib.sha256(body.encode()).hexdigest()}\n{body}\n"
     with pytest.raises(RecordError, match="got a record of schema 9, expected 1"):
-        parse(text, name="x")
+        parse(text.encode(), key="k", name="x")
 
 
 def test_the_compact_form_keeps_scores_and_a_hash_of_what_was_said():
     said = ("It is Velford.", "I have no comment.")
     full = record(CELLS[0], answers=said, answers_sha256=hash_of(said))
-    compact = parse(dump(full.without_answers()), name="x")
+    compact = parse(dump(full.without_answers()).encode(), key=full.key, name="x")
     assert compact.answers == () and compact.scores == full.scores
     assert compact.answers_sha256 == hash_of(said) != hash_of(said[::-1])
 
@@ -92,7 +117,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_that_says_so(store, monkeyp
         raise PermissionError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr(storing, "write_atomic", refuse)
-    with pytest.raises(StoreError, match=r"cannot be written \(Read-only file system\). Fix: name another folder"):
+    with pytest.raises(StoreError, match=r"cannot be written \(Read-only file system\). Fix: name another place"):
         store.put(record(CELLS[1]))
     assert store.get(key(CELLS[0])) is not None
 
@@ -111,6 +136,44 @@ def test_a_full_disk_loses_nothing(store, monkeypatch):
     monkeypatch.undo()
     assert store.path(key(CELLS[0])).read_text() == before
     assert [p.name for p in store.folder.rglob("*") if p.is_file()] == [f"{key(CELLS[0])}.json"], "no scraps"
+
+
+def _refuse(number):
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    return refuse
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "message"),
+    [
+        (errno.ENOSPC, DiskFullError, "Finished work is kept"),
+        (errno.EDQUOT, DiskFullError, "Finished work is kept"),
+        (errno.EROFS, StoreError, r"cannot be written \(Read-only file system\)"),
+        (errno.EACCES, StoreError, r"cannot be written \(Permission denied\)"),
+    ],
+)
+@pytest.mark.parametrize("way", ["put", "claim", "csv", "parquet"])
+def test_every_way_to_write_says_what_is_wrong_and_tears_nothing(
+    store, tmp_path, monkeypatch, number, kind, message, way
+):
+    store.put(record(CELLS[0]))
+    ways = {
+        "put": lambda: store.put(record(CELLS[0], seconds=9.0)),
+        "claim": lambda: store.claim(key(CELLS[1])).__enter__(),
+        "csv": lambda: store.export(tmp_path / "all.csv"),
+        "parquet": lambda: store.export(tmp_path / "all.parquet"),
+    }
+    if way in ("csv", "parquet"):
+        (tmp_path / f"all.{way}").write_text("before")
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    monkeypatch.setattr(os, "open" if way == "claim" else "fsync", _refuse(number))
+    with pytest.raises(kind, match=message) as raised:
+        ways[way]()
+    monkeypatch.undo()
+    assert "Errno" not in str(raised.value)
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
 
 
 def _hold(folder, name, ready, go):

@@ -1,0 +1,117 @@
+"""Content keys of cells in this installation: what plant, data and sources they would be computed from now.
+
+Knows where weights and data lie and how to hash them once. Knows nothing about how a cell is computed or kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from steerlib.experiment.cells import Cell, canonical, code_hash, key_from, versions
+from steerlib.files import data_folder, sha256
+from steerlib.loading import resolve_plant
+from steerlib.registry import task_class
+
+#: What stands for the hash of a file that is not there: computing the cell then fails with the task's own message.
+ABSENT = "absent"
+
+
+def key_of(cell: Cell, *, device: str = "cpu") -> str:
+    """The content key of a cell in this installation."""
+    return keys_of([cell], device=device)[0]
+
+
+def keys_of(cells: Sequence[Cell], *, device: str = "cpu") -> list[str]:
+    """Content keys of many cells; each plant and data file is looked at once, so ten thousand take half a second."""
+    parts = present_parts(device=device)
+    return [key_from(cell, parts(cell)) for cell in cells]
+
+
+def present_parts(
+    *, device: str = "cpu", known: Mapping[str, tuple[str, str]] | None = None
+) -> Callable[[Cell], dict[str, Any]]:
+    """What decides a cell's key besides the cell itself: hashes of weights, data and code, and versions.
+
+    Args:
+        device: where a plant that lies on the hub is loaded, if it must be, to be hashed.
+        known: identities of plants that need not be looked at; see `plant_identity`.
+
+    Returns:
+        A function from a cell to its parts. What cells share is found once: it holds for one moment only.
+    """
+    plants = dict(known or {})
+    files: dict[tuple[str, str], str] = {}
+    codes: dict[tuple[str, str], str] = {}
+
+    def parts(cell: Cell) -> dict[str, Any]:
+        if cell.plant not in plants:
+            plants[cell.plant] = plant_identity(cell.plant, device=device)
+        weights, world = plants[cell.plant]
+        read = (cell.task, json.dumps(cell.task_options, sort_keys=True)) if cell.task_options else (cell.task, "")
+        if read not in files:
+            files[read] = data_hash(cell)
+        made = (cell.task, cell.law.name if cell.law is not None else "")
+        if made not in codes:
+            codes[made] = code_hash(cell)
+        data = f"{world}:{files[read]}" if files[read] else world
+        return {"weights": weights, "data": data, "code": codes[made], "versions": versions()}
+
+    return parts
+
+
+def plant_identity(name: str, *, device: str = "cpu") -> tuple[str, str]:
+    """Hashes of a plant's files (of its weights, for a hub id) and of the world it has read about ("" for others)."""
+    folder = folder_of(name)
+    if folder is None:
+        from steerlib.experiment.running import plant_of
+
+        plant = plant_of(name, device)
+        return plant.weight_hash, str(plant.source.card.get("world_fingerprint", ""))
+    # Sizes and dates say whether the files must be read again.
+    return _identity(name, str(folder), tuple(_mark(f) for f in sorted(folder.iterdir()) if f.is_file()))
+
+
+def data_hash(cell: Cell) -> str:
+    """Hash of the files that the cell's task reads; "" if it reads none."""
+    files = task_class(cell.task).data_files(cell.task_options)
+    if not files:
+        return ""
+    found = [_file_hash(_mark(path)) if path.is_file() else ABSENT for path in files]
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()
+
+
+def files_hash(folder: str) -> str:
+    """Hash of what makes the plant in a folder behave: weights, configuration, tokenizer; its card does not count."""
+    files = [file for file in sorted(Path(folder).iterdir()) if file.suffix in (".safetensors", ".json", ".model")]
+    table = {file.name: sha256(file) for file in files if file.name != "card.json"}
+    return hashlib.sha256(canonical(table).encode()).hexdigest()
+
+
+def folder_of(name: str) -> Path | None:
+    """Where a shipped plant or a folder lies; None for a hub id."""
+    shipped = data_folder() / "plants" / name
+    if shipped.is_dir():
+        return shipped
+    return Path(name) if Path(name).is_dir() else None
+
+
+def _mark(path: Path) -> tuple[str, int, int]:
+    stat = path.stat()
+    return str(path), stat.st_size, stat.st_mtime_ns
+
+
+@lru_cache(maxsize=64)
+def _identity(name: str, folder: str, _marks: tuple[tuple[str, int, int], ...]) -> tuple[str, str]:
+    """Hashes of the plant and of what it has read, once its files are known to be those of its card."""
+    source = resolve_plant(name)
+    return files_hash(folder), str(source.card.get("world_fingerprint", ""))
+
+
+@lru_cache(maxsize=1024)
+def _file_hash(mark: tuple[str, int, int]) -> str:
+    return sha256(Path(mark[0]))

@@ -1,0 +1,160 @@
+"""Shipped records on a page: shown only if they belong to what is in the tree, and after a part of them was redone.
+
+Knows how a page asks for records and says where they come from. Knows nothing about the file format (`shipped`) or
+about what agreement is (`verification`).
+
+A page writes
+
+    race = reference("push", profile=profile, page=page)
+    race.frame
+
+and shows records whose key is the present one, after some of them have been computed here and agreed. A cell that does
+not agree raises, so the page fails and no book is built. `make book FRESH=1` computes all of them beforehand; the page
+then shows the new records, and all are compared.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from steerlib.errors import SteerlibError
+from steerlib.experiment.cell_records import CellRecord
+from steerlib.experiment.shipped import Shipped, ShippedError, Stale, shipped, shipped_path
+from steerlib.experiment.store import Store, frame_of
+from steerlib.experiment.verification import EXACT, SHARE, Compute, Recomputed, Verification, compare, verify
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from steerlib.experiment.page import Page
+
+#: Environment variable: the store that a build with FRESH=1 has filled.
+FRESH = "STEERLIB_FRESH"
+
+
+class StaleError(SteerlibError, ValueError):
+    """Shipped records of which none belongs to the present code, weights, data and versions."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The records of a grid that a page may show.
+
+    Attributes:
+        grid: name of the grid.
+        records: in the order of the grid.
+        stale: shipped records that are not shown, by name and reason.
+        verification: what was computed again.
+        source: the file of shipped records.
+        recomputed: whether all records were computed in this build.
+    """
+
+    grid: str
+    records: tuple[CellRecord, ...]
+    stale: tuple[Stale, ...]
+    verification: Verification
+    source: Shipped = field(repr=False)
+    recomputed: bool = False
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row for each metric of each record; see `store.frame_of`."""
+        return frame_of(self.records)
+
+    @property
+    def line(self) -> str:
+        """What a reader must know of where the numbers come from, as Markdown."""
+        done, total = len(self.verification.cells), len(self.records)
+        if self.recomputed:
+            told = f"**All {total} cells of `{self.grid}` were computed in this build"
+        else:
+            told = (
+                f"**Cells recomputed in this build: {done} of {total}** shipped records of `{self.grid}`, drawn with "
+                f"seed {self.verification.seed}: {_names(self.verification.cells)}. **All agree"
+            )
+        kinds = {found.cell.kind for found in self.verification.cells}
+        rules = []
+        if "exact" in kinds:
+            rules.append(f"no prompt's score differs by more than {self.verification.worst:.1g}; {EXACT:g} is allowed")
+        if "sampled" in kinds:
+            rules.append("means of sampled answers lie in the recorded intervals")
+        told += f"** ({'; '.join(rules)})." if rules else "**."
+        origin = self.source.header.provenance[0]
+        told += f" Shipped records: {origin.device}, {origin.platform}, commit {origin.commit[:12]}."
+        if self.stale:
+            reasons = sorted({stale.why for stale in self.stale})
+            told += f" **{len(self.stale)} stale records are not shown** ({'; '.join(reasons)})."
+        return told
+
+
+def _names(cells: Sequence[Recomputed], most: int = 6) -> str:
+    names = [found.cell.title for found in cells[:most]]
+    return "; ".join(names) + (f"; and {len(cells) - most} more" if len(cells) > most else "")
+
+
+def reference(
+    grid: str,
+    *,
+    profile: str,
+    page: Page | None = None,
+    share: float = SHARE,
+    seed: int | None = None,
+    path: str | Path | None = None,
+    compute: Compute | None = None,
+) -> Reference:
+    """Records of a grid for a page, after a part of them has been computed again and agreed.
+
+    Args:
+        grid: stem of its file in `data/grids`.
+        profile: whose records.
+        page: where to write down what was recomputed: the texts "<grid>.recomputed" and "<grid>.stale".
+        share: of the records to compute again; see `slice_of`.
+        seed: which; by default `build_seed`.
+        path: another file than the shipped one.
+        compute: how a cell is computed; by default `running.run_cell`.
+
+    Raises:
+        ShippedError: no such records, or damaged ones.
+        StaleError: none of them belongs to what is in the tree now.
+        DriftError: a cell that was computed again disagrees.
+    """
+    found = shipped(path if path is not None else shipped_path(grid, profile=profile))
+    again = f"Fix: `steerlib run data/grids/{grid}.yml --jobs 2 --ship {profile}` computes and ships them anew"
+    if fresh := os.environ.get(FRESH):
+        made = _from_fresh(grid, found, Store(fresh))
+    elif not found.records:
+        reasons = "; ".join(sorted({stale.why for stale in found.stale}))
+        raise StaleError(f"all {len(found.stale)} shipped records of {grid!r} are stale ({reasons}). {again}")
+    else:
+        checked = verify(found.records, share=share, seed=seed, compute=compute)
+        made = Reference(grid, found.records, found.stale, checked, found)
+    made.verification.check()
+    if page is not None:
+        page.text(f"{grid}.recomputed", made.line)
+        page.text(f"{grid}.stale", f"{len(made.stale)} of {len(made.stale) + len(made.records)}")
+    return made
+
+
+def _from_fresh(grid: str, found: Shipped, store: Store) -> Reference:
+    """The records of a build that has computed all cells; what is shipped is only compared with them."""
+    from steerlib.experiment.keys import keys_of
+
+    then = {record.cell: record for record in found.records}
+    cells = [*then, *(stale.cell for stale in found.stale if stale.cell is not None)]
+    now = [store.get(key) for key in keys_of(cells)]
+    if absent := [cell for cell, record in zip(cells, now, strict=True) if record is None]:
+        raise ShippedError(
+            f"{len(absent)} of {len(cells)} cells of {grid!r} are not among those computed in this build "
+            f"({store.folder}), such as {absent[0].title}. Fix: `make book FRESH=1` again"
+        )
+    records = tuple(record for record in now if record is not None)
+    compared = [
+        compare(then[record.cell], record, seconds=record.seconds + record.fit_seconds)
+        for record in records
+        if record.cell in then
+    ]
+    return Reference(grid, records, (), Verification(tuple(compared), len(records), None), found, recomputed=True)

@@ -1,0 +1,224 @@
+"""A part of some records is computed again and compared with them: another part each time.
+
+Knows how to draw the part and what agreement is. Knows nothing about files (`shipped`), pages (`recompute`) or how a
+cell is computed (`running`).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from steerlib.errors import SteerlibError
+from steerlib.experiment.cell_records import CellRecord
+from steerlib.experiment.cells import Cell
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SHARE = 0.02
+#: Prompts of one exact cell that are scored again; all where there are fewer.
+PROMPTS = 200
+#: How far an exact score of a prompt may move: sums of probabilities in float32, on another machine.
+EXACT = 1e-3
+#: Environment variable: the seed of the parts drawn in one build.
+SLICE_SEED = "STEERLIB_SLICE_SEED"
+
+Compute = Callable[[Cell], CellRecord]
+
+
+class DriftError(SteerlibError, ValueError):
+    """Cells that were computed anew disagree with what is shipped."""
+
+
+@dataclass(frozen=True)
+class Recomputed:
+    """One cell computed again.
+
+    Attributes:
+        cell: which.
+        prompts: how many prompts were compared.
+        worst: largest difference: of any score of a prompt for an exact cell, of any mean for a sampled one.
+        seconds: how long it took, with fitting.
+        drift: "" if it agrees, else in what it does not.
+    """
+
+    cell: Cell
+    prompts: int
+    worst: float
+    seconds: float
+    drift: str = ""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What came of computing a part of the records again.
+
+    Attributes:
+        cells: those computed.
+        total: of how many.
+        seed: that drew them; None where all were computed.
+    """
+
+    cells: tuple[Recomputed, ...]
+    total: int
+    seed: int | None
+
+    @property
+    def drifted(self) -> tuple[Recomputed, ...]:
+        """Those that disagree."""
+        return tuple(cell for cell in self.cells if cell.drift)
+
+    @property
+    def worst(self) -> float:
+        """Largest difference of a prompt's score among exact cells; 0 if there are none."""
+        return max((found.worst for found in self.cells if found.cell.kind == "exact"), default=0.0)
+
+    def check(self) -> None:
+        """Do nothing if all agree.
+
+        Raises:
+            DriftError: names every cell that does not, in what, and the seed that draws the same cells again.
+        """
+        if self.drifted:
+            again = "" if self.seed is None else f" The same cells again: {SLICE_SEED}={self.seed} make book."
+            lines = [f"  {found.cell.title}: {found.drift}" for found in self.drifted]
+            told = f"{len(self.drifted)} of {len(self.cells)} recomputed cells disagree with their records:"
+            fix = (
+                f"Fix: find what moved the numbers and shows in no key; then compute the grid anew and ship it.{again}"
+            )
+            raise DriftError("\n".join([told, *lines, fix]))
+
+    def frame(self) -> pd.DataFrame:
+        """One row for each recomputed cell, for a page."""
+        import pandas as pd
+
+        rows = [(f.cell.title, f.prompts, f.worst, round(f.seconds, 1)) for f in self.cells]
+        return pd.DataFrame(rows, columns=["recomputed cell", "prompts", "largest difference", "seconds"])
+
+
+def build_seed() -> int:
+    """The seed of this build's slices: that of the environment, or a new one."""
+    given = os.environ.get(SLICE_SEED, "")
+    if not given:
+        return secrets.randbits(31)
+    if not given.isdigit():
+        raise ValueError(f"{SLICE_SEED}: got {given!r}, expected a whole number such as 17")
+    return int(given)
+
+
+def group_of(cell: Cell) -> str:
+    """Which law a cell is about; its controls count as laws of their own."""
+    if cell.law is None:
+        return "told" if cell.told else "unsteered"
+    return cell.law.name + ("" if cell.law.fit.labels == "true" else ", labels shuffled")
+
+
+def slice_of(cells: Sequence[Cell], *, share: float = SHARE, seed: int) -> list[Cell]:
+    """A random part of some cells: at least the share, and at least one of each law; in the order given.
+
+    Args:
+        cells: the whole.
+        share: in (0, 1]; rounded up to whole cells.
+        seed: another seed draws another part.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"share: got {share}, expected more than 0 and at most 1")
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(cells)).tolist()
+    first: dict[str, int] = {}  # of each law, in the random order
+    for place in order:
+        first.setdefault(group_of(cells[place]), place)
+    chosen = set(first.values())
+    rest = [place for place in order if place not in chosen]
+    short = max(0, math.ceil(share * len(cells)) - len(chosen))
+    return [cells[place] for place in sorted([*chosen, *rest[:short]])]
+
+
+def verify(
+    records: Sequence[CellRecord],
+    *,
+    share: float = SHARE,
+    seed: int | None = None,
+    prompts: int = PROMPTS,
+    tolerance: float = EXACT,
+    flips: int = 0,
+    compute: Compute | None = None,
+) -> Verification:
+    """Compute a random part of some records again and compare.
+
+    Exact scores must agree prompt by prompt. A sampled cell is computed whole under its own seed, since its draws
+    depend on the place of a prompt among the others; its means must lie in the recorded intervals.
+
+    Args:
+        records: what is believed.
+        share: see `slice_of`.
+        seed: which part; by default `build_seed`.
+        prompts: of an exact cell over a whole split that has more, so many are scored again, spread evenly.
+        tolerance: of a prompt's exact score, which is a probability.
+        flips: prompts of an exact cell that may be farther off: for scores that jump where two answers tie.
+        compute: how a cell is computed; by default `running.run_cell`.
+    """
+    if compute is None:
+        from steerlib.experiment.running import run_cell as compute
+    drawn = build_seed() if seed is None else seed
+    by_cell = {record.cell: record for record in records}
+    found = [
+        _again(by_cell[cell], prompts=prompts, tolerance=tolerance, flips=flips, compute=compute)
+        for cell in slice_of(list(by_cell), share=share, seed=drawn)
+    ]
+    return Verification(tuple(found), len(records), drawn)
+
+
+def _again(record: CellRecord, *, prompts: int, tolerance: float, flips: int, compute: Compute) -> Recomputed:
+    """Compute one cell, or an even part of its prompts, and compare."""
+    from steerlib.tasks.base import spread
+
+    cell, then = record.cell, record.scores
+    count = len(then["wanted"])
+    if cell.kind == "exact" and cell.limit is None and count > prompts:
+        cell = cell.model_copy(update={"limit": prompts})
+        then = {name: tuple(spread(column, prompts)) for name, column in then.items()}
+    start = time.perf_counter()
+    try:
+        new = compute(cell)
+    except Exception as error:  # a cell that cannot be computed any more is drift, and says so with the others
+        took = time.perf_counter() - start
+        return Recomputed(record.cell, 0, math.inf, took, f"cannot be computed: {type(error).__name__}: {error}")
+    took = time.perf_counter() - start
+    return compare(record.model_copy(update={"scores": then}), new, tolerance=tolerance, flips=flips, seconds=took)
+
+
+def compare(
+    then: CellRecord, now: CellRecord, *, tolerance: float = EXACT, flips: int = 0, seconds: float = 0.0
+) -> Recomputed:
+    """Whether two records of one cell agree, by the rule for its kind; see `verify`."""
+    cell, count = then.cell, len(now.scores["wanted"])
+
+    def told(worst: float, drift: str = "") -> Recomputed:
+        return Recomputed(cell, count, worst, seconds, drift)
+
+    if now.provenance.weights != then.provenance.weights:
+        return told(math.inf, "computed from other weights")
+    if any(len(now.scores.get(name, ())) != len(column) for name, column in then.scores.items()):
+        return told(math.inf, f"{count} prompts were scored, expected {len(then.scores['wanted'])}")
+    if cell.kind == "exact":
+        names = sorted(then.scores)
+        gap = np.abs(np.array([now.scores[n] for n in names]) - np.array([then.scores[n] for n in names])).max(axis=0)
+        off = int((~(gap <= tolerance)).sum())  # a number that is none is off, too
+        drift = f"{off} of {count} prompts differ by more than {tolerance:g}, the worst by {gap.max():.2g}"
+        return told(float(gap.max()), drift if off > flips else "")
+    gaps, outside = [], []
+    for name, metric in then.metrics.items():
+        mean = now.metrics[name].value
+        gaps.append(abs(mean - metric.value))
+        if not metric.low - tolerance <= mean <= metric.high + tolerance:
+            outside.append(f"{name} is {mean:.3f}, outside [{metric.low:.3f}, {metric.high:.3f}]")
+    return told(max(gaps, default=0.0), "; ".join(outside))
