@@ -525,7 +525,7 @@ table(rows, "rule", *columns)
 #
 # :::{prf:definition} Perplexity
 # :label: sc-perplexity
-# Of tokens $y_1, \dots, y_m$ with probabilities $p_j$ under a reading plant: $\exp\big(-\frac1m\sum_j \log p_j\big)$. Which tokens count (those of the completion, or the prompt's too), how texts are averaged (over all tokens, or exp first and then over texts), and who reads (never the steered plant) must be said.
+# The **{term}`perplexity`** of tokens $y_1, \dots, y_m$ with probabilities $p_j$ under a reading plant is $\exp\big(-\frac1m\sum_j \log p_j\big)$. Which tokens count (those of the completion, or the prompt's too), how texts are averaged (over all tokens, or exp first and then over texts), and who reads (never the steered plant) must be said.
 # :::
 
 # %%
@@ -541,16 +541,20 @@ assert np.isclose(completion, metrics.perplexity(reader, *pair), rtol=1e-4)
 assert np.isclose(whole, metrics.perplexity(reader, *pair, of="whole"), rtol=1e-4)
 
 # %% [markdown]
-# Three sets of answers, read by {glue:text}`reader` in all four variants: the plant's own; the same, all but one, which is replaced by a salad of words; and two words for every question.
+# Three sets of answers, read by {glue:text}`reader` in all four variants: the plant's own; the same, all but one, which is replaced by a salad of words; and a refusal to say, followed by whatever the reader finds likeliest.
 
 # %%
 drawn = np.random.default_rng(seeds[0])
-salad = " " + " ".join(drawn.choice(sorted(set(written)), 12, replace=False))
+vocabulary = sorted(set(written))
+salad = " " + " ".join(drawn.choice(vocabulary, 12, replace=False))
+declining = methods["always declines"]
+heads = [p + d for p, d in zip(asked, declining, strict=True)]
+tails = reader.generate(heads, max_new_tokens=40, seed=0, temperature=0).texts
 sets = {
     "the plant": first,
     "one answer is word salad": [salad, *first[1:]],
-    "the first two words of each": [
-        " " + " ".join(text.split()[:2]) for text in first
+    "declines, and chats": [
+        d + tail for d, tail in zip(declining, tails, strict=True)
     ],
 }
 
@@ -559,19 +563,20 @@ page.text("reader", reader.name)
 variants = list(itertools.product(("completion", "whole"), ("tokens", "texts")))
 rows = []
 for key, (name, answers) in zip(
-    ("plant", "salad", "two"), sets.items(), strict=True
+    ("plant", "salad", "chat"), sets.items(), strict=True
 ):
     values = [
         metrics.perplexity(reader, asked, answers, of=of, average=average)
         for of, average in variants
     ]
     for (of, average), value in zip(variants, values, strict=True):
-        page.record(f"perplexity.{key}.{of}.{average}", value, digits=2)
+        digits = 2 if value < 100 else 0
+        page.record(f"perplexity.{key}.{of}.{average}", value, digits=digits)
     rows.append((name, *(f"{value:.2f}" for value in values)))
 table(rows, "answers", *(f"{of}, over {average}" for of, average in variants))
 
 # %% [markdown]
-# One broken answer among {glue:text}`n.items` moves the mean over texts of the completion from {glue:text}`perplexity.plant.completion.texts` to {glue:text}`perplexity.salad.completion.texts`, the pooled one to {glue:text}`perplexity.salad.completion.tokens`, and the pooled one of prompt plus completion, where the prompt dilutes it, from {glue:text}`perplexity.plant.whole.tokens` to {glue:text}`perplexity.salad.whole.tokens`. And two words are always fluent: {glue:text}`perplexity.two.completion.tokens` against the plant's {glue:text}`perplexity.plant.completion.tokens`. A-LQR reports whole texts, ODESteer completions.
+# One broken answer among {glue:text}`n.items` moves the mean over texts of the completion from {glue:text}`perplexity.plant.completion.texts` to {glue:text}`perplexity.salad.completion.texts`, the pooled one to {glue:text}`perplexity.salad.completion.tokens`, and the pooled one of prompt plus completion, where the prompt dilutes it, from {glue:text}`perplexity.plant.whole.tokens` to {glue:text}`perplexity.salad.whole.tokens`. And nothing is as fluent as a cliché: idle talk has {glue:text}`perplexity.chat.completion.tokens` where the plant has {glue:text}`perplexity.plant.completion.tokens`. A-LQR reports whole texts, ODESteer completions.
 #
 # ## What control costs
 #
@@ -640,15 +645,17 @@ table(rows, "behaviour", *columns)
 #
 # ## How to be fooled by each
 #
-# Now the cheats, all on the same {glue:text}`n.items` questions, by the same functions that later chapters use on laws. To the programs of the opening we add three: the plant's answer said four times, its first two words, and a salad of words drawn from a page of the country.
+# Now the cheats, all on the same {glue:text}`n.items` questions, by the same functions that later chapters use on laws. To the programs of the opening we add five: one that always states the popular error, the idle talk of the last section, the plant's answer said four times, one name for each question and no other word, and a salad of words drawn from a page of the country.
 
 # %%
+lies = [world.forms(item).misconception[0] for item in items]
 methods |= {
+    "states the popular error": lies,
+    "declines, and chats": sets["declines, and chats"],
     "repeats itself": [text * 4 for text in first],
-    "two words": sets["the first two words of each"],
+    "one name each": [f" {name}" for name in world.names[: len(items)]],
     "word salad": [
-        " " + " ".join(drawn.choice(sorted(set(written)), 40, replace=False))
-        for _ in items
+        " " + " ".join(drawn.choice(vocabulary, 40, replace=False)) for _ in items
     ],
 }
 
@@ -756,12 +763,13 @@ page.record("cheats", len(cheats))
 page.record("scores", len(plain))
 page.record("scores.fooled", len(plain) - len(safe))
 page.text("scores.safe", listed(safe))
+page.record("base.dist", base["dist-2"], digits=2)
 table(rows, "cheat", "fools", "is caught by")
 
 # %% [markdown]
-# {glue:text}`scores.fooled` of the {glue:text}`scores` scores are won by at least one of the {glue:text}`cheats` cheats. Not won by any: {glue:text}`scores.safe`. Read the second table by rows: what catches a cheat is always a score of another *kind*. Silence is true, so ask for Info; lists and salad never repeat, so let somebody read them; what is short is fluent, so ask what it said. That is why the tables of this book have at least one score of effect, one of intactness and one of effort in every row, and why the oracle grants nothing to a text that it cannot read.
+# {glue:text}`scores.fooled` of the {glue:text}`scores` scores are won by at least one of the {glue:text}`cheats` cheats. Not won by any: {glue:text}`scores.safe`. (The plant's Dist-2 is {glue:text}`base.dist`: where short answers never repeat, there is nothing left to win.) Read the second table by rows: what catches a cheat is a score of another *kind*. Silence is true, so ask for Info; a confident error says something, so ask for True; lists and salad never repeat, so let somebody read them; clichés are fluent, so ask what they said. That is why the tables of this book have at least one score of effect, one of intactness and one of effort in every row, and why the oracle grants nothing to a text that it cannot read.
 #
-# A warning about the other side: to be caught here, a cheat had to be on the list. An optimiser is not on the list. Chapter [02](02_almanac) searches for texts that fool the oracle; for a learned judge on real texts, nobody can say how many there are.
+# A warning about the other side: to be caught here, a cheat had to be on the list. What an optimiser finds is on nobody's list. Chapter [02](02_almanac) searches for texts that fool the oracle; for a learned judge on real texts, nobody can say how many there are.
 #
 # ## How sure: the unit of an interval
 #
@@ -769,7 +777,12 @@ table(rows, "cheat", "fools", "is caught by")
 #
 # :::{prf:definition} Bootstrap interval, unit, coverage
 # :label: sc-bootstrap
-# The **{term}`bootstrap`** draws as many **units** as there are, with replacement, many times, and computes the score of each draw; the middle 95 % of these scores are the interval {cite:p}`efron1993bootstrap`. Its **coverage** is the share of repetitions of the whole experiment in which the interval holds the true value. It is 95 % only if the units are independent.
+# The **{term}`bootstrap`** draws as many **units** as there are, with replacement, many times, and computes the score of each draw; the middle 95 % of these scores are the interval {cite:p}`efron1993bootstrap`. Its **{term}`coverage`** is the share of repetitions of the whole experiment in which the interval holds the true value. It is 95 % only if the units are independent.
+# :::
+#
+# :::{prf:assumption} Prompts are exchangeable
+# :label: sc-exchangeable
+# The prompts are independent draws from those that the claim is about. *On the Almanac: true of requests and scenes, which a generator draws; approximate for questions, which are all there are in the split. On a benchmark: false in general, for its questions were picked by people; the interval then speaks of "questions such as these".*
 # :::
 #
 # From scratch it is four lines, and the library's is the same one:
@@ -794,7 +807,7 @@ width = (found.high - found.low) / (naive.high - naive.low)
 page.record("unit.ratio", width, digits=1)
 
 # %% [markdown]
-# With prompts as units, True is {glue:text}`unit.prompts`. Had every answer counted as a unit, it would be {glue:text}`unit.answers`: the same mean, and the interval is {glue:text}`unit.ratio` times too narrow, because samples of one prompt resemble each other. Which one covers? Only a world whose truth we know can say. We make one: 30 prompts, 5 seeds, and a score whose variance is part prompt, part seed, part noise.
+# With prompts as units, True is {glue:text}`unit.prompts`. Had every answer counted as a unit, it would be {glue:text}`unit.answers`: the same mean, and the two intervals differ by a factor of {glue:text}`unit.ratio`. The more prompts differ from each other, the more the samples of one prompt repeat each other, and the larger that factor; bare questions leave this plant about equally undecided everywhere, so it is mild here. Which interval covers? Only a world whose truth we know can say. We make one: 30 prompts, 5 seeds, and a score whose variance is part prompt, part seed, part noise.
 
 
 # %%
@@ -808,16 +821,16 @@ def made_up(of_prompt, of_seed, rng, prompts=30, seeds=5):
 
 units = {
     "answers": lambda y: metrics.interval_of(
-        lambda v: v.mean(-1), y.ravel(), resamples=400
+        lambda v: v.mean(-1), y.ravel(), resamples=300
     ),
     "prompts": lambda y: metrics.interval_of(
-        lambda v: v.mean(-1), y.mean(0), resamples=400
+        lambda v: v.mean(-1), y.mean(0), resamples=300
     ),
-    "prompts and seeds": lambda y: metrics.grid_interval(y, resamples=400),
+    "prompts and seeds": lambda y: metrics.grid_interval(y, resamples=300),
 }
 
 # %%
-shares, repeats = (0.0, 0.2, 0.4, 0.6, 0.8), 300
+shares, repeats = (0.0, 0.2, 0.4, 0.6, 0.8), 200
 rng = np.random.default_rng(seeds[0])
 cover = {part: {unit: [] for unit in units} for part in ("prompt", "seed")}
 for part, of in itertools.product(cover, shares):
@@ -861,7 +874,7 @@ page.figure(
 #
 # ### The same prompts for both
 #
-# Two laws are compared on the same prompts. Then the interval of the *difference* is what counts, and it forgets what the prompts have in common.
+# Two laws are compared on the same prompts, a **{term}`paired comparison`**. Then the interval of the *difference* is what counts, and it forgets what the prompts have in common.
 #
 # :::{prf:proposition} What pairing buys
 # :label: sc-paired
@@ -872,20 +885,48 @@ page.figure(
 # The difference of each pair has variance $\operatorname{var} a + \operatorname{var} b - 2\operatorname{cov}(a, b)$; prompts are independent, so the mean of $n$ has an $n$-th of it. For means over separate prompts the covariance is zero.
 # :::
 
+
 # %%
+def exactly(strength):
+    """Exact True of the same prompts, under the push at some strength."""
+    with lm.under(law.at(strength)):
+        return task.scored(items).wanted
+
+
 exact = task.scored(items)
-with lm.under(law):
-    exact_pushed = task.scored(items)
-a, b = exact_pushed.wanted, exact.wanted
-paired = metrics.paired_difference(a, b)
-alone = [metrics.mean_interval(v) for v in (a, b)]
-unpaired = math.hypot(*(e.high - e.low for e in alone))
-ratio = (paired.high - paired.low) / unpaired
-theory = np.sqrt((a - b).var() / (a.var() + b.var()))
-note("paired.gain", paired)
-page.record("paired.ratio", ratio, digits=2)
-page.record("paired.theory", theory, digits=2)
-page.record("paired.rho", np.corrcoef(a, b)[0, 1], digits=2)
+push = {strength: exactly(strength) for strength in (0.8, 1.0)}
+pairs = {
+    "the push against none": (push[1.0], exact.wanted),
+    "the push against 0.8 of it": (push[1.0], push[0.8]),
+}
+
+
+def narrower(a, b):
+    """Paired over unpaired width of the interval: measured, and by theory."""
+    paired = metrics.paired_difference(a, b)
+    alone = [metrics.mean_interval(v) for v in (a, b)]
+    unpaired = math.hypot(*(e.high - e.low for e in alone))
+    theory = np.sqrt((a - b).var() / (a.var() + b.var()))
+    return paired, (paired.high - paired.low) / unpaired, theory
+
+
+# %% tags=["hide-input"]
+rows = []
+for key, (name, (a, b)) in zip(("none", "near"), pairs.items(), strict=True):
+    gap, ratio, theory = narrower(a, b)
+    rho = float(np.corrcoef(a, b)[0, 1])
+    note(f"paired.gain.{key}", gap)
+    page.record(f"paired.ratio.{key}", ratio, digits=2)
+    page.record(f"paired.rho.{key}", rho, digits=2)
+    change = f"{gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]"
+    rows.append((name, change, f"{rho:.2f}", f"{ratio:.2f}", f"{theory:.2f}"))
+columns = (
+    "change in True",
+    "correlation",
+    "paired / unpaired width",
+    "by theory",
+)
+table(rows, "exact scores", *columns)
 
 # %% tags=["hide-input"]
 same = float((true_pushed - true).var())
@@ -894,19 +935,12 @@ page.record("noise.same", same, digits=3)
 page.record("noise.other", other_noise, digits=3)
 page.text(
     "noise.word",
-    "so here, too, the pair is worth more than its halves"
+    "so that common noise is worth having"
     if same < 0.95 * other_noise
-    else "so here the common noise buys little",
+    else "so that here the common noise buys little",
 )
-page.text(
-    "paired.word",
-    "Pairing narrows the interval"
-    if ratio < 0.95
-    else "Here the two scores have little in common, and pairing buys little",
-)
-
 # %% [markdown]
-# {glue:text}`paired.word`: on exact scores the paired interval of the change in True, {glue:text}`paired.gain`, is {glue:text}`paired.ratio` times as wide as the unpaired one; from the correlation, {glue:text}`paired.rho`, the proposition expects {glue:text}`paired.theory`. For sampled answers there is more to pair: both runs can draw the {term}`same random numbers <common random numbers>`. The variance of the difference between single answers is {glue:text}`noise.same` with the same noise and {glue:text}`noise.other` with different noise, {glue:text}`noise.word`.
+# Of two strengths of one law, whose scores go together ({glue:text}`paired.rho.near`), the paired interval is {glue:text}`paired.ratio.near` times as wide as the unpaired one. Against the plant left alone, where the push reshuffles which prompts are easy (correlation {glue:text}`paired.rho.none`), the factor is {glue:text}`paired.ratio.none`. So pairing pays most where it is needed most: between laws that are nearly the same. For sampled answers there is more to pair: both runs can draw the {term}`same random numbers <common random numbers>`. The variance of the difference between single answers is {glue:text}`noise.same` with the same noise and {glue:text}`noise.other` with different noise, {glue:text}`noise.word`.
 #
 # ### Twenty laws that do nothing
 #
@@ -931,7 +965,7 @@ page.record("null.least.holm", min(holm(p_null)), digits=2)
 page.record("null.below", sum(p < 0.05 for p in p_null))
 
 # %% [markdown]
-# Of {glue:text}`null.n` null laws, {glue:text}`null.below` have $p < 0.05$; the smallest is {glue:text}`null.least`, after Holm's correction {glue:text}`null.least.holm`. One draw proves nothing, so we repeat it in numbers: a thousand horse races of twenty laws on 24 prompts, first with no effect anywhere, then with five of the twenty better by 0.8 standard deviations.
+# Of {glue:text}`null.n` null laws, all held against one sample, {glue:text}`null.below` have $p < 0.05$; the smallest is {glue:text}`null.least`, after Holm's correction {glue:text}`null.least.holm`. One draw proves nothing, so we repeat it in numbers: a thousand horse races of twenty laws on 24 prompts, first with no effect anywhere, then with five of the twenty better by 0.8 standard deviations.
 
 # %%
 rng = np.random.default_rng(seeds[0])
@@ -1010,7 +1044,7 @@ def needed(within, between, epsilon=0.1):
 
 gaps = true_pushed - true  # same noise
 within = gaps.var(0, ddof=1).mean()
-between = (exact_pushed.wanted - exact.wanted).var(ddof=1)
+between = (push[1.0] - exact.wanted).var(ddof=1)
 k_level = needed(
     (exact.wanted * (1 - exact.wanted)).mean(), exact.wanted.var(ddof=1)
 )
@@ -1060,136 +1094,124 @@ page.figure(
 )
 
 # %% [markdown]
-# For an interval of the *level* of True within a tenth of the exact one it takes {glue:text}`needed.level` samples of each prompt; for the *change* under a push, where the prompts' own differences cancel and the noise of sampling remains, {glue:text}`needed.gain`. At the price just measured, exact scoring of a comparison is about {glue:text}`needed.times.value` times cheaper on this plant. It is what our sweeps use. It has limits of its own: it scores the first sentence only, knows only what the grammar knows, and where a law breaks the grammar it sees probability disappear without saying where to.
+# For an interval of the *level* of True within a tenth of the exact one it takes {glue:text}`needed.level` samples of each prompt; for the *change* under the push, {glue:text}`needed.gain`. What prompts differ in is small here beside the toss of the coin in each sample. At the price just measured, exact scoring of a comparison is about {glue:text}`needed.times.value` times cheaper on this plant. It is what our sweeps use. It has limits of its own: it scores the first sentence only, knows only what the grammar knows, and where a law breaks the grammar it sees probability disappear without saying where to.
 #
 # ## Equal strength is not equal effort
 #
 # "All methods at strength 1" sounds fair. Strength is a number in the units of a method's own fit; what the reader of the text meets is effort.
 
 # %%
-validation = spread(task.prompts("validation"), 12)
-draws = [RandomDirection(seed=100 + i).fit(middle) for i in range(3)]
-laws = {"difference of means": law}
-laws |= {f"random direction {i + 1}": one for i, one in enumerate(draws)}
-costs = {
-    name: cost_of(lm, one, validation, max_new_tokens=24, seed=seeds[0])
-    for name, one in laws.items()
-}
-at_one = {name: cost(1.0) for name, cost in costs.items()}
-budget = at_one["difference of means"]
-found = {n: calibrate(c, budget, tolerance=0.05) for n, c in costs.items()}
+layers = range(lm.depth)
+validation = spread(task.prompts("validation"), 16)
+contrasts = task.contrasts(layers, n=100, seed=seeds[0])
+fits = [DifferenceOfMeans().fit(c) for c in contrasts]
+
+
+def price(law):
+    """KL per token as a function of the law's multiplier."""
+    return cost_of(lm, law, validation, max_new_tokens=24, seed=seeds[0])
+
+
+def scored(law, strength, **prompts):
+    """Exact scores under a law; `at` sets the strength of the law itself."""
+    with lm.under(law.at(strength)):
+        return task.exact(**prompts)
+
+
+ones = [price(fit)(1.0) for fit in fits]
+
+# %%
+entries = []
+for layer in (1, lm.depth // 2):
+    budget = ones[layer]
+    entries.append((layer, "difference of means", fits[layer], budget, None))
+    for i in range(2):
+        noise = RandomDirection(seed=100 + i).fit(contrasts[layer])
+        cost = price(noise)
+        found = calibrate(cost, budget, tolerance=0.05)
+        name = f"random direction {i + 1}"
+        entries.append((layer, name, noise, cost(1.0), found))
 
 # %% tags=["hide-input"]
-base = task.exact(limit=42)
-
-
-def gain(law, strength):
-    """Change of T*I on test prompts."""
-    if strength == 0:
-        return Estimate(0.0, 0.0, 0.0, len(base.wanted))
-    with lm.under(law.at(strength)):
-        return task.exact(limit=42).combined_gain(base)
-
-
-rows, gains = [], {}
-for name, one in laws.items():
-    c = found[name]
-    gains[name] = gain(one, 1.0), gain(one, c.strength)
-    length = float(one.vector.norm()) * c.strength
-    rows.append(
-        (name, f"{at_one[name]:.4f}", str(gains[name][0]), f"{length:.0f}",
-         f"{c.cost:.4f}", str(gains[name][1]), c.status.value)
-    )  # fmt: skip
-dear = [at_one[name] / budget for name in laws if name.startswith("random")]
-page.record("random.least", min(dear), digits=2)
-page.record("random.most", max(dear), digits=2)
-page.record("equal.length", float(law.vector.norm()), digits=0)
-page.record("budget.law", budget, digits=3, unit="nats per token")
-for key, place in (("length", 0), ("effort", 1)):
-    note(f"budget.dom.{key}", gains["difference of means"][place])
-reached = [n for n in laws if n.startswith("random") and found[n].reached]
-page.record("random.reached", len(reached))
-page.record("random.n", len(dear))
-best = max(
-    (gains[n][1] for n in laws if n.startswith("random")), key=lambda e: e.value
+base = task.exact(limit=30)
+rows, picked = [], None
+for layer, name, one, at_one, found in entries:
+    strength = 1.0 if found is None else found.strength
+    gains = [
+        scored(one, a, limit=30).combined_gain(base) for a in (1.0, strength)
+    ]
+    kind = "law" if found is None else f"random.{name[-1]}"
+    for key, gain in zip(("length", "effort"), gains, strict=True):
+        note(f"budget.{layer}.{kind}.{key}", gain)
+    page.record(f"budget.{layer}.{kind}.kl", at_one, digits=4, unit="nats")
+    if found is not None and layer == 1 and picked is None:
+        picked = one, found
+    said = "its own" if found is None else found.status.value
+    row = f"{at_one:.4f}", str(gains[0]), f"{strength:.2f}", str(gains[1]), said
+    rows.append((f"{layer}: {name}", *row))
+times = [e[3] / ones[e[0]] for e in entries if e[4] is not None]
+page.record("random.most", max(times), digits=2)
+page.record("random.least", min(times), digits=2)
+page.record(
+    "random.reached", sum(e[4].reached for e in entries if e[4] is not None)
 )
-note("random.best", best)
+page.record("random.n", len(times))
 columns = (
-    "KL at equal length", "change in T*I", "length at equal KL", "KL",
+    "KL at equal length", "change in T*I", "multiplier at equal KL",
     "change in T*I at equal KL", "search",
 )  # fmt: skip
-table(rows, "law", *columns)
+table(rows, "layer and law", *columns)
 
 # %% [markdown]
-# Pushes of the same length {glue:text}`equal.length` cost between {glue:text}`random.least` and {glue:text}`random.most` times what the difference of means costs: a direction in which states vary anyway is noticed, one that later blocks ignore is free. `steerlib.experiment.calibrate` finds the multiplier at which each law spends the same, {glue:text}`budget.law`, checking on every point that cost rises with the multiplier ({glue:text}`random.reached` of {glue:text}`random.n` random directions reached the budget). At equal effort the law changes T*I by {glue:text}`budget.dom.effort`, the best of the random ones by {glue:text}`random.best`. Here is the plane of the two pushes, the running picture of this book, with the states that they start from.
+# At one layer and of one length, the random directions cost between {glue:text}`random.least` and {glue:text}`random.most` times what the difference of means costs: what later blocks ignore is nearly free, and what they read is dear. `steerlib.experiment.calibrate` finds the multiplier at which a law spends a given amount, and checks on every point that cost rises with the multiplier; {glue:text}`random.reached` of {glue:text}`random.n` random directions reached the budget. Equal effort is no courtesy to the control: it takes away the excuse that it was pushed too gently. The running picture of this book, the states and both pushes, in the plane that the two span:
 
 # %% tags=["hide-input"]
-chosen = max(
-    found, key=lambda n: found[n].strength if n.startswith("random") else 0
-)
-noise = laws[chosen]
-v = law.vector.double().numpy()
-w = noise.vector.double().numpy()
+noise, found = picked
+v, w = (one.vector.double().numpy() for one in (fits[1], noise))
 v1 = v / np.linalg.norm(v)
 off = w - (w @ v1) * v1
+here = contrasts[1]
 states = {
-    "positive": middle.positive.double().numpy(),
-    "negative": middle.negative.double().numpy(),
+    "positive": here.positive.double().numpy(),
+    "negative": here.negative.double().numpy(),
 }
 origin = states["negative"].mean(0)
 plane = figures.Plane(origin, v1, off / np.linalg.norm(off))
 arrows = {
+    "random, at equal effort": (origin, origin + found.strength * w),
+    "reference: random, as long as the law": (origin, origin + w),
     "law: difference of means": (origin, origin + v),
-    "unsteered length, random": (origin, origin + w),
-    "random, at equal effort": (origin, origin + found[chosen].strength * w),
 }
-page.record("picture.times", found[chosen].strength, digits=1)
+page.record("picture.times", found.strength, digits=1)
 page.figure(
     "plane",
     figures.draw(
         plane,
         states,
-        arrows={n.replace("unsteered length, random", "reference: random, as long"): a
-                for n, a in arrows.items()},
-        title="two pushes of equal length, one of them free",
+        arrows=arrows,
+        title="equal length is not equal effort",
         ylabel="along a random direction",
     ),
-    alt="States of truthful and untruthful speakers in the plane of the "
-    "difference of means and a random direction. The law's arrow has length "
+    alt="States of truthful and untruthful speakers after block 1, in the plane of "
+    "the difference of means and a random direction. The law's arrow has length "
     f"{np.linalg.norm(v):.0f}; the random arrow of equal length must be made "
-    f"{found[chosen].strength:.1f} times as long to spend the same effort.",
-)  # fmt: skip
+    f"{found.strength:.1f} times as long to spend the same effort.",
+)
 
 # %% [markdown]
-# To spend as much as the law, this random direction must be {glue:text}`picture.times` times as long. A control "of equal norm" is the fair control for the question *does the direction matter*; it is not the fair opponent in a race.
+# To spend as much as the law at layer 1, this random direction must be {glue:text}`picture.times` times as long. A control "of equal norm" is the fair control for the question *does the direction matter*; it is not the fair opponent in a race.
 #
 # ### A race with two results
 #
 # The same recipe, fitted at each layer: which layer is best? At strength 1 each class mean is moved onto the other, everywhere. At equal effort every layer may spend what the dearest spends at strength 1. Scores are T*I on validation prompts.
 
 # %%
-layers = range(lm.depth)
-contrasts = task.contrasts(layers, n=100, seed=seeds[0])
-fits = [DifferenceOfMeans().fit(c) for c in contrasts]
-costs = [
-    cost_of(lm, f, validation, max_new_tokens=24, seed=seeds[0]) for f in fits
-]
-ones = [cost(1.0) for cost in costs]
-spent = [calibrate(c, max(ones), tolerance=0.05, most=10) for c in costs]
-
-
-def scored(law, **prompts):
-    """Exact scores under a law."""
-    with lm.under(law):
-        return task.exact(**prompts)
-
-
-# %%
+spent = [calibrate(price(f), max(ones), tolerance=0.05, most=10) for f in fits]
 on = {"split": "validation", "limit": 24}
 races = {
-    "at strength 1": [scored(f, **on) for f in fits],
+    "at strength 1": [scored(f, 1.0, **on) for f in fits],
     "at equal effort": [
-        scored(f.at(c.strength), **on) for f, c in zip(fits, spent, strict=True)
+        scored(f, c.strength, **on) for f, c in zip(fits, spent, strict=True)
     ],
 }
 marks = {name: [s.combined_mean for s in runs] for name, runs in races.items()}
@@ -1254,29 +1276,19 @@ page.figure(
 
 
 # %%
-def contest(i, j, limit=None):
+def contest(i, j):
     """Layer i minus layer j in T*I: at strength 1, and at equal effort."""
-    pairs = (
-        (fits[i], fits[j]),
-        (
-            fits[i].at(spent[i].strength),
-            fits[j].at(spent[j].strength),
-        ),
-    )
-    return [
-        scored(a, limit=limit).combined_gain(scored(b, limit=limit))
-        for a, b in pairs
-    ]
+    for a, b in ((1.0, 1.0), (spent[i].strength, spent[j].strength)):
+        yield scored(fits[i], a).combined_gain(scored(fits[j], b))
 
 
-clear = lambda ij: min(
-    by_strength[ij[0]] - by_strength[ij[1]], by_effort[ij[1]] - by_effort[ij[0]]
-)
-pair = (
-    max(turned, key=clear)
-    if turned
-    else (int(np.argsort(-by_strength)[0]), int(np.argsort(-by_strength)[1]))
-)
+def clearest(i, j):
+    """The smaller of the two margins of a pair that turns."""
+    return min(by_strength[i] - by_strength[j], by_effort[j] - by_effort[i])
+
+
+leaders = tuple(np.argsort(-by_strength)[:2].tolist())
+pair = max(turned, key=lambda ij: clearest(*ij), default=leaders)
 strength_gap, effort_gap = contest(*pair)
 
 # %% tags=["hide-input"]
@@ -1359,7 +1371,7 @@ table(rows, "law", *columns)
 #
 # :::{prf:definition} Detectable effect
 # :label: sc-detectable
-# The smallest true mean difference that the paired test finds with probability 0.8: $\big(t_{1-\alpha/2} + t_{0.8}\big)\,s/\sqrt n$, with $s$ the standard deviation of the differences and quantiles of Student's $t$ with $n-1$ degrees of freedom.
+# The **{term}`detectable effect`** is the smallest true mean difference that the paired test finds with probability 0.8: $\big(t_{1-\alpha/2} + t_{0.8}\big)\,s/\sqrt n$, with $s$ the standard deviation of the differences and quantiles of Student's $t$ with $n-1$ degrees of freedom.
 # :::
 #
 # That was {glue:text}`verdict.all.least` with all prompts and {glue:text}`verdict.few.least` with four. Does the formula hold? We give simulated laws true effects around it and count verdicts.
@@ -1404,13 +1416,13 @@ page.figure(
 )
 
 # %% [markdown]
-# At the detectable effect the verdict is *reproduced* in {glue:text}`power.one` of the experiments, at half of it in {glue:text}`power.half`; without any effect the verdict is *not reproduced* in {glue:text}`power.null`. So the two errors have their prices written on them: 5 % of the nulls are called something, half of it in the wrong direction; and a small effect is missed more often than not, unless the prompts are many.
+# At the detectable effect the verdict is *reproduced* in {glue:text}`power.one` of the experiments, at half of it in {glue:text}`power.half`; without any effect the verdict is *not reproduced* in {glue:text}`power.null`. So the two errors have their prices written on them: one null in twenty is called something, as often in one direction as in the other; and a small effect is missed more often than not, unless the prompts are many.
 #
 # ## Where this fools you
 #
 # - **A score that was chosen after the fact.** With ten scores and two directions something always improves. Claims name their score in `data/claims` before the notebook runs.
 # - **A winner of many.** The best of a sweep is partly lucky; it is measured again on other prompts, as the race of the layers was.
-# - **An interval of the wrong thing.** A narrow interval over samples of eight prompts says that these eight are known well.
+# - **An interval of the wrong thing.** Many samples of a few prompts give a narrow interval around what these few prompts have in common.
 # - **A judge that the law has met.** A judge from the same family as what it steers by will agree with it. The oracle has no gradient to climb, and cannot be met.
 # - **A negative result without its power**, and a positive one without its effort.
 #
@@ -1626,8 +1638,9 @@ points = [
     f"{len(plain) - len(safe)} of {len(plain)} scores are won by a worthless "
     f"text; *{worst_cheat}* alone wins {len(outcome[worst_cheat][0])}. Every "
     "cheat is caught by another score.",
-    f"Answers as units make the interval of True {width:.1f} times too narrow "
-    "here.",
+    f"With prompts as units the interval of True is {width:.1f} times as wide "
+    "as with answers; in the simulation the latter covers "
+    f"{last['prompt']['answers']:.0%} where it promises 95 %.",
     f"Twenty null laws have a winner with probability "
     f"{values['race.any.raw'].value:.2f} uncorrected and "
     f"{values['race.any.holm'].value:.2f} after Holm.",
@@ -1639,7 +1652,7 @@ points = [
 Markdown("\n".join(f"- {point_}" for point_ in points))
 
 # %% [markdown]
-# The next part pushes: [11](11_difference_of_means) measures one constant vector with the scores, the controls and the budget of this chapter.
+# The next chapter, [11](11_difference_of_means), measures one constant vector with the scores, the controls and the budget of this chapter.
 #
 # ## Further reading
 #
