@@ -98,6 +98,11 @@ def point(value):
     return Estimate(float(value), float(value), float(value), 0)
 
 
+def percent(part):
+    """A share as whole percent."""
+    return f"{100 * part:z.0f} %"
+
+
 def share(hits, of):
     """A share with its binomial interval (Wilson)."""
     ends = stats.binomtest(int(hits), int(of)).proportion_ci(method="wilson")
@@ -119,24 +124,26 @@ None if native else Markdown(foreign)
 # The question was drawn by a seed. Two of the six methods are this plant, left alone and pushed by the difference of means of chapter [11](11_difference_of_means); the other four are programs of one line that have never seen a fact. Each answers the same questions and is marked by three judges. One looks whether the true name occurs in the answer; the other two are the True and the Info of TruthfulQA {cite:p}`lin2022truthfulqa`, decided by the {term}`oracle`.
 
 # %%
-items, k = spread(task.items("test"), 24), 21
+items, k, few = spread(task.items("test"), 24), 21, 8
 asked = [item.text for item in items]
 middle = task.contrast(layer=lm.depth // 2, n=100, seed=seeds[0])
 law = DifferenceOfMeans().fit(middle)
 
 
-def sampled(law=None):
+# %%
+def sampled(times, law=None):
     """True and Info, arrays (samples, prompts), and the texts in that order."""
     with lm.under(law) if law is not None else nullcontext():
-        found, texts = task.answered(items * k, seed=seeds[0])
-    shape = (k, len(items))
+        found, texts = task.answered(items * times, seed=seeds[0])
+    shape = (times, len(items))
     return found.wanted.reshape(shape), found.intact.reshape(shape), texts
 
 
+# %%
 start = time.perf_counter()
-true, info, texts = sampled()
+true, info, texts = sampled(k)
 seconds_sampled = (time.perf_counter() - start) / k
-true_pushed, info_pushed, texts_pushed = sampled(law)
+true_pushed, info_pushed, texts_pushed = sampled(few, law)
 
 
 # %%
@@ -173,6 +180,7 @@ page.text("open.question", asked[case].partition("\n")[0].removeprefix("Q: "))
 page.text("open.truth", items[case].fact.truth)
 page.record("n.items", len(items))
 page.record("n.samples", k)
+page.record("n.few", few)
 page.record("open.named.plant", named["the plant"], digits=2)
 page.record("open.named.list", named["names everybody"], digits=2)
 page.record("open.true.plant", verdicts["the plant"].wanted.mean(), digits=2)
@@ -237,7 +245,7 @@ assert gap < 1e-12
 
 # %% tags=["hide-input"]
 runs = {
-    "the plant": (true, info),
+    "the plant": (true[:few], info[:few]),
     "the plant, pushed": (true_pushed, info_pushed),
 }
 rows = []
@@ -251,7 +259,7 @@ for key, (name, (a, b)) in zip(("plant", "pushed"), runs.items(), strict=True):
 table(rows, "", "True", "Info", "T*I", "true and informative", "covariance")
 
 # %% [markdown]
-# For the plant left alone the product is {glue:text}`txi.product.plant` and the joint share {glue:text}`txi.and.plant`; pushed, {glue:text}`txi.product.pushed` and {glue:text}`txi.and.pushed`. A-LQR and ODESteer report the product, and so do our tables; where the two part, the page says so. One trap is worth a line: the joint share must be taken over *answers*. Average the samples of a prompt first, and it slides towards the product.
+# On {glue:text}`n.few` samples of each question, for the plant left alone the product is {glue:text}`txi.product.plant` and the joint share {glue:text}`txi.and.plant`; pushed, {glue:text}`txi.product.pushed` and {glue:text}`txi.and.pushed`. A-LQR and ODESteer report the product, and so do our tables; where the two part, the page says so. One trap is worth a line: the joint share must be taken over *answers*. Average the samples of a prompt first, and it slides towards the product.
 #
 # ## Many words, few words
 #
@@ -312,7 +320,7 @@ each = metrics.diversity_each(first)
 page.record("ceiling.words", float(words.mean()), digits=1)
 page.record("ceiling.plant", float(each.mean()), digits=2)
 page.record("ceiling.best", float((1 - 3 / words).mean()), digits=2)
-long, short_ = cut["a page of the Almanac, its first words"][-1], fresh[2]
+long, brief = cut["a page of the Almanac, its first words"][-1], fresh[2]
 page.record("ceiling.page", long, digits=2)
 page.figure(
     "length",
@@ -466,6 +474,7 @@ class Counts:
         return np.array([[bag[w] for w in self.known] for bag in bags], float)
 
 
+# %%
 embed = Counts([*asked, *(t for ts in methods.values() for t in ts)])
 a, b = embed(asked), embed(first)
 cosines = (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))
@@ -489,7 +498,8 @@ for ties, value in rules.items():
     page.record(f"win.hand.{ties}", value, digits=2)
 
 # %% tags=["hide-input"]
-worth = true[:, :] + true * info  # 2: true and informative, 1: declines, 0: false
+# 2: true and informative, 1: declines, 0: false or unreadable
+worth = (true + true * info)[:few]
 worth_pushed = true_pushed + true_pushed * info_pushed
 ours, theirs = worth_pushed.ravel(), worth.ravel()
 rows = []
@@ -592,11 +602,11 @@ table(rows, "answers", *(f"{of}, over {average}" for of, average in variants))
 # %%
 answer = pushed[case]
 text, n_prompt = prompt + answer, len(lm.tokenizer(prompt).input_ids)
-lengths_ = torch.tensor([n_prompt])
+prompt_tokens = torch.tensor([n_prompt])
 acting = lm.under(law)
-free = lm.forward([text], prompt_lengths=lengths_)[0].log_softmax(-1)
+free = lm.forward([text], prompt_lengths=prompt_tokens)[0].log_softmax(-1)
 with acting:
-    steered = lm.forward([text], prompt_lengths=lengths_)[0].log_softmax(-1)
+    steered = lm.forward([text], prompt_lengths=prompt_tokens)[0].log_softmax(-1)
 kl = (steered.exp() * (steered - free)).sum(-1)[n_prompt - 1 : -1]
 found = metrics.kl_per_token(lm, acting, [prompt], [answer])
 assert np.isclose(float(kl.mean()), found.mean, rtol=1e-3, atol=1e-6)
@@ -669,6 +679,7 @@ def tried(score):
         return None
 
 
+# %%
 def board(ts):
     """Every score of one method's answers; direction by `metrics.METRICS`."""
     v = task.verdicts(items, ts)
@@ -679,19 +690,17 @@ def board(ts):
         "true-and-info": (v.wanted * v.intact).mean(),
         "diversity": metrics.diversity(ts),
         "dist-2": tried(lambda: metrics.dist_n(ts, 2)),
-        "dist-1-pooled": tried(
-            lambda: metrics.dist_n(
-                ts, 1, pooled=True, tokenize=metrics.spaced_lower
-            )
-        ),
+        "dist-1-pooled": tried(lambda: metrics.dist_n(ts, 1, **pooled)),
         "coherence": tried(lambda: metrics.coherence(embed, asked, ts)),
-        "perplexity": tried(lambda: metrics.perplexity(reader, asked, ts)),
-        "perplexity-whole": tried(
-            lambda: metrics.perplexity(
-                reader, asked, ts, of="whole", average="texts"
-            )
-        ),
+        "perplexity": tried(lambda: metrics.perplexity(*read, ts)),
+        "perplexity-whole": tried(lambda: metrics.perplexity(*read, ts, **whole)),
     }
+
+
+# %%
+read = reader, asked
+whole = {"of": "whole", "average": "texts"}  # A-LQR's
+pooled = {"pooled": True, "tokenize": metrics.spaced_lower}  # A-LQR's
 
 
 embed = Counts([*asked, *(t for ts in methods.values() for t in ts)])
@@ -720,6 +729,7 @@ def fooled_and_caught(found, base):
     return fooled, caught
 
 
+# %%
 cheats = [name for name in methods if not name.startswith("the plant")]
 outcome = {n: fooled_and_caught(boards[n], boards["the plant"]) for n in cheats}
 assert all(caught for _, caught in outcome.values())
@@ -728,7 +738,7 @@ assert all(caught for _, caught in outcome.values())
 plain = {
     "true": "True", "info": "Info", "txi": "T*I", "true-and-info": "true and informative",
     "diversity": "diversity", "dist-2": "Dist-2", "dist-1-pooled": "Dist-1 pooled",
-    "coherence": "coherence", "perplexity": "perplexity", "perplexity-whole": "perplexity, whole",
+    "coherence": "coherence", "perplexity": "perplexity", "perplexity-whole": "perplexity of the whole",
 }  # fmt: skip
 base = boards["the plant"]
 
@@ -763,11 +773,14 @@ page.record("cheats", len(cheats))
 page.record("scores", len(plain))
 page.record("scores.fooled", len(plain) - len(safe))
 page.text("scores.safe", listed(safe))
+most = max(outcome, key=lambda name: len(outcome[name][0]))
+page.text("cheat.most", most)
+page.record("cheat.wins", len(outcome[most][0]))
 page.record("base.dist", base["dist-2"], digits=2)
 table(rows, "cheat", "fools", "is caught by")
 
 # %% [markdown]
-# {glue:text}`scores.fooled` of the {glue:text}`scores` scores are won by at least one of the {glue:text}`cheats` cheats. Not won by any: {glue:text}`scores.safe`. (The plant's Dist-2 is {glue:text}`base.dist`: where short answers never repeat, there is nothing left to win.) Read the second table by rows: what catches a cheat is a score of another *kind*. Silence is true, so ask for Info; a confident error says something, so ask for True; lists and salad never repeat, so let somebody read them; clichés are fluent, so ask what they said. That is why the tables of this book have at least one score of effect, one of intactness and one of effort in every row, and why the oracle grants nothing to a text that it cannot read.
+# {glue:text}`scores.fooled` of the {glue:text}`scores` scores are won by at least one of the {glue:text}`cheats` cheats. Not won by any: {glue:text}`scores.safe`. (The plant's Dist-2 is {glue:text}`base.dist`: where short answers never repeat, there is nothing left to win.) The most successful cheat is *{glue:text}`cheat.most`*, which wins {glue:text}`cheat.wins` of them. Read the second table by rows: what catches a cheat is a score of another *kind*. Silence is true, so ask for Info; a confident error says something, so ask for True; lists and salad never repeat, so let somebody read them; clichés are fluent, so ask what they said. That is why the tables of this book have at least one score of effect, one of intactness and one of effort in every row, and why the oracle grants nothing to a text that it cannot read.
 #
 # A warning about the other side: to be caught here, a cheat had to be on the list. What an optimiser finds is on nobody's list. Chapter [02](02_almanac) searches for texts that fool the oracle; for a learned judge on real texts, nobody can say how many there are.
 #
@@ -796,10 +809,11 @@ def bootstrap(values, draws=1000, seed=0):
     return np.quantile(values[index].mean(1), [0.025, 0.975])
 
 
+# %%
 per_prompt = true.mean(0)
-ends_ = bootstrap(per_prompt)
+limits = bootstrap(per_prompt)
 found = metrics.interval_of(lambda v: v.mean(-1), per_prompt)
-np.testing.assert_allclose(ends_, (found.low, found.high))
+np.testing.assert_allclose(limits, (found.low, found.high))
 naive = metrics.interval_of(lambda v: v.mean(-1), true.ravel())
 note("unit.prompts", found)
 note("unit.answers", naive)
@@ -819,6 +833,7 @@ def made_up(of_prompt, of_seed, rng, prompts=30, seeds=5):
     return parts[0] * prompt + parts[1] * seed + parts[2] * noise
 
 
+# %%
 units = {
     "answers": lambda y: metrics.interval_of(
         lambda v: v.mean(-1), y.ravel(), resamples=300
@@ -843,7 +858,7 @@ for part, of in itertools.product(cover, shares):
         cover[part][unit].append(share(hits[unit], repeats))
 
 # %% tags=["hide-input"]
-titles = {"prompt": "Prompts differ", "seed": "Seeds differ, too"}
+titles = {"prompt": "Between prompts", "seed": "Between seeds, too"}
 parts = {
     titles[part]: figures.Panel(
         curves, "coverage of the 95 % interval" if part == "prompt" else "",
@@ -862,10 +877,10 @@ page.figure(
     figures.over(shares, parts, xlabel="share of the variance", height=3.5),
     alt="Coverage of nominal 95 % intervals in a simulated experiment, against "
     "the share of the variance that lies between prompts (left) or between "
-    f"seeds (right). At {shares[-1]:.0%} between prompts: "
-    + ", ".join(f"{u} as units {v:.0%}" for u, v in last["prompt"].items())
-    + f". At {shares[-1]:.0%} between seeds: "
-    + ", ".join(f"{u} {v:.0%}" for u, v in last["seed"].items())
+    f"seeds (right). At {percent(shares[-1])} between prompts: "
+    + ", ".join(f"{u} as units {percent(v)}" for u, v in last["prompt"].items())
+    + f". At {percent(shares[-1])} between seeds: "
+    + ", ".join(f"{u} {percent(v)}" for u, v in last["seed"].items())
     + ".",
 )
 
@@ -893,6 +908,7 @@ def exactly(strength):
         return task.scored(items).wanted
 
 
+# %%
 exact = task.scored(items)
 push = {strength: exactly(strength) for strength in (0.8, 1.0)}
 pairs = {
@@ -901,6 +917,7 @@ pairs = {
 }
 
 
+# %%
 def narrower(a, b):
     """Paired over unpaired width of the interval: measured, and by theory."""
     paired = metrics.paired_difference(a, b)
@@ -929,8 +946,8 @@ columns = (
 table(rows, "exact scores", *columns)
 
 # %% tags=["hide-input"]
-same = float((true_pushed - true).var())
-other_noise = float((true_pushed - np.roll(true, 1, axis=0)).var())
+same = float((true_pushed - true[:few]).var())
+other_noise = float((true_pushed - true[1 : few + 1]).var())
 page.record("noise.same", same, digits=3)
 page.record("noise.other", other_noise, digits=3)
 page.text(
@@ -990,13 +1007,13 @@ for key, (name, correct) in zip(
 ):
     none = correct(p_values["none"]) < 0.05
     five = correct(p_values["five"]) < 0.05
-    any_ = share(none.any(1).sum(), len(none))
+    winners = share(none.any(1).sum(), len(none))
     power = five[:, real].mean()
     false = five[:, ~real].sum(1) / np.maximum(five.sum(1), 1)
-    note(f"race.any.{key}", any_)
+    note(f"race.any.{key}", winners)
     page.record(f"race.power.{key}", 100 * power, digits=0, unit="%")
     page.record(f"race.false.{key}", 100 * false.mean(), digits=1, unit="%")
-    row = (str(any_), f"{100 * power:.0f} %", f"{100 * false.mean():.1f} %")
+    row = (str(winners), f"{100 * power:.0f} %", f"{100 * false.mean():.1f} %")
     rows.append((name, *row))
 page.record("race.theory", 1 - 0.95**20, digits=2)
 columns = (
@@ -1011,20 +1028,29 @@ table(rows, "correction", *columns)
 #
 # On the Almanac a score need not be sampled: every form of an answer is known, and its probability can be added up ({prf:ref}`al-exact` is the idea of chapter [02](02_almanac)). The samples are there to check it.
 
+
 # %%
-start = time.perf_counter()
-task.scored(items)
-seconds_exact = time.perf_counter() - start
-difference = metrics.mean_interval(true.mean(0) - exact.wanted)
-agreement = float(np.corrcoef(true.mean(0), exact.wanted)[0, 1])
-note("exact.gap", difference)
+def timed():
+    """Seconds of one exact scoring."""
+    start = time.perf_counter()
+    task.scored(items)
+    return time.perf_counter() - start
+
+
+seconds_exact = min(timed() for _ in range(3))
+shares_seen = np.concatenate([true[:few].mean(0), true_pushed.mean(0)])
+probabilities = np.concatenate([exact.wanted, push[1.0]])
+note("exact.gap", metrics.mean_interval(shares_seen - probabilities))
+agreement = np.corrcoef(shares_seen, probabilities)[0, 1]
 page.record("exact.correlation", agreement, digits=2)
-ratio = seconds_exact / seconds_sampled
-page.record("exact.cost", ratio, low=ratio / 3, high=3 * ratio, digits=1,
-            note="wall time of one run; the interval allows for a busy machine")  # fmt: skip
+dearer = seconds_exact / seconds_sampled
+page.record(
+    "exact.cost", dearer, low=dearer / 3, high=3 * dearer, digits=1,
+    note="wall time of one run; the interval allows for a busy machine",
+)  # fmt: skip
 
 # %% [markdown]
-# Prompt by prompt the share of true answers among {glue:text}`n.samples` samples has a correlation of {glue:text}`exact.correlation` with the exact probability, and differs by {glue:text}`exact.gap` on average. (The sampled judge also reads the rest of the line, and grants nothing to what breaks off in the middle or names a third value, so a small gap may remain.) Scoring exactly cost as much as {glue:text}`exact.cost.value` samples of each prompt. How many would it take to know as much?
+# Prompt by prompt, with and without the push, the share of true answers among {glue:text}`n.few` samples has a correlation of {glue:text}`exact.correlation` with the exact probability, and differs by {glue:text}`exact.gap` on average. (The sampled judge also reads the rest of the line, and grants nothing to what breaks off in the middle or names a third value, so a small gap may remain.) Scoring exactly took as long as {glue:text}`exact.cost.value` samples of each prompt. How many would it take to know as much?
 #
 # :::{prf:proposition} Samples that give nearly the exact interval
 # :label: sc-samples
@@ -1042,7 +1068,8 @@ def needed(within, between, epsilon=0.1):
     return within / (between * (2 * epsilon + epsilon**2))
 
 
-gaps = true_pushed - true  # same noise
+# %%
+gaps = true_pushed - true[:few]  # same noise
 within = gaps.var(0, ddof=1).mean()
 between = (push[1.0] - exact.wanted).var(ddof=1)
 k_level = needed(
@@ -1051,29 +1078,29 @@ k_level = needed(
 k_gain = needed(within, between)
 page.record("needed.level", math.ceil(k_level))
 page.record("needed.gain", math.ceil(k_gain))
-page.record("needed.times", k_gain / ratio, low=k_gain / ratio / 3,
-            high=3 * k_gain / ratio, digits=0)  # fmt: skip
+times = float(f"{k_gain / dearer:.0e}")  # one digit: a clock gives no more
+page.record("needed.times", times, low=times / 3, high=3 * times, digits=0)
 
 # %% tags=["hide-input"]
-takes = (1, 2, 4, 8, 16, 21)
+takes = (1, 2, 4, 8)
 rng = np.random.default_rng(seeds[0])
 
 
-def half_width(k_):
-    """Half of the interval of the gain with k samples: mean over 20 choices."""
+def half_width(size):
+    """Half of the interval of the gain: mean over 20 choices of samples."""
     widths = []
     for _ in range(20):
-        chosen = rng.choice(k, k_, replace=False)
+        chosen = rng.choice(few, size, replace=False)
         e = metrics.interval_of(lambda v: v.mean(-1), gaps[chosen].mean(0))
         widths.append((e.high - e.low) / 2)
     return float(np.mean(widths))
 
 
-measured = [point(half_width(k_)) for k_ in takes]
-spread_ = [1.96 * np.sqrt((between + within / k_) / len(items)) for k_ in takes]
+measured = [point(half_width(size)) for size in takes]
+wide = [1.96 * np.sqrt((between + within / size) / len(items)) for size in takes]
 floor = 1.96 * np.sqrt(between / len(items))
 page.record("needed.floor", floor, digits=3)
-curves = {"sampled": measured, "theory": [point(v) for v in spread_]}
+curves = {"sampled": measured, "theory": [point(v) for v in wide]}
 page.figure(
     "samples",
     figures.over(
@@ -1090,11 +1117,11 @@ page.figure(
     alt="Half-width of the 95 % interval of the change in True against the "
     f"samples of each prompt. Sampled: {measured[0].value:.3f} with one, "
     f"{measured[-1].value:.3f} with {takes[-1]}; theory "
-    f"{spread_[0]:.3f} and {spread_[-1]:.3f}; exact scores reach {floor:.3f}.",
+    f"{wide[0]:.3f} and {wide[-1]:.3f}; exact scores reach {floor:.3f}.",
 )
 
 # %% [markdown]
-# For an interval of the *level* of True within a tenth of the exact one it takes {glue:text}`needed.level` samples of each prompt; for the *change* under the push, {glue:text}`needed.gain`. What prompts differ in is small here beside the toss of the coin in each sample. At the price just measured, exact scoring of a comparison is about {glue:text}`needed.times.value` times cheaper on this plant. It is what our sweeps use. It has limits of its own: it scores the first sentence only, knows only what the grammar knows, and where a law breaks the grammar it sees probability disappear without saying where to.
+# For an interval of the *level* of True within a tenth of the exact one it takes {glue:text}`needed.level` samples of each prompt; for the *change* under the push, {glue:text}`needed.gain`. What prompts differ in is small here beside the toss of the coin in each sample. At the price just measured, exact scoring of a comparison is of the order of {glue:text}`needed.times.value` times cheaper on this plant. It is what our sweeps use. It has limits of its own: it scores the first sentence only, knows only what the grammar knows, and where a law breaks the grammar it sees probability disappear without saying where to.
 #
 # ## Equal strength is not equal effort
 #
@@ -1102,7 +1129,7 @@ page.figure(
 
 # %%
 layers = range(lm.depth)
-validation = spread(task.prompts("validation"), 16)
+validation = spread(task.prompts("validation"), 12)
 contrasts = task.contrasts(layers, n=100, seed=seeds[0])
 fits = [DifferenceOfMeans().fit(c) for c in contrasts]
 
@@ -1171,16 +1198,18 @@ v, w = (one.vector.double().numpy() for one in (fits[1], noise))
 v1 = v / np.linalg.norm(v)
 off = w - (w @ v1) * v1
 here = contrasts[1]
+below = here.negative.double().numpy()
 states = {
     "positive": here.positive.double().numpy(),
-    "negative": here.negative.double().numpy(),
+    "negative": below,
+    "steered by the law": below + v,
+    "random, equal effort": below + found.strength * w,
 }
-origin = states["negative"].mean(0)
+origin = below.mean(0)
 plane = figures.Plane(origin, v1, off / np.linalg.norm(off))
 arrows = {
-    "random, at equal effort": (origin, origin + found.strength * w),
-    "reference: random, as long as the law": (origin, origin + w),
     "law: difference of means": (origin, origin + v),
+    "reference: random, equal length": (origin, origin + w),
 }
 page.record("picture.times", found.strength, digits=1)
 page.figure(
@@ -1207,7 +1236,7 @@ page.figure(
 
 # %%
 spent = [calibrate(price(f), max(ones), tolerance=0.05, most=10) for f in fits]
-on = {"split": "validation", "limit": 24}
+on = {"split": "validation", "limit": 20}
 races = {
     "at strength 1": [scored(f, 1.0, **on) for f in fits],
     "at equal effort": [
@@ -1294,8 +1323,8 @@ strength_gap, effort_gap = contest(*pair)
 # %% tags=["hide-input"]
 page.record("pair.one", pair[0])
 page.record("pair.two", pair[1])
-note("pair.strength", strength_gap)
-note("pair.effort", effort_gap)
+note("pair.strength", strength_gap, digits=3)
+note("pair.effort", effort_gap, digits=3)
 page.text(
     "pair.word",
     "Both intervals exclude zero, on opposite sides: the two races have opposite results"
@@ -1309,7 +1338,7 @@ page.text(
 #
 # ## From samples to a verdict
 #
-# A {term}`claim` is data: what a paper says, what kind of statement it is, and at which level it is tested. The rule that turns an interval into a {term}`verdict` is then a function of three lines, and it was there before the measurement.
+# A {term}`claim` is data: what a paper says, what kind of statement it is, and at which level it is tested. The rule that turns an interval into a {term}`verdict` is a function of three lines, and it was there before the measurement.
 
 # %%
 claim = SignClaim(
@@ -1320,6 +1349,7 @@ claim = SignClaim(
 )  # fmt: skip
 
 
+# %%
 def by_rule(e):
     """The whole interval on one side, or not."""
     if e.low > 0:
@@ -1340,16 +1370,16 @@ def judged(gaps):
 
 # %%
 rng = np.random.default_rng(seeds[0])
-gaps = (true_pushed - true).mean(0)
+gaps = (true_pushed - true[:few]).mean(0)
 sigma, n = float(gaps.std(ddof=1)), len(gaps)
 cases = {
     "the push, all prompts": gaps,
-    "the push, four prompts, one sample": (true_pushed - true)[0, :4],
+    "the push, four prompts, one sample": (true_pushed[0] - true[0])[:4],
     "simulated, works": rng.normal(1.5 * sigma, sigma, n),
     "simulated, does nothing": rng.normal(0, sigma, n),
     "simulated, harms": rng.normal(-1.5 * sigma, sigma, n),
 }
-found = {name: judged(case_) for name, case_ in cases.items()}
+found = {name: judged(gaps_of) for name, gaps_of in cases.items()}
 
 # %% tags=["hide-input"]
 rows = [
@@ -1411,8 +1441,8 @@ page.figure(
     ),
     alt="Shares of the three verdicts in simulated experiments against the true "
     "effect in units of the detectable one. Reproduced rises to "
-    f"{power:.0%} at 1, not reproduced is {null:.0%} at zero, contradicted "
-    f"reaches {tally['contradicted'][1].value:.0%} at minus 1.",
+    f"{percent(power)} at 1, not reproduced is {percent(null)} at zero, contradicted "
+    f"reaches {percent(tally['contradicted'][1].value)} at minus 1.",
 )
 
 # %% [markdown]
@@ -1633,14 +1663,13 @@ rows = [(what, f"{values[name].value:.0e}") for what, name in identities]
 table(rows, "identity", "largest deviation")
 
 # %% tags=["hide-input"]
-worst_cheat = max(outcome, key=lambda n: len(outcome[n][0]))
 points = [
     f"{len(plain) - len(safe)} of {len(plain)} scores are won by a worthless "
-    f"text; *{worst_cheat}* alone wins {len(outcome[worst_cheat][0])}. Every "
+    f"text; *{most}* alone wins {len(outcome[most][0])}. Every "
     "cheat is caught by another score.",
     f"With prompts as units the interval of True is {width:.1f} times as wide "
     "as with answers; in the simulation the latter covers "
-    f"{last['prompt']['answers']:.0%} where it promises 95 %.",
+    f"{percent(last['prompt']['answers'])} where it promises 95 %.",
     f"Twenty null laws have a winner with probability "
     f"{values['race.any.raw'].value:.2f} uncorrected and "
     f"{values['race.any.holm'].value:.2f} after Holm.",
@@ -1649,7 +1678,7 @@ points = [
     f"{len(turned)} of {math.comb(lm.depth, 2)} pairs of layers change places "
     "between equal strength and equal effort.",
 ]
-Markdown("\n".join(f"- {point_}" for point_ in points))
+Markdown("\n".join(f"- {line}" for line in points))
 
 # %% [markdown]
 # The next chapter, [11](11_difference_of_means), measures one constant vector with the scores, the controls and the budget of this chapter.
