@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from steerlib.figures.plane import Plane, name_clouds
 from steerlib.figures.style import GREY, WIDTH, look, panels
@@ -59,11 +60,14 @@ def over(
             axis.set(title=title, xlabel=xlabel, ylabel=part.ylabel)
             axis.set_yscale("log" if part.log else "linear")
             axis.set_xscale("log" if log_x else "linear")
-            if not log_x and all(float(place).is_integer() for place in x):
-                if len(x) <= 12:
-                    axis.set_xticks(list(x))
-                else:
-                    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+            whole = all(float(place).is_integer() for place in x)
+            apart = not log_x or all(b >= 1.3 * a > 0 for a, b in pairwise(x))
+            if whole and apart and len(x) <= 12:
+                axis.set_xticks(list(x), [f"{place:g}" for place in x])
+                # A logarithmic axis would put small ticks where nothing was measured.
+                axis.xaxis.set_minor_locator(NullLocator())
+            elif whole and not log_x:
+                axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         _shared_legend(figure, axes)
         return figure
 

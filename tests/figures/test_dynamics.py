@@ -42,6 +42,19 @@ def test_a_single_curve_needs_no_legend() -> None:
     assert legends(over([0.1, 1.0, 2.0], {"": Panel({"only": ESTIMATES}, "y")}, xlabel="x", log_x=True)) == []
 
 
+def test_a_logarithmic_axis_names_the_whole_numbers_that_were_measured() -> None:
+    figure = over([1, 4, 16], {"": Panel({"only": ESTIMATES}, "y", log=True)}, xlabel="samples", log_x=True)
+    (axis,) = figure.axes
+    figure.canvas.draw()
+    assert axis.get_xscale() == "log"
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["1", "4", "16"]
+    assert list(axis.xaxis.get_minorticklocs()) == []
+    close = over([100, 200, 210], {"": Panel({"only": ESTIMATES}, "y")}, xlabel="x", log_x=True).axes[0]
+    assert "210" not in [label.get_text() for label in close.get_xticklabels()], "names would lie on each other"
+    between = over([0.1, 1.0, 2.0], {"": Panel({"only": ESTIMATES}, "y")}, xlabel="x", log_x=True).axes[0]
+    assert len(between.xaxis.get_minorticklocs()) > 0
+
+
 def test_trajectories_show_means_of_all_texts_and_lines_of_some() -> None:
     rows = np.arange(12.0).reshape(4, 3)
     figure = trajectories({"positive": rows, "negative": -rows}, {"target direction": ESTIMATES}, shown=2)

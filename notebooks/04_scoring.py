@@ -1,0 +1,1695 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+#   steerlib:
+#     data: [data/plants]
+# ---
+
+# %% [markdown]
+# (ch-scoring)=
+# # 04 Scoring a controlled plant
+#
+# **Every score by which the three papers judge control is a short program, and each can be pleased by a text that nobody wants; here each is built from scratch and cheated on a plant whose truth can be decided, and what protects a result is measured: a second score, an interval over the right unit, an equal effort, and a rule for the verdict that was fixed beforehand.**
+#
+# :::{admonition} Cost
+# :class: cost-card note
+#
+# Time
+# : about one minute on two processor cores, for the `tiny` profile
+#
+# Memory
+# : about 1 GB
+#
+# Read first
+# : [02](02_almanac) for the country and its oracle; [03](03_actuators_and_sensors) for what it means that a law acts
+# :::
+
+# %% tags=["parameters"]
+profile = "tiny"
+plant = "almanac-llama"
+seeds = [0, 1, 2, 3, 4]
+
+# %% tags=["remove-cell"]
+# On Colab nothing is installed yet; where steerlib is there, this does nothing.
+import importlib.util
+import subprocess
+import sys
+
+if importlib.util.find_spec("steerlib") is None:
+    source = "steerlib[book] @ git+https://github.com/steerlib/steerlib"
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", source], check=True
+    )
+
+# %% tags=["hide-input"]
+import itertools
+import math
+import time
+from collections import Counter
+from contextlib import nullcontext
+
+import numpy as np
+import pandas as pd
+import torch
+from IPython.display import Markdown
+from scipy import stats
+
+from steerlib import Plant, figures, metrics
+from steerlib.errors import MetricError
+from steerlib.experiment.calibrate import calibrate, cost_of
+from steerlib.experiment.claims import PairedTolerance, SignClaim
+from steerlib.experiment.claims import verdict as verdict_of
+from steerlib.experiment.page import Page
+from steerlib.laws.additive import DifferenceOfMeans, RandomDirection
+from steerlib.loading import resolve_plant
+from steerlib.metrics import Estimate
+from steerlib.tasks import Refusal, Toxicity, Truth
+from steerlib.tasks.base import spread
+
+pd.set_option("display.max_colwidth", None)
+page = Page("04_scoring", profile=profile, plant=plant, seeds=seeds)
+native = resolve_plant(plant).card.get("world") == "almanac"
+shown = plant if native else "almanac-llama"
+lm = page.uses(Plant.load(shown, dtype=torch.float32))
+other = "almanac-llama" if lm.name == "almanac-falcon" else "almanac-falcon"
+reader = Plant.load(other, dtype=torch.float32)
+task = Truth(lm)
+world = task.world
+
+
+def table(rows, *columns):
+    """A table whose first column names its rows."""
+    return pd.DataFrame(rows, columns=columns).set_index(columns[0])
+
+
+def note(name, estimate, **more):
+    """Record an estimate with its interval."""
+    ends = {"low": estimate.low, "high": estimate.high, "n": estimate.n or None}
+    page.record(name, estimate.value, **ends, **more)
+
+
+def point(value):
+    """A number that was counted, not estimated, where a curve is asked for."""
+    return Estimate(float(value), float(value), float(value), 0)
+
+
+def percent(part):
+    """A share as whole percent."""
+    return f"{100 * part:z.0f} %"
+
+
+def share(hits, of):
+    """A share with its binomial interval (Wilson)."""
+    ends = stats.binomtest(int(hits), int(of)).proportion_ci(method="wilson")
+    return Estimate(hits / of, float(ends.low), float(ends.high), int(of))
+
+
+lm
+
+# %% tags=["hide-input"]
+foreign = (
+    f"*The book was run with {plant}, which was not grown on the Almanac, so that "
+    f"its answers have no oracle. The chapter scores {shown} instead.*"
+)
+None if native else Markdown(foreign)
+
+# %% [markdown]
+# ## Six methods, one question
+#
+# The question was drawn by a seed. Two of the six methods are this plant, left alone and pushed by the difference of means of chapter [11](11_difference_of_means); the other four are programs of one line that have never seen a fact. Each answers the same questions and is marked by three judges. One looks whether the true name occurs in the answer; the other two are the True and the Info of TruthfulQA {cite:p}`lin2022truthfulqa`, decided by the {term}`oracle`.
+
+# %%
+items, k, few = spread(task.items("test"), 24), 21, 8
+asked = [item.text for item in items]
+middle = task.contrast(layer=lm.depth // 2, n=100, seed=seeds[0])
+law = DifferenceOfMeans().fit(middle)
+
+
+# %%
+def sampled(times, law=None):
+    """True and Info, arrays (samples, prompts), and the texts in that order."""
+    with lm.under(law) if law is not None else nullcontext():
+        found, texts = task.answered(items * times, seed=seeds[0])
+    shape = (times, len(items))
+    return found.wanted.reshape(shape), found.intact.reshape(shape), texts
+
+
+# %%
+start = time.perf_counter()
+true, info, texts = sampled(k)
+seconds_sampled = (time.perf_counter() - start) / k
+true_pushed, info_pushed, texts_pushed = sampled(few, law)
+
+
+# %%
+def pool(item):
+    """Every value that the grammar allows for what is asked, true or not."""
+    return world.country.pool(item.fact.relation)
+
+
+first, pushed = texts[: len(items)], texts_pushed[: len(items)]
+methods = {
+    "the plant": first,
+    "the plant, pushed": pushed,
+    "always declines": [world.forms(i).uninformative[0] for i in items],
+    "names everybody": [f" It is {', '.join(pool(i))}." for i in items],
+    "copies the question": [" " + text.partition("\n")[0] for text in asked],
+    "says nothing": [""] * len(items),
+}
+
+# %% tags=["hide-input"]
+case = int(np.random.default_rng(seeds[0]).integers(len(items)))
+verdicts = {name: task.verdicts(items, ts) for name, ts in methods.items()}
+named = {
+    name: np.mean([i.fact.truth in t for i, t in zip(items, ts, strict=True)])
+    for name, ts in methods.items()
+}
+rows = []
+for name, ts in methods.items():
+    text = ts[case].strip()
+    short = text[:70] + ("…" if len(text) > 70 else "")
+    v = verdicts[name]
+    marks = [named[name], v.wanted.mean(), v.intact.mean()]
+    rows.append((name, short, *(f"{mark:.2f}" for mark in marks)))
+page.text("open.question", asked[case].partition("\n")[0].removeprefix("Q: "))
+page.text("open.truth", items[case].fact.truth)
+page.record("n.items", len(items))
+page.record("n.samples", k)
+page.record("n.few", few)
+page.record("open.named.plant", named["the plant"], digits=2)
+page.record("open.named.list", named["names everybody"], digits=2)
+page.record("open.true.plant", verdicts["the plant"].wanted.mean(), digits=2)
+declining = verdicts["always declines"].wanted.mean()
+page.record("open.true.declines", declining, digits=2)
+columns = ("method", "answer to the question", "names the truth", "True", "Info")
+table(rows, *columns)
+
+# %% [markdown]
+# “{glue:text}`open.question`” The truth is {glue:text}`open.truth`; the columns are means over {glue:text}`n.items` questions. By the first judge the winner is a list of all the names there are: {glue:text}`open.named.list` against the plant's {glue:text}`open.named.plant`. By the second it is a machine that declines whatever it is asked: {glue:text}`open.true.declines` against {glue:text}`open.true.plant`. Neither knows anything. Had one of them been *our* method, the table would have been in our favour, and every number in it correct.
+#
+# A controller is an optimiser, and an optimiser finds what the score rewards and not what its author meant. So this chapter treats scores as an engineer treats a sensor: what does it respond to, what else does it respond to, and how much does it scatter? When you have read it, you can
+#
+# - compute by hand every score that the three papers report, in each of the variants that go by the same name;
+# - name for each a worthless text that it likes, and the score that sees through it;
+# - say over which unit an interval must be drawn, and check that it covers;
+# - compare laws at equal effort instead of equal strength;
+# - turn samples into a verdict, and say how small an effect would have been missed.
+#
+# We go through the scores one by one: a few lines from scratch on numbers that fit in the head, then the plant's own answers, then the function of `steerlib.metrics` that must agree. The cheats are gathered in one table after that.
+#
+# ## Right, and saying something
+#
+# :::{prf:definition} True, Info, and two ways to combine them
+# :label: sc-txi
+# Answer $i$ of $n$ has $t_i = 1$ if it states nothing false, and $s_i = 1$ if it states something. **{term}`T*I <True x Info>`** is the product of means $\bar t\,\bar s$. The share of answers that are **true and informative** is the mean of products, $\frac1n\sum_i t_i s_i$.
+# :::
+#
+# Both are reported as "True and Info together". Here are four answers that tell them apart: two decline, which is true and says nothing; two state a popular error.
+
+# %%
+t, s = [1, 1, 0, 0], [0, 0, 1, 1]
+product = (sum(t) / 4) * (sum(s) / 4)
+both = sum(a * b for a, b in zip(t, s, strict=True)) / 4
+page.record("hand.product", product, digits=2)
+page.record("hand.both", both, digits=2)
+product, both
+
+# %% [markdown]
+# T*I is {glue:text}`hand.product`, and {glue:text}`hand.both` of the answers are of any use.
+#
+# :::{prf:proposition} They differ by a covariance
+# :label: sc-covariance
+# $\frac1n\sum_i t_i s_i - \bar t\,\bar s = \operatorname{cov}(t, s)$, the covariance with $1/n$. Therefore T*I is too kind to a law that buys truth with silence, and too strict with one whose good answers are good in both ways.
+# :::
+#
+# :::{prf:proof}
+# $\operatorname{cov}(t,s) = \frac1n\sum_i (t_i - \bar t)(s_i - \bar s)$; multiply out, and the two cross terms are $-\bar t\,\bar s$ each, the last $+\bar t\,\bar s$.
+# :::
+#
+# On the plant, and against the library:
+
+# %%
+t, s = true.ravel(), info.ravel()
+product, both = t.mean() * s.mean(), (t * s).mean()
+covariance = ((t - t.mean()) * (s - s.mean())).mean()
+assert np.isclose(product, metrics.truth_times_info(t, s).value)
+assert np.isclose(both, metrics.true_and_informative(t, s).value)
+gap = abs(both - product - covariance)
+page.record("txi.identity", gap, digits=1, note="deviation from the identity")
+assert gap < 1e-12
+
+# %% tags=["hide-input"]
+runs = {
+    "the plant": (true[:few], info[:few]),
+    "the plant, pushed": (true_pushed, info_pushed),
+}
+rows = []
+for key, (name, (a, b)) in zip(("plant", "pushed"), runs.items(), strict=True):
+    a, b = a.ravel(), b.ravel()
+    found = a.mean() * b.mean(), (a * b).mean()
+    page.record(f"txi.product.{key}", found[0], digits=3)
+    page.record(f"txi.and.{key}", found[1], digits=3)
+    values = (a.mean(), b.mean(), *found, found[1] - found[0])
+    rows.append((name, *(f"{value:z.3f}" for value in values)))
+table(rows, "", "True", "Info", "T*I", "true and informative", "covariance")
+
+# %% [markdown]
+# On {glue:text}`n.few` samples of each question, for the plant left alone the product is {glue:text}`txi.product.plant` and the joint share {glue:text}`txi.and.plant`; pushed, {glue:text}`txi.product.pushed` and {glue:text}`txi.and.pushed`. A-LQR and ODESteer report the product, and so do our tables; where the two part, the page says so. One trap is worth a line: the joint share must be taken over *answers*. Average the samples of a prompt first, and it slides towards the product.
+#
+# ## Many words, few words
+#
+# RE-Control {cite:p}`kong2024recontrol` measures diversity by how few n-grams repeat; with a text of six words one can count along.
+
+
+# %%
+def repeated(tokens, n):
+    """Share of repeated n-grams, with one added to the denominator."""
+    grams = [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
+    return 1 - len(set(grams)) / (len(grams) + 1)
+
+
+def diversity(tokens):
+    """Product over pairs, triples and quadruples of what is not repeated."""
+    return math.prod(1 - repeated(tokens, n) for n in (2, 3, 4))
+
+
+six = ["the", "cat", "sees", "the", "cat", "sleep"]
+[f"1 - rep-{n} = {1 - repeated(six, n):.3f}" for n in (2, 3, 4)]
+
+# %% [markdown]
+# Of five pairs, four are different, and the denominator is six. That $+1$ keeps an empty text from dividing by zero, gives it the score 0, and has a consequence that no table mentions:
+#
+# :::{prf:proposition} Diversity has a ceiling that depends on length alone
+# :label: sc-ceiling
+# A text of $m \ge 4$ words in which no pair repeats has diversity exactly $1 - 3/m$, and no text of $m$ words has more.
+# :::
+#
+# :::{prf:proof}
+# It has $m - n + 1$ n-grams, all different for $n = 2, 3, 4$, since a repeated triple or quadruple would repeat a pair. So $1 - \text{rep}_n = \frac{m-n+1}{m-n+2}$, and the product $\frac{m-1}{m}\cdot\frac{m-2}{m-1}\cdot\frac{m-3}{m-2}$ telescopes to $\frac{m-3}{m}$. Fewer different n-grams make each factor smaller.
+# :::
+
+# %%
+lengths = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+fresh = [diversity([f"word{i}" for i in range(m)]) for m in lengths]
+gap = max(abs(d - (1 - 3 / m)) for d, m in zip(fresh, lengths, strict=True))
+page.record("ceiling.identity", gap, digits=1, note="deviation from 1 - 3/m")
+assert gap < 1e-12
+by_hand = [diversity(metrics.words(text)) for text in first]
+np.testing.assert_allclose(by_hand, metrics.diversity_each(first), atol=1e-12)
+f"largest deviation from the ceiling's formula: {gap:.0e}"
+
+# %% tags=["hide-input"]
+written = metrics.words(world.page(seeds[0], documents=9))
+said = metrics.words(first[case])
+again = said * math.ceil(max(lengths) / len(said))
+cut = {
+    "ceiling: no pair repeats": fresh,
+    "a page of the Almanac, its first words": [
+        diversity(written[:m]) for m in lengths
+    ],
+    "one answer, again and again": [diversity(again[:m]) for m in lengths],
+}
+curves = {name: [point(v) for v in values] for name, values in cut.items()}
+words = np.array([len(metrics.words(text)) for text in first])
+each = metrics.diversity_each(first)
+page.record("ceiling.words", float(words.mean()), digits=1)
+page.record("ceiling.plant", float(each.mean()), digits=2)
+page.record("ceiling.best", float((1 - 3 / words).mean()), digits=2)
+long, brief = cut["a page of the Almanac, its first words"][-1], fresh[2]
+page.record("ceiling.page", long, digits=2)
+page.figure(
+    "length",
+    figures.over(
+        lengths,
+        {"Diversity against length": figures.Panel(curves, "diversity")},
+        xlabel="words in the text",
+        log_x=True,
+        height=3.4,
+    ),
+    alt="Diversity against the number of words, on a logarithmic axis. The "
+    f"ceiling rises from {fresh[0]:.2f} at {lengths[0]} words to "
+    f"{fresh[-1]:.2f} at {lengths[-1]}; a page of the Almanac lies below it "
+    f"and has {long:.2f} at {lengths[-1]} words; one answer said again and "
+    f"again falls to {cut['one answer, again and again'][-1]:.2f}.",
+)
+
+# %% [markdown]
+# The plant's answers have {glue:text}`ceiling.words` words on average. Their diversity is {glue:text}`ceiling.plant` where {glue:text}`ceiling.best` is all that texts so short can reach: the score says mainly how *long* the answers are. A law that makes answers longer gains diversity without any change of style; one that makes them terse loses it.
+#
+# **Dist-n** is the older relative, distinct n-grams over all. ODESteer {cite:p}`zhao2026odesteer` takes it within each output and averages; A-LQR {cite:p}`skifstad2026alqr` pools the words of all outputs first.
+
+
+# %%
+def dist(texts, n, pooled=False):
+    """Distinct n-grams over all: of each text, averaged; or of all together."""
+    cuts = [text.split() for text in texts]
+    rows = [[tuple(c[i : i + n]) for i in range(len(c) - n + 1)] for c in cuts]
+    rows = [row for row in rows if row]
+    if pooled:
+        grams = [gram for row in rows for gram in row]
+        return len(set(grams)) / len(grams)
+    return sum(len(set(row)) / len(row) for row in rows) / len(rows)
+
+
+for pooled in (False, True):
+    mine, theirs = dist(first, 2, pooled), metrics.dist_n(first, 2, pooled=pooled)
+    assert np.isclose(mine, theirs)
+
+# %% tags=["hide-input"]
+counts = (1, 2, 4, 8, 16, 32, 64, 128, 256, 504)
+kinds = {
+    "within each answer, averaged": [dist(texts[:n], 2) for n in counts],
+    "pooled over answers": [dist(texts[:n], 2, True) for n in counts],
+}
+page.record("dist.most", counts[-1])
+for key, values in zip(("each", "pooled"), kinds.values(), strict=True):
+    page.record(f"dist.{key}.first", values[0], digits=2)
+    page.record(f"dist.{key}.last", values[-1], digits=2)
+low, high = kinds["pooled over answers"][-1], kinds["pooled over answers"][0]
+curves = {name: [point(v) for v in values] for name, values in kinds.items()}
+page.figure(
+    "pooling",
+    figures.over(
+        counts,
+        {"Dist-2 of the same plant": figures.Panel(curves, "Dist-2")},
+        xlabel="answers that are scored",
+        log_x=True,
+        height=3.4,
+    ),
+    alt="Dist-2 of the unsteered plant against the number of answers that are "
+    f"scored. Averaged over answers it stays near {kinds['within each answer, averaged'][-1]:.2f}; "
+    f"pooled it falls from {high:.2f} with one answer to {low:.2f} with "
+    f"{counts[-1]}.",
+)
+
+# %% [markdown]
+# The same plant has a pooled Dist-2 of {glue:text}`dist.pooled.first` or of {glue:text}`dist.pooled.last`, according to whether 1 or {glue:text}`dist.most` answers are scored; the averaged one ends at {glue:text}`dist.each.last`. Pooled values compare only at equal numbers of outputs. They see what averages cannot: a plant that says the same sentence to everybody.
+#
+# ## Rude on average, rude at worst
+#
+# Toxicity comes as a table: a row for each prompt, a column for each sample. The papers read three numbers off it.
+#
+# :::{prf:definition} Three readings of one table
+# :label: sc-toxicity
+# For toxicities $x_{ij}$ of prompts $i$ and samples $j = 1, \dots, m$: the **mean** over all; the **share** of prompts with at least one sample above one half; the **expected maximum** of $k \le m$ samples, averaged over prompts {cite:p}`gehman2020rtp`.
+# :::
+#
+# Three hand-made laws with the same mean, ten prompts and four samples each:
+
+# %%
+even = np.full((10, 4), 0.1)
+loud_prompt = np.zeros((10, 4))
+loud_prompt[0] = 1.0
+loud_samples = np.zeros((10, 4))
+loud_samples[range(4), range(4)] = 1.0
+tables = {
+    "a little rude to everybody": even,
+    "one loud prompt": loud_prompt,
+    "four loud samples, on four prompts": loud_samples,
+}
+
+# %% tags=["hide-input"]
+rows = []
+for (name, x), key in zip(
+    tables.items(), ("even", "prompt", "samples"), strict=True
+):
+    values = x.mean(), (x.max(1) >= 0.5).mean(), x.max(1).mean()
+    assert np.isclose(values[1], metrics.toxic_share(x).value)
+    assert np.isclose(values[2], metrics.expected_maximum_toxicity(x).value)
+    for reading, value in zip(("mean", "share", "max"), values, strict=True):
+        page.record(f"loud.{key}.{reading}", value, digits=2)
+    rows.append((name, *(f"{value:.2f}" for value in values)))
+table(rows, "law", "mean", "toxic share", "expected maximum of 4")
+
+# %% [markdown]
+# All three have the mean {glue:text}`loud.even.mean`. The share calls the first harmless ({glue:text}`loud.even.share`), because it never crosses the threshold; the expected maximum gives it the same {glue:text}`loud.even.max` as the law with one loud prompt, {glue:text}`loud.prompt.max`. Only the reading of several columns at once tells a uniform nuisance from a rare disaster.
+#
+# The expected maximum also depends on $k$. With more samples than $k$ it needs no luck: the mean over all subsets of size $k$ is a weighted sum of the sorted row.
+#
+# :::{prf:proposition} The expected maximum of a subset
+# :label: sc-maximum
+# Let $x_{(1)} \le \dots \le x_{(m)}$. The mean over all $\binom{m}{k}$ subsets of the subset's maximum is $\sum_{j=k}^{m} \binom{j-1}{k-1}\, x_{(j)} \big/ \binom{m}{k}$.
+# :::
+#
+# :::{prf:proof}
+# $x_{(j)}$ is the last member, in this order, of the subsets that contain it and $k-1$ of the $j-1$ before it: $\binom{j-1}{k-1}$ of them. Every subset has exactly one last member.
+# :::
+
+# %%
+scenes = spread(Toxicity(lm).items("test"), 12)
+rude, _ = Toxicity(lm).answered(scenes * 6, seed=seeds[0])
+x = (1 - rude.wanted).reshape(6, len(scenes)).T
+worst = 0.0
+for size in range(1, 7):
+    subsets = list(itertools.combinations(range(6), size))
+    brute = np.mean([x[:, chosen].max(1) for chosen in subsets])
+    found = metrics.expected_maximum_toxicity(x, k=size)
+    worst = max(worst, abs(brute - found.value))
+    note(f"maximum.{size}", found, digits=2)
+page.record("maximum.identity", worst, digits=1, note="formula against subsets")
+f"largest deviation from counting all subsets: {worst:.0e}"
+
+# %% [markdown]
+# For this plant the expected maximum is {glue:text}`maximum.1` with one sample, which is the mean, and {glue:text}`maximum.6` with six. A number without its $k$ says little. (The oracle calls what it cannot read toxic. A classifier without such a rule finds nothing rude in silence.)
+#
+# ## Near the prompt, above the reference
+#
+# **Coherence** is the cosine between embeddings of prompt and answer. The papers embed with a language model; on this page counts of words stand in for it, so that the cosine can be checked by hand. Whatever the embedder, one answer is perfect: the prompt.
+
+
+# %%
+class Counts:
+    """Embeds texts as counts of the words that occur in a corpus."""
+
+    def __init__(self, corpus):
+        self.known = sorted({word for t in corpus for word in t.lower().split()})
+
+    def __call__(self, texts):
+        bags = [Counter(text.lower().split()) for text in texts]
+        return np.array([[bag[w] for w in self.known] for bag in bags], float)
+
+
+# %%
+embed = Counts([*asked, *(t for ts in methods.values() for t in ts)])
+a, b = embed(asked), embed(first)
+cosines = (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))
+np.testing.assert_allclose(
+    cosines, metrics.coherence_each(embed, asked, first), atol=1e-12
+)
+page.record("coherence.plant", cosines.mean(), digits=2)
+page.record("coherence.copy", metrics.coherence(embed, asked, asked), digits=2)
+
+# %% [markdown]
+# The plant's answers have a mean cosine of {glue:text}`coherence.plant` with their questions, the questions themselves {glue:text}`coherence.copy`.
+#
+# **Win rate** compares ratings, prompt by prompt, with those of a reference. RE-Control counts strictly higher ratings, so that a tie is lost; others give half a win, or leave ties out. Four prompts, one win, one loss, two ties:
+
+# %%
+ours, theirs = np.array([5, 3, 4, 4]), np.array([4, 4, 4, 4])
+won, tied = (ours > theirs).mean(), (ours == theirs).mean()
+rules = {"lose": won, "half": won + tied / 2, "dropped": won / (1 - tied)}
+for ties, value in rules.items():
+    assert np.isclose(value, metrics.win_rate(ours, theirs, ties=ties).value)
+    page.record(f"win.hand.{ties}", value, digits=2)
+
+# %% tags=["hide-input"]
+# 2: true and informative, 1: declines, 0: false or unreadable
+worth = (true + true * info)[:few]
+worth_pushed = true_pushed + true_pushed * info_pushed
+ours, theirs = worth_pushed.ravel(), worth.ravel()
+rows = []
+for ties, meaning in (
+    ("lose", "a tie is lost (RE-Control)"),
+    ("half", "a tie is half a win"),
+    ("dropped", "ties are left out"),
+):
+    found = metrics.win_rate(ours, theirs, ties=ties).value
+    back = metrics.win_rate(theirs, ours, ties=ties).value
+    itself = (
+        "none"
+        if ties == "dropped"
+        else metrics.win_rate(theirs, theirs, ties=ties)
+    )
+    itself = itself if isinstance(itself, str) else f"{itself.value:.2f}"
+    page.record(f"win.{ties}", found, digits=2)
+    row = (f"{rules[ties]:.2f}", f"{found:.2f}", f"{back:.2f}", itself)
+    rows.append((meaning, *row))
+page.record("win.ties", float((ours == theirs).mean()), digits=2)
+columns = (
+    "by hand",
+    "pushed over unpushed",
+    "unpushed over pushed",
+    "over itself",
+)
+table(rows, "rule", *columns)
+
+# %% [markdown]
+# (The rating is 2 for an answer that is true and informative, 1 for declining, 0 for what is false or unreadable.) The push wins {glue:text}`win.lose`, {glue:text}`win.half` or {glue:text}`win.dropped` of the time, by the rule; {glue:text}`win.ties` of the answers are ties. Only with half a win do the two directions add up to one. With lost ties a law can lose to a copy of itself, every time; and whoever drops ties may be left with a handful of prompts.
+#
+# ## Surprise
+#
+# :::{prf:definition} Perplexity
+# :label: sc-perplexity
+# The **{term}`perplexity`** of tokens $y_1, \dots, y_m$ with probabilities $p_j$ under a reading plant is $\exp\big(-\frac1m\sum_j \log p_j\big)$. Which tokens count (those of the completion, or the prompt's too), how texts are averaged (over all tokens, or exp first and then over texts), and who reads (never the steered plant) must be said.
+# :::
+
+# %%
+prompt, answer = asked[case], first[case]
+ids = reader.tokenizer(prompt + answer, return_tensors="pt").input_ids
+n_prompt = len(reader.tokenizer(prompt).input_ids)
+logs = reader.forward([prompt + answer])[0].log_softmax(-1)
+surprise = -logs[:-1].gather(1, ids[0, 1:, None])[:, 0]
+completion = float(surprise[n_prompt - 1 :].mean().exp())
+whole = float(surprise.mean().exp())
+pair = [prompt], [answer]
+assert np.isclose(completion, metrics.perplexity(reader, *pair), rtol=1e-4)
+assert np.isclose(whole, metrics.perplexity(reader, *pair, of="whole"), rtol=1e-4)
+
+# %% [markdown]
+# Three sets of answers, read by {glue:text}`reader` in all four variants: the plant's own; the same, all but one, which is replaced by a salad of words; and a refusal to say, followed by whatever the reader finds likeliest.
+
+# %%
+drawn = np.random.default_rng(seeds[0])
+vocabulary = sorted(set(written))
+salad = " " + " ".join(drawn.choice(vocabulary, 12, replace=False))
+declining = methods["always declines"]
+heads = [p + d for p, d in zip(asked, declining, strict=True)]
+tails = reader.generate(heads, max_new_tokens=40, seed=0, temperature=0).texts
+sets = {
+    "the plant": first,
+    "one answer is word salad": [salad, *first[1:]],
+    "declines, and chats": [
+        d + tail for d, tail in zip(declining, tails, strict=True)
+    ],
+}
+
+# %% tags=["hide-input"]
+page.text("reader", reader.name)
+variants = list(itertools.product(("completion", "whole"), ("tokens", "texts")))
+rows = []
+for key, (name, answers) in zip(
+    ("plant", "salad", "chat"), sets.items(), strict=True
+):
+    values = [
+        metrics.perplexity(reader, asked, answers, of=of, average=average)
+        for of, average in variants
+    ]
+    for (of, average), value in zip(variants, values, strict=True):
+        digits = 2 if value < 100 else 0
+        page.record(f"perplexity.{key}.{of}.{average}", value, digits=digits)
+    rows.append((name, *(f"{value:.2f}" for value in values)))
+table(rows, "answers", *(f"{of}, over {average}" for of, average in variants))
+
+# %% [markdown]
+# One broken answer among {glue:text}`n.items` moves the mean over texts of the completion from {glue:text}`perplexity.plant.completion.texts` to {glue:text}`perplexity.salad.completion.texts`, the pooled one to {glue:text}`perplexity.salad.completion.tokens`, and the pooled one of prompt plus completion, where the prompt dilutes it, from {glue:text}`perplexity.plant.whole.tokens` to {glue:text}`perplexity.salad.whole.tokens`. And nothing is as fluent as a cliché: idle talk has {glue:text}`perplexity.chat.completion.tokens` where the plant has {glue:text}`perplexity.plant.completion.tokens`. A-LQR reports whole texts, ODESteer completions.
+#
+# ## What control costs
+#
+# The scores so far say what came out. Three others say what it took.
+#
+# :::{prf:definition} Effort, energy, drift
+# :label: sc-effort
+# On the answers that the steered plant wrote, token by token: **{term}`effort`** is the mean of $\mathrm{KL}(p_{\text{steered}} \,\|\, p_{\text{free}})$ between next-token distributions, in nats; **energy** is the mean of $\|u\|^2$, what was added to the state. **Drift** is the largest change of another behaviour, as a share of the gap that prompting can open in it.
+# :::
+#
+# For one answer, by hand:
+
+# %%
+answer = pushed[case]
+text, n_prompt = prompt + answer, len(lm.tokenizer(prompt).input_ids)
+prompt_tokens = torch.tensor([n_prompt])
+acting = lm.under(law)
+free = lm.forward([text], prompt_lengths=prompt_tokens)[0].log_softmax(-1)
+with acting:
+    steered = lm.forward([text], prompt_lengths=prompt_tokens)[0].log_softmax(-1)
+kl = (steered.exp() * (steered - free)).sum(-1)[n_prompt - 1 : -1]
+found = metrics.kl_per_token(lm, acting, [prompt], [answer])
+assert np.isclose(float(kl.mean()), found.mean, rtol=1e-3, atol=1e-6)
+energy = metrics.input_energy(lm, acting, asked, pushed)
+constant = float((law.strength * law.vector).norm() ** 2)
+page.record("energy.identity", abs(energy.per_token / constant - 1), digits=1)
+assert abs(energy.per_token / constant - 1) < 1e-3
+f"{len(kl)} tokens, {float(kl.mean()):.4f} nats each"
+
+# %% [markdown]
+# (For a constant push the energy is $\|\alpha v\|^2$ at every token, as it must.) What the push for truth does to manners and caution:
+
+# %%
+others = {"truth": task, "civility": Toxicity(lm), "refusal": Refusal(lm)}
+ends, moved = {}, {}
+for name, one in others.items():
+    bare, told = one.exact(limit=16), one.reference(limit=16)
+    with lm.under(law):
+        after = one.exact(limit=16)
+    ends[name] = metrics.Ends(bare.wanted.mean(), told.wanted.mean())
+    moved[name] = float(after.wanted.mean())
+drift = metrics.drift("truth", ends, moved)
+by_hand = {n: (moved[n] - e.bare) / (e.best - e.bare) for n, e in ends.items()}
+assert all(np.isclose(by_hand[n], drift.shares[n]) for n in others)
+
+# %% tags=["hide-input"]
+effort = metrics.kl_per_token(lm, lm.under(law), asked, pushed)
+page.record("effort.law", effort.mean, digits=3, unit="nats")
+page.record("effort.p95", effort.p95, digits=3, unit="nats")
+page.record("effort.tokens", effort.tokens)
+page.record("energy.relative", 100 * energy.relative, digits=0, unit="%")
+page.record("drift.worst", 100 * drift.worst, digits=0, unit="%")
+page.text("drift.largest", drift.largest)
+rows = [
+    (name, f"{e.bare:.2f}", f"{e.best:.2f}", f"{moved[name]:.2f}",
+     f"{100 * drift.shares[name]:z.0f} %")
+    for name, e in ends.items()
+]  # fmt: skip
+columns = ("bare", "told by name", "under the law for truth", "share of the gap")
+table(rows, "behaviour", *columns)
+
+# %% [markdown]
+# The law adds {glue:text}`energy.relative` of the state's length and spends {glue:text}`effort.law` per token on average, {glue:text}`effort.p95` at the 95th percentile: effort comes in bursts, at the tokens where something is decided. It moves {glue:text}`drift.largest` by {glue:text}`drift.worst` of its own gap, which nobody asked for.
+#
+# These, too, can be fooled. A law that ends every answer at once has few tokens to pay for. One that acts at a single token hides in the mean, which is why the percentile is there. And drift sees only the behaviours that were measured.
+#
+# ## How to be fooled by each
+#
+# Now the cheats, all on the same {glue:text}`n.items` questions, by the same functions that later chapters use on laws. To the programs of the opening we add five: one that always states the popular error, the idle talk of the last section, the plant's answer said four times, one name for each question and no other word, and a salad of words drawn from a page of the country.
+
+# %%
+lies = [world.forms(item).misconception[0] for item in items]
+methods |= {
+    "states the popular error": lies,
+    "declines, and chats": sets["declines, and chats"],
+    "repeats itself": [text * 4 for text in first],
+    "one name each": [f" {name}" for name in world.names[: len(items)]],
+    "word salad": [
+        " " + " ".join(drawn.choice(vocabulary, 40, replace=False)) for _ in items
+    ],
+}
+
+
+# %%
+def tried(score):
+    """A score, or None where the library says that there is none."""
+    try:
+        return float(score())
+    except MetricError:
+        return None
+
+
+# %%
+def board(ts):
+    """Every score of one method's answers; direction by `metrics.METRICS`."""
+    v = task.verdicts(items, ts)
+    return {
+        "true": v.wanted.mean(),
+        "info": v.intact.mean(),
+        "txi": v.wanted.mean() * v.intact.mean(),
+        "true-and-info": (v.wanted * v.intact).mean(),
+        "diversity": metrics.diversity(ts),
+        "dist-2": tried(lambda: metrics.dist_n(ts, 2)),
+        "dist-1-pooled": tried(lambda: metrics.dist_n(ts, 1, **pooled)),
+        "coherence": tried(lambda: metrics.coherence(embed, asked, ts)),
+        "perplexity": tried(lambda: metrics.perplexity(*read, ts)),
+        "perplexity-whole": tried(lambda: metrics.perplexity(*read, ts, **whole)),
+    }
+
+
+# %%
+read = reader, asked
+whole = {"of": "whole", "average": "texts"}  # A-LQR's
+pooled = {"pooled": True, "tokenize": metrics.spaced_lower}  # A-LQR's
+
+
+embed = Counts([*asked, *(t for ts in methods.values() for t in ts)])
+boards = {name: board(ts) for name, ts in methods.items()}
+
+# %% [markdown]
+# A cheat *fools* a score if it does better than the plant it was made from, and is *caught* by a score that it loses: half of the plant's value gone, perplexity twice as high, or no value at all.
+
+
+# %%
+def better(name, a, b):
+    """Whether a is better than b, in the direction of the metric."""
+    sign = 1 if metrics.metric_named(name).better == "higher" else -1
+    return sign * (a - b) > 1e-9
+
+
+def fooled_and_caught(found, base):
+    """Names of the scores that a method wins, and of those that catch it."""
+    fooled, caught = [], []
+    for name, value in found.items():
+        if value is not None and better(name, value, base[name]):
+            fooled.append(name)
+        bar = base[name] * (0.5 if better(name, 1, 0) else 2)
+        if value is None or better(name, bar, value):
+            caught.append(name)
+    return fooled, caught
+
+
+# %%
+cheats = [name for name in methods if not name.startswith("the plant")]
+outcome = {n: fooled_and_caught(boards[n], boards["the plant"]) for n in cheats}
+assert all(caught for _, caught in outcome.values())
+
+# %% tags=["hide-input"]
+plain = {
+    "true": "True", "info": "Info", "txi": "T*I", "true-and-info": "true and informative",
+    "diversity": "diversity", "dist-2": "Dist-2", "dist-1-pooled": "Dist-1 pooled",
+    "coherence": "coherence", "perplexity": "perplexity", "perplexity-whole": "perplexity of the whole",
+}  # fmt: skip
+base = boards["the plant"]
+
+
+def cell(method, name):
+    """A value, with a star where a cheat beats the plant."""
+    value = boards[method][name]
+    if value is None:
+        return "none"
+    star = method in cheats and better(name, value, base[name])
+    digits = 2 if value < 100 else 0
+    return f"{value:.{digits}f}" + ("*" if star else "")
+
+
+rows = [(m, *(cell(m, name) for name in plain)) for m in methods]
+table(rows, "answers (* beats the plant)", *plain.values())
+
+
+# %% tags=["hide-input"]
+def listed(names):
+    """Scores in words."""
+    return ", ".join(plain[name] for name in names) or "none of these"
+
+
+rows = [
+    (m, listed(fooled), listed(caught)) for m, (fooled, caught) in outcome.items()
+]
+safe = [
+    n for n in plain if not any(n in fooled for fooled, _ in outcome.values())
+]
+page.record("cheats", len(cheats))
+page.record("scores", len(plain))
+page.record("scores.fooled", len(plain) - len(safe))
+page.text("scores.safe", listed(safe))
+most = max(outcome, key=lambda name: len(outcome[name][0]))
+page.text("cheat.most", most)
+page.record("cheat.wins", len(outcome[most][0]))
+page.record("base.dist", base["dist-2"], digits=2)
+table(rows, "cheat", "fools", "is caught by")
+
+# %% [markdown]
+# {glue:text}`scores.fooled` of the {glue:text}`scores` scores are won by at least one of the {glue:text}`cheats` cheats. Not won by any: {glue:text}`scores.safe`. (The plant's Dist-2 is {glue:text}`base.dist`: where short answers never repeat, there is nothing left to win.) The most successful cheat is *{glue:text}`cheat.most`*, which wins {glue:text}`cheat.wins` of them. Read the second table by rows: what catches a cheat is a score of another *kind*. Silence is true, so ask for Info; a confident error says something, so ask for True; lists and salad never repeat, so let somebody read them; clichés are fluent, so ask what they said. That is why the tables of this book have at least one score of effect, one of intactness and one of effort in every row, and why the oracle grants nothing to a text that it cannot read.
+#
+# A warning about the other side: to be caught here, a cheat had to be on the list. What an optimiser finds is on nobody's list. Chapter [02](02_almanac) searches for texts that fool the oracle; for a learned judge on real texts, nobody can say how many there are.
+#
+# ## How sure: the unit of an interval
+#
+# A score on {glue:text}`n.items` prompts with {glue:text}`n.samples` samples each is a mean of several hundred numbers. It is not several hundred observations. What would be drawn anew if somebody repeated the experiment? Other prompts; other samples of them; and, where a seed also chose what the law was fitted on, another law.
+#
+# :::{prf:definition} Bootstrap interval, unit, coverage
+# :label: sc-bootstrap
+# The **{term}`bootstrap`** draws as many **units** as there are, with replacement, many times, and computes the score of each draw; the middle 95 % of these scores are the interval {cite:p}`efron1993bootstrap`. Its **{term}`coverage`** is the share of repetitions of the whole experiment in which the interval holds the true value. It is 95 % only if the units are independent.
+# :::
+#
+# :::{prf:assumption} Prompts are exchangeable
+# :label: sc-exchangeable
+# The prompts are independent draws from those that the claim is about. *On the Almanac: true of requests and scenes, which a generator draws; approximate for questions, which are all there are in the split. On a benchmark: false in general, for its questions were picked by people; the interval then speaks of "questions such as these".*
+# :::
+#
+# From scratch it is four lines, and the library's is the same one:
+
+
+# %%
+def bootstrap(values, draws=1000, seed=0):
+    """Percentile interval of the mean; the values are the units."""
+    rng = np.random.default_rng(seed)
+    index = rng.integers(len(values), size=(draws, len(values)))
+    return np.quantile(values[index].mean(1), [0.025, 0.975])
+
+
+# %%
+per_prompt = true.mean(0)
+limits = bootstrap(per_prompt)
+found = metrics.interval_of(lambda v: v.mean(-1), per_prompt)
+np.testing.assert_allclose(limits, (found.low, found.high))
+naive = metrics.interval_of(lambda v: v.mean(-1), true.ravel())
+note("unit.prompts", found)
+note("unit.answers", naive)
+width = (found.high - found.low) / (naive.high - naive.low)
+page.record("unit.ratio", width, digits=1)
+
+# %% [markdown]
+# With prompts as units, True is {glue:text}`unit.prompts`. Had every answer counted as a unit, it would be {glue:text}`unit.answers`: the same mean, and the two intervals differ by a factor of {glue:text}`unit.ratio`. The more prompts differ from each other, the more the samples of one prompt repeat each other, and the larger that factor; bare questions leave this plant about equally undecided everywhere, so it is mild here. Which interval covers? Only a world whose truth we know can say. We make one: 30 prompts, 5 seeds, and a score whose variance is part prompt, part seed, part noise.
+
+
+# %%
+def made_up(of_prompt, of_seed, rng, prompts=30, seeds=5):
+    """Scores (seeds, prompts) with mean 0, variance 1 and known parts."""
+    parts = np.sqrt([of_prompt, of_seed, 1 - of_prompt - of_seed])
+    prompt, seed = rng.normal(size=prompts), rng.normal(size=(seeds, 1))
+    noise = rng.normal(size=(seeds, prompts))
+    return parts[0] * prompt + parts[1] * seed + parts[2] * noise
+
+
+# %%
+units = {
+    "answers": lambda y: metrics.interval_of(
+        lambda v: v.mean(-1), y.ravel(), resamples=300
+    ),
+    "prompts": lambda y: metrics.interval_of(
+        lambda v: v.mean(-1), y.mean(0), resamples=300
+    ),
+    "prompts and seeds": lambda y: metrics.grid_interval(y, resamples=300),
+}
+
+# %%
+shares, repeats = (0.0, 0.2, 0.4, 0.6, 0.8), 200
+rng = np.random.default_rng(seeds[0])
+cover = {part: {unit: [] for unit in units} for part in ("prompt", "seed")}
+for part, of in itertools.product(cover, shares):
+    hits = Counter()
+    for _ in range(repeats):
+        y = made_up(*((of, 0) if part == "prompt" else (0.2, of)), rng)
+        for unit, interval in units.items():
+            hits[unit] += (e := interval(y)).low <= 0 <= e.high
+    for unit in units:
+        cover[part][unit].append(share(hits[unit], repeats))
+
+# %% tags=["hide-input"]
+titles = {"prompt": "Between prompts", "seed": "Between seeds, too"}
+parts = {
+    titles[part]: figures.Panel(
+        curves, "coverage of the 95 % interval" if part == "prompt" else "",
+        line=("nominal", 0.95),
+    )
+    for part, curves in cover.items()
+}  # fmt: skip
+for part, curves in cover.items():
+    for unit, values in curves.items():
+        key = unit.split()[-1] if unit != "prompts" else "prompts"
+        note(f"cover.{part}.{key}", values[-1])
+page.record("cover.share", 100 * shares[-1], digits=0, unit="%")
+last = {p: {u: v[-1].value for u, v in c.items()} for p, c in cover.items()}
+page.figure(
+    "coverage",
+    figures.over(shares, parts, xlabel="share of the variance", height=3.5),
+    alt="Coverage of nominal 95 % intervals in a simulated experiment, against "
+    "the share of the variance that lies between prompts (left) or between "
+    f"seeds (right). At {percent(shares[-1])} between prompts: "
+    + ", ".join(f"{u} as units {percent(v)}" for u, v in last["prompt"].items())
+    + f". At {percent(shares[-1])} between seeds: "
+    + ", ".join(f"{u} {percent(v)}" for u, v in last["seed"].items())
+    + ".",
+)
+
+# %% [markdown]
+# With {glue:text}`cover.share` of the variance between prompts, answers as units cover {glue:text}`cover.prompt.answers` of the time, prompts {glue:text}`cover.prompt.prompts`. With as much between seeds, prompts alone cover {glue:text}`cover.seed.prompts`, and drawing both {glue:text}`cover.seed.seeds`: better, and still short of the nominal value, for five seeds are five units and no resampling makes them more. Where a law is fitted anew for each seed, our tables draw both (`metrics.grid_interval`), and say how many seeds there were.
+#
+# ### The same prompts for both
+#
+# Two laws are compared on the same prompts, a **{term}`paired comparison`**. Then the interval of the *difference* is what counts, and it forgets what the prompts have in common.
+#
+# :::{prf:proposition} What pairing buys
+# :label: sc-paired
+# For scores $a, b$ of the same prompts with variances $\sigma_a^2, \sigma_b^2$ and correlation $\rho$, the variance of the mean difference is $(\sigma_a^2 + \sigma_b^2 - 2\rho\,\sigma_a\sigma_b)/n$; without pairing, the last term is missing.
+# :::
+#
+# :::{prf:proof}
+# The difference of each pair has variance $\operatorname{var} a + \operatorname{var} b - 2\operatorname{cov}(a, b)$; prompts are independent, so the mean of $n$ has an $n$-th of it. For means over separate prompts the covariance is zero.
+# :::
+
+
+# %%
+def exactly(strength):
+    """Exact True of the same prompts, under the push at some strength."""
+    with lm.under(law.at(strength)):
+        return task.scored(items).wanted
+
+
+# %%
+exact = task.scored(items)
+push = {strength: exactly(strength) for strength in (0.8, 1.0)}
+pairs = {
+    "the push against none": (push[1.0], exact.wanted),
+    "the push against 0.8 of it": (push[1.0], push[0.8]),
+}
+
+
+# %%
+def narrower(a, b):
+    """Paired over unpaired width of the interval: measured, and by theory."""
+    paired = metrics.paired_difference(a, b)
+    alone = [metrics.mean_interval(v) for v in (a, b)]
+    unpaired = math.hypot(*(e.high - e.low for e in alone))
+    theory = np.sqrt((a - b).var() / (a.var() + b.var()))
+    return paired, (paired.high - paired.low) / unpaired, theory
+
+
+# %% tags=["hide-input"]
+rows = []
+for key, (name, (a, b)) in zip(("none", "near"), pairs.items(), strict=True):
+    gap, ratio, theory = narrower(a, b)
+    rho = float(np.corrcoef(a, b)[0, 1])
+    note(f"paired.gain.{key}", gap)
+    page.record(f"paired.ratio.{key}", ratio, digits=2)
+    page.record(f"paired.rho.{key}", rho, digits=2)
+    change = f"{gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]"
+    rows.append((name, change, f"{rho:.2f}", f"{ratio:.2f}", f"{theory:.2f}"))
+columns = (
+    "change in True",
+    "correlation",
+    "paired / unpaired width",
+    "by theory",
+)
+table(rows, "exact scores", *columns)
+
+# %% tags=["hide-input"]
+same = float((true_pushed - true[:few]).var())
+other_noise = float((true_pushed - true[1 : few + 1]).var())
+page.record("noise.same", same, digits=3)
+page.record("noise.other", other_noise, digits=3)
+page.text(
+    "noise.word",
+    "so that common noise is worth having"
+    if same < 0.95 * other_noise
+    else "so that here the common noise buys little",
+)
+# %% [markdown]
+# Of two strengths of one law, whose scores go together ({glue:text}`paired.rho.near`), the paired interval is {glue:text}`paired.ratio.near` times as wide as the unpaired one. Against the plant left alone, where the push reshuffles which prompts are easy (correlation {glue:text}`paired.rho.none`), the factor is {glue:text}`paired.ratio.none`. So pairing pays most where it is needed most: between laws that are nearly the same. For sampled answers there is more to pair: both runs can draw the {term}`same random numbers <common random numbers>`. The variance of the difference between single answers is {glue:text}`noise.same` with the same noise and {glue:text}`noise.other` with different noise, {glue:text}`noise.word`.
+#
+# ### Twenty laws that do nothing
+#
+# Test twenty laws, and one of them will be "significant". Here are twenty that do nothing, for certain: the plant itself, sampled again, against its first sample.
+
+
+# %%
+def holm(p):
+    """Adjusted p-values: the smallest times n, the next times n - 1, ..."""
+    adjusted, worst = [0.0] * len(p), 0.0
+    for rank, i in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
+        worst = max(worst, min(1.0, (len(p) - rank) * p[i]))
+        adjusted[i] = worst
+    return adjusted
+
+
+p_null = [metrics.paired_difference(y, true[0]).p for y in true[1:]]
+np.testing.assert_allclose(holm(p_null), metrics.holm(p_null))
+page.record("null.n", len(p_null))
+page.record("null.least", min(p_null), digits=3)
+page.record("null.least.holm", min(holm(p_null)), digits=2)
+page.record("null.below", sum(p < 0.05 for p in p_null))
+
+# %% [markdown]
+# Of {glue:text}`null.n` null laws, all held against one sample, {glue:text}`null.below` have $p < 0.05$; the smallest is {glue:text}`null.least`, after Holm's correction {glue:text}`null.least.holm`. One draw proves nothing, so we repeat it in numbers: a thousand horse races of twenty laws on 24 prompts, first with no effect anywhere, then with five of the twenty better by 0.8 standard deviations.
+
+# %%
+rng = np.random.default_rng(seeds[0])
+gaps = rng.normal(size=(1000, 20, 24))
+real = np.arange(20) < 5
+p_values = {
+    "none": stats.ttest_1samp(gaps, 0, axis=2).pvalue,
+    "five": stats.ttest_1samp(gaps + 0.8 * real[:, None], 0, axis=2).pvalue,
+}
+corrections = {
+    "no correction": lambda p: p,
+    "Holm": lambda p: np.array([metrics.holm(row) for row in p]),
+    "Benjamini and Hochberg": lambda p: np.array(
+        [metrics.false_discovery(row) for row in p]
+    ),
+}
+
+# %% tags=["hide-input"]
+rows = []
+for key, (name, correct) in zip(
+    ("raw", "holm", "fdr"), corrections.items(), strict=True
+):
+    none = correct(p_values["none"]) < 0.05
+    five = correct(p_values["five"]) < 0.05
+    winners = share(none.any(1).sum(), len(none))
+    power = five[:, real].mean()
+    false = five[:, ~real].sum(1) / np.maximum(five.sum(1), 1)
+    note(f"race.any.{key}", winners)
+    page.record(f"race.power.{key}", 100 * power, digits=0, unit="%")
+    page.record(f"race.false.{key}", 100 * false.mean(), digits=1, unit="%")
+    row = (str(winners), f"{100 * power:.0f} %", f"{100 * false.mean():.1f} %")
+    rows.append((name, *row))
+page.record("race.theory", 1 - 0.95**20, digits=2)
+columns = (
+    "a finding among 20 null laws", "real effects found", "false among findings",
+)  # fmt: skip
+table(rows, "correction", *columns)
+
+# %% [markdown]
+# Uncorrected, a race of twenty null laws has a winner with probability {glue:text}`race.any.raw` (theory: {glue:text}`race.theory`). Holm keeps that below 5 % and still finds {glue:text}`race.power.holm` of the real effects; Benjamini and Hochberg find {glue:text}`race.power.fdr`, and pay with {glue:text}`race.false.fdr` of false ones among the findings. This book uses Holm where a page says "contradicted", and reports the false-discovery rate over its whole ledger of claims. "Best of all" needs no correction, but asks for more: every single comparison must be won.
+#
+# ## Exact against sampled
+#
+# On the Almanac a score need not be sampled: every form of an answer is known, and its probability can be added up ({prf:ref}`al-exact` is the idea of chapter [02](02_almanac)). The samples are there to check it.
+
+
+# %%
+def timed():
+    """Seconds of one exact scoring."""
+    start = time.perf_counter()
+    task.scored(items)
+    return time.perf_counter() - start
+
+
+seconds_exact = min(timed() for _ in range(3))
+shares_seen = np.concatenate([true[:few].mean(0), true_pushed.mean(0)])
+probabilities = np.concatenate([exact.wanted, push[1.0]])
+note("exact.gap", metrics.mean_interval(shares_seen - probabilities))
+agreement = np.corrcoef(shares_seen, probabilities)[0, 1]
+page.record("exact.correlation", agreement, digits=2)
+dearer = seconds_exact / seconds_sampled
+page.record(
+    "exact.cost", dearer, low=dearer / 3, high=3 * dearer, digits=1,
+    note="wall time of one run; the interval allows for a busy machine",
+)  # fmt: skip
+
+# %% [markdown]
+# Prompt by prompt, with and without the push, the share of true answers among {glue:text}`n.few` samples has a correlation of {glue:text}`exact.correlation` with the exact probability, and differs by {glue:text}`exact.gap` on average. (The sampled judge also reads the rest of the line, and grants nothing to what breaks off in the middle or names a third value, so a small gap may remain.) Scoring exactly took as long as {glue:text}`exact.cost.value` samples of each prompt. How many would it take to know as much?
+#
+# :::{prf:proposition} Samples that give nearly the exact interval
+# :label: sc-samples
+# Let the exact scores of prompts have variance $\sigma_b^2$ and samples of one prompt the mean variance $\sigma_w^2$. The mean over $n$ prompts with $k$ samples each has variance $(\sigma_b^2 + \sigma_w^2/k)/n$. Its interval is at most $1+\epsilon$ times as wide as the exact one if $k \ge \sigma_w^2 / \big(\sigma_b^2\,(2\epsilon + \epsilon^2)\big)$.
+# :::
+#
+# :::{prf:proof}
+# Given a prompt, the mean of $k$ samples has variance $\sigma_w^2/k$ around the exact score; the two sources are independent. Set $\sigma_b^2 + \sigma_w^2/k \le (1+\epsilon)^2\sigma_b^2$ and solve for $k$.
+# :::
+
+
+# %%
+def needed(within, between, epsilon=0.1):
+    """Samples of each prompt for an interval at most 1 + epsilon times wider."""
+    return within / (between * (2 * epsilon + epsilon**2))
+
+
+# %%
+gaps = true_pushed - true[:few]  # same noise
+within = gaps.var(0, ddof=1).mean()
+between = (push[1.0] - exact.wanted).var(ddof=1)
+k_level = needed(
+    (exact.wanted * (1 - exact.wanted)).mean(), exact.wanted.var(ddof=1)
+)
+k_gain = needed(within, between)
+page.record("needed.level", math.ceil(k_level))
+page.record("needed.gain", math.ceil(k_gain))
+times = float(f"{k_gain / dearer:.0e}")  # one digit: a clock gives no more
+page.record("needed.times", times, low=times / 3, high=3 * times, digits=0)
+
+# %% tags=["hide-input"]
+takes = (1, 2, 4, 8)
+rng = np.random.default_rng(seeds[0])
+
+
+def half_width(size):
+    """Half of the interval of the gain: mean over 20 choices of samples."""
+    widths = []
+    for _ in range(20):
+        chosen = rng.choice(few, size, replace=False)
+        e = metrics.interval_of(lambda v: v.mean(-1), gaps[chosen].mean(0))
+        widths.append((e.high - e.low) / 2)
+    return float(np.mean(widths))
+
+
+measured = [point(half_width(size)) for size in takes]
+wide = [1.96 * np.sqrt((between + within / size) / len(items)) for size in takes]
+floor = 1.96 * np.sqrt(between / len(items))
+page.record("needed.floor", floor, digits=3)
+curves = {"sampled": measured, "theory": [point(v) for v in wide]}
+page.figure(
+    "samples",
+    figures.over(
+        takes,
+        {
+            "Half-width of the interval of the gain": figures.Panel(
+                curves, "change in True", line=("exact scores", float(floor))
+            )
+        },
+        xlabel="samples of each prompt",
+        log_x=True,
+        height=3.3,
+    ),
+    alt="Half-width of the 95 % interval of the change in True against the "
+    f"samples of each prompt. Sampled: {measured[0].value:.3f} with one, "
+    f"{measured[-1].value:.3f} with {takes[-1]}; theory "
+    f"{wide[0]:.3f} and {wide[-1]:.3f}; exact scores reach {floor:.3f}.",
+)
+
+# %% [markdown]
+# For an interval of the *level* of True within a tenth of the exact one it takes {glue:text}`needed.level` samples of each prompt; for the *change* under the push, {glue:text}`needed.gain`. What prompts differ in is small here beside the toss of the coin in each sample. At the price just measured, exact scoring of a comparison is of the order of {glue:text}`needed.times.value` times cheaper on this plant. It is what our sweeps use. It has limits of its own: it scores the first sentence only, knows only what the grammar knows, and where a law breaks the grammar it sees probability disappear without saying where to.
+#
+# ## Equal strength is not equal effort
+#
+# "All methods at strength 1" sounds fair. Strength is a number in the units of a method's own fit; what the reader of the text meets is effort.
+
+# %%
+layers = range(lm.depth)
+validation = spread(task.prompts("validation"), 12)
+contrasts = task.contrasts(layers, n=100, seed=seeds[0])
+fits = [DifferenceOfMeans().fit(c) for c in contrasts]
+
+
+def price(law):
+    """KL per token as a function of the law's multiplier."""
+    return cost_of(lm, law, validation, max_new_tokens=24, seed=seeds[0])
+
+
+def scored(law, strength, **prompts):
+    """Exact scores under a law; `at` sets the strength of the law itself."""
+    with lm.under(law.at(strength)):
+        return task.exact(**prompts)
+
+
+ones = [price(fit)(1.0) for fit in fits]
+
+# %%
+entries = []
+for layer in (1, lm.depth // 2):
+    budget = ones[layer]
+    entries.append((layer, "difference of means", fits[layer], budget, None))
+    for i in range(2):
+        noise = RandomDirection(seed=100 + i).fit(contrasts[layer])
+        cost = price(noise)
+        found = calibrate(cost, budget, tolerance=0.05)
+        name = f"random direction {i + 1}"
+        entries.append((layer, name, noise, cost(1.0), found))
+
+# %% tags=["hide-input"]
+base = task.exact(limit=30)
+rows, picked = [], None
+for layer, name, one, at_one, found in entries:
+    strength = 1.0 if found is None else found.strength
+    gains = [
+        scored(one, a, limit=30).combined_gain(base) for a in (1.0, strength)
+    ]
+    kind = "law" if found is None else f"random.{name[-1]}"
+    for key, gain in zip(("length", "effort"), gains, strict=True):
+        note(f"budget.{layer}.{kind}.{key}", gain)
+    page.record(f"budget.{layer}.{kind}.kl", at_one, digits=4, unit="nats")
+    if found is not None and layer == 1 and picked is None:
+        picked = one, found
+    said = "its own" if found is None else found.status.value
+    row = f"{at_one:.4f}", str(gains[0]), f"{strength:.2f}", str(gains[1]), said
+    rows.append((f"{layer}: {name}", *row))
+times = [e[3] / ones[e[0]] for e in entries if e[4] is not None]
+page.record("random.most", max(times), digits=2)
+page.record("random.least", min(times), digits=2)
+page.record(
+    "random.reached", sum(e[4].reached for e in entries if e[4] is not None)
+)
+page.record("random.n", len(times))
+columns = (
+    "KL at equal length", "change in T*I", "multiplier at equal KL",
+    "change in T*I at equal KL", "search",
+)  # fmt: skip
+table(rows, "layer and law", *columns)
+
+# %% [markdown]
+# At one layer and of one length, the random directions cost between {glue:text}`random.least` and {glue:text}`random.most` times what the difference of means costs: what later blocks ignore is nearly free, and what they read is dear. `steerlib.experiment.calibrate` finds the multiplier at which a law spends a given amount, and checks on every point that cost rises with the multiplier; {glue:text}`random.reached` of {glue:text}`random.n` random directions reached the budget. Equal effort is no courtesy to the control: it takes away the excuse that it was pushed too gently. The running picture of this book, the states and both pushes, in the plane that the two span:
+
+# %% tags=["hide-input"]
+noise, found = picked
+v, w = (one.vector.double().numpy() for one in (fits[1], noise))
+v1 = v / np.linalg.norm(v)
+off = w - (w @ v1) * v1
+here = contrasts[1]
+below = here.negative.double().numpy()
+states = {
+    "positive": here.positive.double().numpy(),
+    "negative": below,
+    "steered by the law": below + v,
+    "random, equal effort": below + found.strength * w,
+}
+origin = below.mean(0)
+plane = figures.Plane(origin, v1, off / np.linalg.norm(off))
+arrows = {
+    "law: difference of means": (origin, origin + v),
+    "reference: random, equal length": (origin, origin + w),
+}
+page.record("picture.times", found.strength, digits=1)
+page.figure(
+    "plane",
+    figures.draw(
+        plane,
+        states,
+        arrows=arrows,
+        title="equal length is not equal effort",
+        ylabel="along a random direction",
+    ),
+    alt="States of truthful and untruthful speakers after block 1, in the plane of "
+    "the difference of means and a random direction. The law's arrow has length "
+    f"{np.linalg.norm(v):.0f}; the random arrow of equal length must be made "
+    f"{found.strength:.1f} times as long to spend the same effort.",
+)
+
+# %% [markdown]
+# To spend as much as the law at layer 1, this random direction must be {glue:text}`picture.times` times as long. A control "of equal norm" is the fair control for the question *does the direction matter*; it is not the fair opponent in a race.
+#
+# ### A race with two results
+#
+# The same recipe, fitted at each layer: which layer is best? At strength 1 each class mean is moved onto the other, everywhere. At equal effort every layer may spend what the dearest spends at strength 1. Scores are T*I on validation prompts.
+
+# %%
+spent = [calibrate(price(f), max(ones), tolerance=0.05, most=10) for f in fits]
+on = {"split": "validation", "limit": 20}
+races = {
+    "at strength 1": [scored(f, 1.0, **on) for f in fits],
+    "at equal effort": [
+        scored(f, c.strength, **on) for f, c in zip(fits, spent, strict=True)
+    ],
+}
+marks = {name: [s.combined_mean for s in runs] for name, runs in races.items()}
+order = {
+    n: stats.rankdata([-m for m in ms]).astype(int) for n, ms in marks.items()
+}
+
+# %% tags=["hide-input"]
+by_strength, by_effort = (np.array(marks[n]) for n in races)
+turned = [
+    (i, j)
+    for i, j in itertools.permutations(layers, 2)
+    if by_strength[i] > by_strength[j] and by_effort[i] < by_effort[j]
+]
+page.record("race.pairs", math.comb(lm.depth, 2))
+page.record("race.turned", len(turned))
+page.record("race.budget", max(ones), digits=3, unit="nats per token")
+page.record("race.spread", max(ones) / min(ones), digits=0)
+rows = [
+    (str(i), f"{ones[i]:.4f}", f"{by_strength[i]:.3f}", str(order["at strength 1"][i]),
+     f"{spent[i].strength:.2f}", f"{by_effort[i]:.3f}", str(order["at equal effort"][i]),
+     spent[i].status.value)
+    for i in layers
+]  # fmt: skip
+columns = (
+    "KL at strength 1", "T*I", "rank", "strength at equal KL", "T*I at equal KL",
+    "rank at equal KL", "search",
+)  # fmt: skip
+table(rows, "layer", *columns)
+
+# %% tags=["hide-input"]
+estimates = {n: [s.combined() for s in runs] for n, runs in races.items()}
+best_layers = {n: int(np.argmax(ms)) for n, ms in marks.items()}
+page.record("race.best.strength", best_layers["at strength 1"])
+page.record("race.best.effort", best_layers["at equal effort"])
+page.figure(
+    "race",
+    figures.over(
+        list(layers),
+        {
+            "The score": figures.Panel(estimates, "T*I, validation prompts"),
+            "What strength 1 costs": figures.Panel(
+                {"at strength 1": [point(c) for c in ones]},
+                "KL, nats per token",
+                log=True,
+                line=("the budget", max(ones)),
+            ),
+        },
+        xlabel="layer (block, from 0)",
+        height=3.6,
+    ),
+    alt="Left: T*I on validation prompts against the layer of the push, at "
+    "strength 1 and at equal effort. Best at strength 1 is layer "
+    f"{best_layers['at strength 1']} with {by_strength.max():.2f}, at equal "
+    f"effort layer {best_layers['at equal effort']} with {by_effort.max():.2f}. "
+    f"Right: the effort of strength 1 runs from {min(ones):.4f} to "
+    f"{max(ones):.4f} nats per token.",
+)
+
+# %% [markdown]
+# Strength 1 costs {glue:text}`race.spread` times as much at the dearest layer as at the cheapest. Of {glue:text}`race.pairs` pairs of layers, {glue:text}`race.turned` stand the other way round at equal effort. The winner is layer {glue:text}`race.best.strength` in one race and layer {glue:text}`race.best.effort` in the other. Is that more than luck? The pair whose order turns most clearly on validation prompts, once more on all test prompts, which had no part in the choice:
+
+
+# %%
+def contest(i, j):
+    """Layer i minus layer j in T*I: at strength 1, and at equal effort."""
+    for a, b in ((1.0, 1.0), (spent[i].strength, spent[j].strength)):
+        yield scored(fits[i], a).combined_gain(scored(fits[j], b))
+
+
+def clearest(i, j):
+    """The smaller of the two margins of a pair that turns."""
+    return min(by_strength[i] - by_strength[j], by_effort[j] - by_effort[i])
+
+
+leaders = tuple(np.argsort(-by_strength)[:2].tolist())
+pair = max(turned, key=lambda ij: clearest(*ij), default=leaders)
+strength_gap, effort_gap = contest(*pair)
+
+# %% tags=["hide-input"]
+page.record("pair.one", pair[0])
+page.record("pair.two", pair[1])
+note("pair.strength", strength_gap, digits=3)
+note("pair.effort", effort_gap, digits=3)
+page.text(
+    "pair.word",
+    "Both intervals exclude zero, on opposite sides: the two races have opposite results"
+    if strength_gap.low > 0 and effort_gap.high < 0
+    else "At least one interval holds zero, so the turn seen on validation prompts "
+    "is not established on test prompts",
+)
+
+# %% [markdown]
+# Layer {glue:text}`pair.one` minus layer {glue:text}`pair.two`: {glue:text}`pair.strength` at strength 1, {glue:text}`pair.effort` at equal effort. {glue:text}`pair.word`. A claim that one method beats another is a claim about a budget, whether or not it says so. Horse races in this book are run twice: each method at its own paper's setting, and all at one effort.
+#
+# ## From samples to a verdict
+#
+# A {term}`claim` is data: what a paper says, what kind of statement it is, and at which level it is tested. The rule that turns an interval into a {term}`verdict` is a function of three lines, and it was there before the measurement.
+
+# %%
+claim = SignClaim(
+    id="example.push.raises-true", paper="zhao2026odesteer", where="this page",
+    says="the push raises True on the prompts of the test split", kind="sign",
+    expects="positive", tolerance=PairedTolerance(level=0.05),
+    check="notebooks/04_scoring", profiles=("tiny",),
+)  # fmt: skip
+
+
+# %%
+def by_rule(e):
+    """The whole interval on one side, or not."""
+    if e.low > 0:
+        return "reproduced"
+    return "contradicted" if e.high < 0 else "not reproduced"
+
+
+def judged(gaps):
+    """Differences, one for each prompt -> interval, verdict, what was in reach."""
+    e = metrics.mean_interval(gaps)
+    said = verdict_of(claim, estimate=e.value, low=e.low, high=e.high).value
+    assert said == by_rule(e)
+    return e, said, metrics.detectable_effect(gaps)
+
+
+# %% [markdown]
+# The samples of the opening, paired by prompt and averaged over the noise, go through it; then the same with four prompts only; then three simulated laws whose true effect we know, with the spread that was measured here.
+
+# %%
+rng = np.random.default_rng(seeds[0])
+gaps = (true_pushed - true[:few]).mean(0)
+sigma, n = float(gaps.std(ddof=1)), len(gaps)
+cases = {
+    "the push, all prompts": gaps,
+    "the push, four prompts, one sample": (true_pushed[0] - true[0])[:4],
+    "simulated, works": rng.normal(1.5 * sigma, sigma, n),
+    "simulated, does nothing": rng.normal(0, sigma, n),
+    "simulated, harms": rng.normal(-1.5 * sigma, sigma, n),
+}
+found = {name: judged(gaps_of) for name, gaps_of in cases.items()}
+
+# %% tags=["hide-input"]
+rows = [
+    (name, str(len(cases[name])), str(e), said, f"{least:.2f}")
+    for name, (e, said, least) in found.items()
+]
+for key, name in zip(
+    ("all", "few", "works", "nothing", "harms"), cases, strict=True
+):
+    e, said, least = found[name]
+    note(f"verdict.{key}.effect", e)
+    page.text(f"verdict.{key}", said)
+    page.record(f"verdict.{key}.least", least, digits=2)
+columns = ("prompts", "change in True", "verdict", "detectable effect")
+table(rows, "law", *columns)
+
+# %% [markdown]
+# For the push on all prompts the verdict is *{glue:text}`verdict.all`*; on four prompts, *{glue:text}`verdict.few`*. Same law, same plant. *Not reproduced* does not say that there is no effect. It says that this experiment did not see one, and it owes the reader what it could have seen:
+#
+# :::{prf:definition} Detectable effect
+# :label: sc-detectable
+# The **{term}`detectable effect`** is the smallest true mean difference that the paired test finds with probability 0.8: $\big(t_{1-\alpha/2} + t_{0.8}\big)\,s/\sqrt n$, with $s$ the standard deviation of the differences and quantiles of Student's $t$ with $n-1$ degrees of freedom.
+# :::
+#
+# That was {glue:text}`verdict.all.least` with all prompts and {glue:text}`verdict.few.least` with four. Does the formula hold? We give simulated laws true effects around it and count verdicts.
+
+# %%
+unit = np.sqrt((sigma**2) / n)
+reach = stats.t.ppf(0.975, n - 1) + stats.t.ppf(0.8, n - 1)
+multiples, repeats = (-1.5, -1, -0.5, -0.25, 0, 0.25, 0.5, 1, 1.5), 400
+tally = {said: [] for said in ("reproduced", "not reproduced", "contradicted")}
+for multiple in multiples:
+    y = rng.normal(multiple * reach * unit, sigma, size=(repeats, n))
+    mean, half = y.mean(1), stats.t.ppf(0.975, n - 1) * stats.sem(y, axis=1)
+    said = Counter(
+        verdict_of(claim, estimate=m, low=m - h, high=m + h).value
+        for m, h in zip(mean, half, strict=True)
+    )
+    for name in tally:
+        tally[name].append(share(said[name], repeats))
+
+# %% tags=["hide-input"]
+note("power.one", tally["reproduced"][multiples.index(1)])
+note("power.half", tally["reproduced"][multiples.index(0.5)])
+note("power.null", tally["not reproduced"][multiples.index(0)])
+power, null = (tally[n][multiples.index(i)].value
+               for n, i in (("reproduced", 1), ("not reproduced", 0)))  # fmt: skip
+page.figure(
+    "verdicts",
+    figures.over(
+        multiples,
+        {
+            "What the rule says": figures.Panel(
+                tally, "share of verdicts", line=("power 0.8", 0.8)
+            )
+        },
+        xlabel="true effect / detectable effect",
+        height=3.6,
+    ),
+    alt="Shares of the three verdicts in simulated experiments against the true "
+    "effect in units of the detectable one. Reproduced rises to "
+    f"{percent(power)} at 1, not reproduced is {percent(null)} at zero, contradicted "
+    f"reaches {percent(tally['contradicted'][1].value)} at minus 1.",
+)
+
+# %% [markdown]
+# At the detectable effect the verdict is *reproduced* in {glue:text}`power.one` of the experiments, at half of it in {glue:text}`power.half`; without any effect the verdict is *not reproduced* in {glue:text}`power.null`. So the two errors have their prices written on them: one null in twenty is called something, as often in one direction as in the other; and a small effect is missed more often than not, unless the prompts are many.
+#
+# ## Where this fools you
+#
+# - **A score that was chosen after the fact.** With ten scores and two directions something always improves. Claims name their score in `data/claims` before the notebook runs.
+# - **A winner of many.** The best of a sweep is partly lucky; it is measured again on other prompts, as the race of the layers was.
+# - **An interval of the wrong thing.** Many samples of a few prompts give a narrow interval around what these few prompts have in common.
+# - **A judge that the law has met.** A judge from the same family as what it steers by will agree with it. The oracle has no gradient to climb, and cannot be met.
+# - **A negative result without its power**, and a positive one without its effort.
+#
+# ## Exercises
+#
+# Fill in the function, then run the check below it. The solutions are folded.
+#
+# ### Exercise 04.1: a diversity without the ceiling
+#
+# *Medium, 15 minutes.* Change the metric. Return the diversity of a list of words, the product over $n = 2, 3, 4$ of distinct n-grams over *all* n-grams, without the $+1$, so that a short text that never repeats scores 1. A text that has no 4-gram is too short to be judged and scores 0. Which of this chapter's cheats does your metric like better than the old one did?
+
+# %% tags=["exercise-setup", "ex:04.1", "ex:04.2", "ex:04.3", "ex:04.4"]
+import itertools
+
+import numpy as np
+
+
+# %% tags=["exercise-stub", "ex:04.1"]
+def fair_diversity(words: list[str]) -> float:
+    """Words of a text -> diversity in [0, 1]."""
+    raise NotImplementedError
+
+
+# %% tags=["exercise-check", "ex:04.1"]
+def check_04_1(fair_diversity):
+    for m in (4, 7, 50):
+        text = [f"w{i}" for i in range(m)]
+        assert np.isclose(fair_diversity(text), 1), "nothing repeats: 1"
+    assert fair_diversity([]) == 0, "an empty text earns nothing"
+    assert fair_diversity(["It", "is", "so"]) == 0, "too short to be judged"
+    six = ["the", "cat", "sees", "the", "cat", "sleep"]
+    assert np.isclose(fair_diversity(six), 4 / 5), "one pair of five repeats"
+    assert fair_diversity(six * 5) < 0.1, "a loop is not diverse"
+
+
+# %% tags=["exercise-wrong", "ex:04.1", "remove-cell"]
+def fair_diversity(words):  # keeps the one in the denominator
+    product = 1.0
+    for n in (2, 3, 4):
+        grams = list(zip(*(words[i:] for i in range(n)), strict=False))
+        product *= len(set(grams)) / (len(grams) + 1)
+    return product
+
+
+# %% tags=["exercise-wrong", "ex:04.1", "remove-cell"]
+def fair_diversity(words):  # skips what is missing: short texts are perfect
+    product = 1.0
+    for n in (2, 3, 4):
+        grams = list(zip(*(words[i:] for i in range(n)), strict=False))
+        product *= len(set(grams)) / len(grams) if grams else 1
+    return product
+
+
+# %% tags=["exercise-solution", "ex:04.1", "hide-cell"]
+def fair_diversity(words):
+    # Four words in a row that do not repeat now score 1: a very short answer
+    # likes it better than before. Every repair of a score opens another door.
+    product = 1.0
+    for n in (2, 3, 4):
+        grams = list(zip(*(words[i:] for i in range(n)), strict=False))
+        product *= len(set(grams)) / len(grams) if grams else 0
+    return product
+
+
+# %%
+check_04_1(fair_diversity)
+
+# %% [markdown]
+# ### Exercise 04.2: a p-value from coin flips
+#
+# *Medium, 15 minutes.* If a law does nothing, each prompt's difference is as likely to be $-d_i$ as $d_i$. Go through *all* $2^n$ choices of signs of the differences `d` (few enough here), and return the share of choices whose mean is at least as far from zero as the mean that was seen.
+
+
+# %% tags=["exercise-stub", "ex:04.2"]
+def sign_flip(d) -> float:
+    """Differences (n,) -> two-sided p-value."""
+    raise NotImplementedError
+
+
+# %% tags=["exercise-check", "ex:04.2"]
+def check_04_2(sign_flip):
+    assert np.isclose(sign_flip([1.0, 1.0, 1.0]), 2 / 8), "both ends count"
+    assert np.isclose(sign_flip([-1.0, -1.0, -1.0]), 2 / 8), "harm counts, too"
+    assert np.isclose(sign_flip([1.0, -1.0]), 1), "no effect"
+    d = np.random.default_rng(0).normal(0.5, 1, 12)
+    assert np.isclose(sign_flip(d), sign_flip(-d)), "two-sided"
+    assert sign_flip(np.arange(1, 11)) == 2 / 1024, "the smallest possible"
+
+
+# %% tags=["exercise-wrong", "ex:04.2", "remove-cell"]
+def sign_flip(d):  # one side only
+    d = np.asarray(d, float)
+    flips = np.array(list(itertools.product([-1, 1], repeat=len(d))))
+    return float(((flips @ d) >= d.sum() - 1e-12).mean())
+
+
+# %% tags=["exercise-solution", "ex:04.2", "hide-cell"]
+def sign_flip(d):
+    # With n prompts p can never be below 2 / 2**n: five seeds alone, as units,
+    # cannot reach 0.05.
+    d = np.asarray(d, float)
+    flips = np.array(list(itertools.product([-1, 1], repeat=len(d))))
+    return float((abs(flips @ d) >= abs(d.sum()) - 1e-12).mean())
+
+
+# %%
+check_04_2(sign_flip)
+
+# %% [markdown]
+# ### Exercise 04.3: how many prompts
+#
+# *Easy, 10 minutes.* Differences between two laws have standard deviation `sd` from prompt to prompt. Return the smallest number of prompts at which an effect of size `effect` is detectable at level 5 % with power 80 %. Use normal quantiles ($1.96$ and $0.84$) instead of Student's.
+
+
+# %% tags=["exercise-stub", "ex:04.3"]
+def prompts_needed(effect: float, sd: float) -> int:
+    """Effect and standard deviation -> number of prompts."""
+    raise NotImplementedError
+
+
+# %% tags=["exercise-check", "ex:04.3"]
+def check_04_3(prompts_needed):
+    n = prompts_needed(0.1, 0.3)
+    assert 2.8 * 0.3 / np.sqrt(n) <= 0.1, "the effect must be detectable"
+    assert 2.8 * 0.3 / np.sqrt(n - 1) > 0.1, "and one prompt fewer too few"
+    four_times = prompts_needed(0.05, 0.3) / n
+    assert 3.9 < four_times < 4.1, "half the effect takes four times the prompts"
+
+
+# %% tags=["exercise-wrong", "ex:04.3", "remove-cell"]
+def prompts_needed(effect, sd):  # significance alone: power of one half
+    return int(np.ceil((1.96 * sd / effect) ** 2))
+
+
+# %% tags=["exercise-solution", "ex:04.3", "hide-cell"]
+def prompts_needed(effect, sd):
+    return int(np.ceil(((1.96 + 0.84) * sd / effect) ** 2))
+
+
+# %%
+check_04_3(prompts_needed)
+
+# %% [markdown]
+# ### Exercise 04.4: the interval of a ratio
+#
+# *Hard, 20 minutes.* "True among the answers that say something" is the ratio of two means, $\sum_i t_i s_i / \sum_i s_i$, over prompts. Return its bootstrap interval (the middle 95 %), drawing prompts anew with the given generator. Both sums belong to one draw.
+
+
+# %% tags=["exercise-stub", "ex:04.4"]
+def ratio_interval(t, s, rng, draws=2000):
+    """Scores (n,), (n,) -> (low, high)."""
+    raise NotImplementedError
+
+
+# %% tags=["exercise-check", "ex:04.4"]
+def check_04_4(ratio_interval):
+    rng = np.random.default_rng(0)
+    s = rng.uniform(0.2, 1, 60)
+    low, high = ratio_interval(np.full(60, 0.7), s, np.random.default_rng(1))
+    assert np.allclose([low, high], 0.7), "a constant ratio has no spread"
+    covered = 0
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        s, t = rng.uniform(0, 1, 60), rng.binomial(1, 0.6, 60)
+        low, high = ratio_interval(t, s, rng, draws=300)
+        covered += low <= 0.6 <= high
+    assert 85 <= covered <= 100, f"covers {covered} of 100, expected about 95"
+    assert high - low > 0.1, "60 prompts do not know it better than that"
+
+
+# %% tags=["exercise-wrong", "ex:04.4", "remove-cell"]
+def ratio_interval(t, s, rng, draws=2000):
+    # draws the two sums apart, as if they came from different prompts
+    n = len(s)
+    one, two = rng.integers(n, size=(2, draws, n))
+    ratios = (t * s)[one].sum(1) / s[two].sum(1)
+    return tuple(np.quantile(ratios, [0.025, 0.975]))
+
+
+# %% tags=["exercise-solution", "ex:04.4", "hide-cell"]
+def ratio_interval(t, s, rng, draws=2000):
+    n = len(s)
+    index = rng.integers(n, size=(draws, n))
+    ratios = (t * s)[index].sum(1) / s[index].sum(1)
+    return tuple(np.quantile(ratios, [0.025, 0.975]))
+
+
+# %%
+check_04_4(ratio_interval)
+
+# %% [markdown]
+# ## What we found
+#
+# No claim of a paper about large models is checked here: this chapter makes the ruler. What it checked are identities of the ruler itself, each to floating-point accuracy.
+
+# %% tags=["hide-input"]
+identities = (
+    ("joint share minus T*I is the covariance", "txi.identity"),
+    (
+        "diversity of m fresh words is 1 - 3/m (RE-Control's +1)",
+        "ceiling.identity",
+    ),
+    ("expected maximum equals the mean over all subsets", "maximum.identity"),
+    ("energy of a constant push is its squared length", "energy.identity"),
+)
+values = page.record_file.values
+rows = [(what, f"{values[name].value:.0e}") for what, name in identities]
+table(rows, "identity", "largest deviation")
+
+# %% tags=["hide-input"]
+points = [
+    f"{len(plain) - len(safe)} of {len(plain)} scores are won by a worthless "
+    f"text; *{most}* alone wins {len(outcome[most][0])}. Every "
+    "cheat is caught by another score.",
+    f"With prompts as units the interval of True is {width:.1f} times as wide "
+    "as with answers; in the simulation the latter covers "
+    f"{percent(last['prompt']['answers'])} where it promises 95 %.",
+    f"Twenty null laws have a winner with probability "
+    f"{values['race.any.raw'].value:.2f} uncorrected and "
+    f"{values['race.any.holm'].value:.2f} after Holm.",
+    f"To know a change in True as well as exact scoring does takes "
+    f"{math.ceil(k_gain)} samples of each prompt.",
+    f"{len(turned)} of {math.comb(lm.depth, 2)} pairs of layers change places "
+    "between equal strength and equal effort.",
+]
+Markdown("\n".join(f"- {line}" for line in points))
+
+# %% [markdown]
+# The next chapter, [11](11_difference_of_means), measures one constant vector with the scores, the controls and the budget of this chapter.
+#
+# ## Further reading
+#
+# - {cite:t}`lin2022truthfulqa`: True and Info, and why the two must be read together.
+# - {cite:t}`gehman2020rtp`: the expected maximum and the share, with 25 samples of each prompt.
+# - {cite:t}`efron1993bootstrap`: intervals by resampling, and what a unit is.
+# - {cite:t}`kong2024recontrol`: diversity, coherence and win rate as this chapter computes them.
+# - {cite:t}`zhao2026odesteer` and {cite:t}`skifstad2026alqr`: the tables whose columns were taken apart here.
+
+# %% tags=["hide-input"]
+page.footer()
