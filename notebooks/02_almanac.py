@@ -1291,6 +1291,7 @@ MEANING = {
     "utility": "it does not know its country well enough",
     "reward variance": "too much of the reward is settled by the prompt",
     "neutral prompts": "it is rude without being provoked",
+    "almanac named": "naming the best voice does not make it truthful enough",
 }
 said = []
 for name, card in judged.items():
