@@ -461,9 +461,7 @@ kindness = 1.0 - np.array([plays.TOXICITY[text] for text in plays.LINES.texts])
 rules = {
     "truthful": [q + (1 - q) * crowd(m).mean() for m in means],
     "civil": [
-        float(
-            (plays.LINES.probabilities(in_company(crowd(m))) @ kindness).mean()
-        )
+        float((plays.LINES.probabilities(in_company(crowd(m))) @ kindness).mean())
         for m in means
     ],
     "prudent": [crowd(m).mean() for m in means],
@@ -742,7 +740,9 @@ counts = [10, 20, 50, 100, 200, 500, len(hits)]
 running, luck = [], []
 for n in counts:
     half = 1.96 * np.sqrt(exact * (1 - exact) / n)
-    luck.append(Estimate(exact, max(exact - half, 0.0), min(exact + half, 1.0), n))
+    luck.append(
+        Estimate(exact, max(exact - half, 0.0), min(exact + half, 1.0), n)
+    )
     running.append(Estimate(*[hits[:n].mean()] * 3, n))
 
 # %% tags=["hide-input"]
@@ -1012,7 +1012,9 @@ reading = {d: z @ target / (target @ target) for d, z in clouds.items()}
 def sign(text):
     """What the beginning of the last sentence says by itself."""
     said = text.rpartition("A: ")[2]
-    return 0 if said.endswith(" be") else 1 if said in ("It is", "They are") else 2
+    return (
+        0 if said.endswith(" be") else 1 if said in ("It is", "They are") else 2
+    )
 
 
 signs = [
