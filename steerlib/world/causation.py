@@ -189,10 +189,14 @@ class Gauge:
         items, told = (spread(task.items("validation", told=t), CHOSEN_ON) for t in (False, True))
         return cls(behaviour, items, task.scored(items), task.scored(told))
 
+    @property
+    def gap(self) -> float:
+        """By how much naming the best voice moves the score."""
+        return self.behaviour.of(self.best) - self.behaviour.of(self.bare)
+
     def share(self, score: float) -> float:
-        """What part of the gap lies below a score."""
-        start, goal = self.behaviour.of(self.bare), self.behaviour.of(self.best)
-        return (score - start) / (goal - start) if goal > start else 0.0
+        """What part of the gap lies below a score; zero where there is no gap to speak of."""
+        return (score - self.behaviour.of(self.bare)) / self.gap if self.gap >= GAP else 0.0
 
     def moved(self, vector: torch.Tensor, cell: Cell) -> float:
         """What part of the gap a push covers, in whichever direction."""
@@ -207,12 +211,13 @@ class Chosen:
     Attributes:
         push: the push.
         factor: by what factor of strength the score rises at its layer.
-        furthest: the largest share of the gap that any push of the sweep closes with answers intact, selective or not.
+        furthest: the largest share of the gap that any push of the sweep closes with answers intact, selective or not;
+            None where there is no gap.
     """
 
     push: Push
     factor: float
-    furthest: float
+    furthest: float | None
 
 
 def chosen_push(own: Gauge, contrasts: Sequence[Contrast], others: Sequence[Gauge] = ()) -> Chosen:
@@ -235,7 +240,7 @@ def chosen_push(own: Gauge, contrasts: Sequence[Contrast], others: Sequence[Gaug
             (behaviour.of(own.bare), float(own.bare.intact.mean())),
         ),
         rise(cells, behaviour.of(own.bare), layer=cell.layer),
-        max(kept, default=0.0),
+        max(kept, default=0.0) if own.gap >= GAP else None,
     )
 
 
@@ -324,7 +329,7 @@ def selectivity(effects: Sequence[Effect], table: np.ndarray) -> list[Check]:
     checks = []
     for row, own in enumerate(effects):
         moved = np.nan_to_num(np.abs(table[row]))
-        moved[row] = 0.0
+        moved[row] = -1.0
         worst = int(np.argmax(moved))
         ratio = float(moved[worst] / own.share.value) if own.share is not None and own.share.value >= OWN else None
         name = f"{own.behaviour.name}: largest side effect ({effects[worst].behaviour.name}), relative to its own"

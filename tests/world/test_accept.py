@@ -111,6 +111,8 @@ def test_side_effects_decide_which_push_is_chosen(truth, monkeypatch):
     chosen = chosen_push(own, [None, None], [gauge])
     assert chosen.push.layer == 0
     assert chosen.furthest == pytest.approx((0.7 - 0.2) / 0.8), "headroom is that of the best push, selective or not"
+    flat = Gauge(truth, "own", scores(0.2), scores(0.21))
+    assert chosen_push(flat, [None, None]).furthest is None, "no gap, no headroom"
 
 
 def test_the_largest_side_effect_is_found_whatever_its_sign(truth):
