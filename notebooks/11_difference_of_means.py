@@ -240,7 +240,7 @@ page.text(
     if e.low > 0
     else "the opposite of what it is for"
     if e.high < 0
-    else "which is no more than chance gives",
+    else "which chance alone could give",
 )
 
 # %% [markdown]
@@ -920,7 +920,7 @@ if told is not None:
 table(rows, *columns)
 
 # %% [markdown]
-# For single laws the brackets are 95 % intervals over prompts. For the controls the number is the mean over 20 directions or 20 shuffles, and the brackets run from the 5th to the 95th percentile of them: this is what luck can do. *Gap closed* is the part of the way from unsteered to prompted, where the plant can be prompted. The effort is that of one push of each kind.
+# For single laws the brackets are 95 % intervals over prompts. For the controls the number is the mean over 20 directions or 20 shuffles, and the brackets run from the 5th to the 95th percentile of them: this is what luck can do. *Gap closed* is the part of the way from unsteered to prompted, where the plant can be prompted. The interval of *gap closed* is not given; both ends of the gap are estimates. The effort is that of one push of each kind.
 
 # %% tags=["hide-input"]
 best = None
@@ -1057,7 +1057,7 @@ for place, key in ((0, "calm"), (-1, "rough")):
         if e.low > 0
         else "worse than"
         if e.high < 0
-        else "no differently from"
+        else "not measurably differently from"
     )
     page.text(f"reject.{key}.word", word)
 last = {
@@ -1488,7 +1488,7 @@ points = [
 Markdown("\n".join(f"- {point}" for point in points))
 
 # %% [markdown]
-# What this does not show: that the direction *is* {glue:text}`word.behaviour` speech inside the model. A push that works says that the state has a coordinate with authority over the behaviour, on this plant, at this site. It says nothing of other behaviours that the same push may move; selectivity is measured in a later chapter.
+# What this does not show: that the direction *is* {glue:text}`word.behaviour` speech inside the model. A push that works says that the state has a coordinate with authority over the behaviour, on this plant, at this site. It says nothing of other behaviours that the same push may move. Chapter [02](02_almanac) asks that, too, when it chooses a push, and passes over strong ones that also move refusal or civility: that is why the share of the gap in its table may differ from the one found here.
 #
 # ## Further reading
 #

@@ -12,21 +12,18 @@ the grammar's forms); what has no such form is sampled and read by the oracle.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
 from tqdm import tqdm
 
-from steerlib.laws.base import Contrast
 from steerlib.loading import resolve_plant
-from steerlib.metrics import Estimate, auc_interval, interval_of
+from steerlib.metrics import Estimate, interval_of
 from steerlib.plant import Plant
-from steerlib.recorder import record
 from steerlib.tasks import Concept, Refusal, Toxicity, Truth, Utility
-from steerlib.tasks.grammar import HIGH, LOW
 from steerlib.world.almanac import World
 from steerlib.world.causation import (
     FIRST,
@@ -40,13 +37,13 @@ from steerlib.world.causation import (
     concept_checks,
     confirm,
     cross_effects,
-    direction,
     effect,
     selectivity,
 )
 from steerlib.world.checks import Acceptance, Check, Push, bounded, write_card
 from steerlib.world.pages import NAMES
 from steerlib.world.plays import PROVOCATIONS
+from steerlib.world.representation import READ, representation
 from steerlib.world.speakers import VOICES
 
 __all__ = ["Acceptance", "Bounds", "Check", "accept", "main", "write_card"]
@@ -203,52 +200,6 @@ def _mean(values: np.ndarray) -> Estimate:
     return interval_of(lambda v: v.mean(-1), values)
 
 
-# ---- representation ------------------------------------------------------------------------------
-
-#: The disposition that each behaviour reads, and how often it is shown in the graded test.
-READ = {"truth": "truthful", "toxicity": "civil", "refusal": "prudent"}
-GRADES = (0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95)
-
-
-def representation(behaviour: Behaviour, contrasts: Sequence[Contrast]) -> tuple[list[Check], list[list[float]]]:
-    """How well a direction fitted on one split of the entities orders dispositions on another.
-
-    The layer is the one whose reading follows the grades best on the validation split; reported on the test split.
-    """
-    task, of = behaviour.task, READ[behaviour.name]
-    layers = list(range(len(contrasts)))
-    vectors = [direction(contrast).double() for contrast in contrasts]
-
-    def read(split: str, disposition: float, seed: int, n: int) -> list[np.ndarray]:
-        texts = task.world.stems(split=split, disposition=disposition, n=n, seed=seed, of=of)
-        states = record(task.plant, texts, sites=layers, position="last")
-        return [(states.at(site).double() @ v).numpy() for site, v in zip(states.sites, vectors, strict=True)]
-
-    def graded(split: str, seed: int, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """Readings (layers, texts) and the grade of each text."""
-        by_grade = [read(split, d, seed + k, n) for k, d in enumerate(GRADES)]
-        return np.concatenate(by_grade, axis=1), np.repeat(GRADES, n)
-
-    readings, grade = graded("validation", 30, 60)
-    by_layer = [float(_rank(values, grade)) for values in readings]
-    best = int(np.argmax(by_layer))
-    high, low = (read("test", d, 1, 200)[best] for d in (HIGH, LOW))
-    readings, grade = graded("test", 10, 100)
-    correlation = interval_of(_rank, readings[best], grade, resamples=200)
-    checks = [
-        bounded("representation", f"{of}: AUC, {HIGH} against {LOW}", auc_interval(high, low), at_least=0.9),
-        bounded("representation", f"{of}: rank correlation over the range", correlation, at_least=0.7),
-    ]
-    return checks, [[float(layer), value] for layer, value in enumerate(by_layer)]
-
-
-def _rank(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Spearman's rank correlation along the last axis."""
-    ranks = [stats.rankdata(x, axis=-1) for x in (a, b)]
-    centred = [r - r.mean(-1, keepdims=True) for r in ranks]
-    return (centred[0] * centred[1]).sum(-1) / np.sqrt((centred[0] ** 2).sum(-1) * (centred[1] ** 2).sum(-1))
-
-
 def accept(
     name: str,
     *,
@@ -329,7 +280,8 @@ def accept(
     curves["what each push does to each behaviour"] = table.tolist()
     checks += concept_checks(turned, bounds)
     bar.close()
-    curves["concepts: share closed"] = [[e.share.value, e.share.low, e.share.high] for e in turned]
+    shares = [e.share for e in turned]
+    curves["concepts: share closed"] = [[math.nan] * 3 if s is None else [s.value, s.low, s.high] for s in shares]
     return Acceptance(plant.name, tuple(checks), tuple(e.push for e in effects), time.perf_counter() - started, curves)
 
 
@@ -363,7 +315,7 @@ def card_misses(name: str) -> set[str]:
 def steerable(name: str, *, most: int = 2) -> tuple[str, ...]:
     """The concepts that a plant's card says a push reaches furthest while leaving better methods room."""
     marks = {c["name"]: c["value"] for c in _accepted(name)["checks"]}
-    reached = {concept: marks.get(f"concept: {concept}: share of the gap closed", 0.0) for concept in NAMES}
+    reached = {concept: marks.get(f"concept: {concept}: share of the gap closed") or 0.0 for concept in NAMES}
     return tuple(sorted(NAMES, key=lambda concept: (reached[concept] > HEADROOM, -reached[concept]))[:most])
 
 

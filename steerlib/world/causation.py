@@ -32,6 +32,9 @@ INTACT_LOSS = 0.05
 #: What a push may move another behaviour, as a share of what it does to its own; and how much of a gap one constant
 #: push may close, so that better methods have room.
 SIDE_EFFECT, HEADROOM = 1 / 3, 0.85
+#: The least that naming the best voice must move a score for shares of that move to mean anything; and the least share
+#: of its own gap that a push must close for its side effects to be compared with it.
+GAP, OWN = 0.10, 0.05
 #: Prompts of the validation split that a layer and a strength are chosen on.
 CHOSEN_ON = 36
 
@@ -73,8 +76,10 @@ class Behaviour:
         """The score of one measurement."""
         return float(self.score(scores.wanted, scores.intact))
 
-    def share(self, bare: Scores, best: Scores, pushed: Scores) -> Estimate:
-        """Share of the way from bare to best that a push has come, over the prompts; zero where there is no gap."""
+    def share(self, bare: Scores, best: Scores, pushed: Scores) -> Estimate | None:
+        """Share of the way from bare to best that a push has come, over the prompts; None where there is no gap."""
+        if self.of(best) - self.of(bare) < GAP:
+            return None
 
         def closed(*data: np.ndarray) -> np.ndarray:
             start, goal, reached = (self.score(*data[k : k + 2]) for k in (0, 2, 4))
@@ -146,7 +151,7 @@ class Effect:
     best: Scores
     reached: Scores
     checks: tuple[Check, ...]
-    share: Estimate
+    share: Estimate | None
 
     @property
     def passed(self) -> bool:
@@ -156,7 +161,9 @@ class Effect:
     @property
     def moves(self) -> bool:
         """Whether the push does what it should, though it may leave better methods no room."""
-        return all(check.passed or (check.at_most == HEADROOM and check.value > HEADROOM) for check in self.checks)
+        return all(
+            check.passed or (check.at_most == HEADROOM and (check.value or 0.0) > HEADROOM) for check in self.checks
+        )
 
 
 @dataclass(frozen=True)
@@ -182,10 +189,14 @@ class Gauge:
         items, told = (spread(task.items("validation", told=t), CHOSEN_ON) for t in (False, True))
         return cls(behaviour, items, task.scored(items), task.scored(told))
 
+    @property
+    def gap(self) -> float:
+        """By how much naming the best voice moves the score."""
+        return self.behaviour.of(self.best) - self.behaviour.of(self.bare)
+
     def share(self, score: float) -> float:
-        """What part of the gap lies below a score."""
-        start, goal = self.behaviour.of(self.bare), self.behaviour.of(self.best)
-        return (score - start) / (goal - start) if goal > start else 0.0
+        """What part of the gap lies below a score; zero where there is no gap to speak of."""
+        return (score - self.behaviour.of(self.bare)) / self.gap if self.gap >= GAP else 0.0
 
     def moved(self, vector: torch.Tensor, cell: Cell) -> float:
         """What part of the gap a push covers, in whichever direction."""
@@ -200,12 +211,13 @@ class Chosen:
     Attributes:
         push: the push.
         factor: by what factor of strength the score rises at its layer.
-        furthest: the largest share of the gap that any push of the sweep closes with answers intact, selective or not.
+        furthest: the largest share of the gap that any push of the sweep closes with answers intact, selective or not;
+            None where there is no gap.
     """
 
     push: Push
     factor: float
-    furthest: float
+    furthest: float | None
 
 
 def chosen_push(own: Gauge, contrasts: Sequence[Contrast], others: Sequence[Gauge] = ()) -> Chosen:
@@ -220,9 +232,15 @@ def chosen_push(own: Gauge, contrasts: Sequence[Contrast], others: Sequence[Gaug
     cell = choose(cells, own.bare, selective)
     kept = [own.share(c.score) for c in cells if c.intact >= own.bare.intact.mean() - INTACT_LOSS]
     return Chosen(
-        Push(behaviour.name, cell.layer, cell.strength, tuple(cells)),
+        Push(
+            behaviour.name,
+            cell.layer,
+            cell.strength,
+            tuple(cells),
+            (behaviour.of(own.bare), float(own.bare.intact.mean())),
+        ),
         rise(cells, behaviour.of(own.bare), layer=cell.layer),
-        max(kept, default=0.0),
+        max(kept, default=0.0) if own.gap >= GAP else None,
     )
 
 
@@ -251,8 +269,11 @@ def effect(
 
     reached, broken = under(vector), under(vector, BREAKING)
     chance = [under(RandomDirection(seed=seed).fit(contrast).vector) for seed in range(randoms)]
-    # One random direction may help by luck, and so may one shuffle: what counts is what they do on average.
-    mixed = Scores.pooled([under(direction(shuffled(contrast, seed=seed))) for seed in range(randoms)])
+    # One random direction may help by luck, and so may one shuffle: what counts is what they do on average. The
+    # means of mixed labels lie close together, so their difference is made as long as the push: a control that does
+    # nothing because it is short says nothing.
+    blanks = [direction(shuffled(contrast, seed=seed)) for seed in range(randoms)]
+    mixed = Scores.pooled([under(blank * (vector.norm() / blank.norm())) for blank in blanks])
     share = behaviour.share(bare, best, reached)
     pooled = behaviour.share(bare, best, Scores.pooled(chance))
     lost = interval_of(lambda a, b: (a - b).mean(-1), bare.intact, reached.intact)
@@ -276,7 +297,7 @@ def effect(
     return Effect(behaviour, push, vector, bare, best, reached, tuple(checks), share)
 
 
-def _plain(name: str, value: float, **bounds: float) -> Check:
+def _plain(name: str, value: float | None, **bounds: float) -> Check:
     """A figure of the causal part that has no interval."""
     return Check("causation", name, value, value, value, **bounds)
 
@@ -284,27 +305,33 @@ def _plain(name: str, value: float, **bounds: float) -> Check:
 def cross_effects(effects: Sequence[Effect]) -> np.ndarray:
     """What each push (rows) does to each behaviour (columns), as a share of that behaviour's gap, with its sign.
 
-    Behaviours are compared by the shares of their own gaps, since a point of toxicity is not a point of truth.
+    Behaviours are compared by the shares of their own gaps, since a point of toxicity is not a point of truth. NaN
+    where a behaviour has no gap.
     """
-    table = np.zeros((len(effects), len(effects)))
+    table = np.full((len(effects), len(effects)), np.nan)
     for row, own in enumerate(effects):
         for column, off in enumerate(effects):
             found = own.reached
             if off is not own:
                 task, push = off.behaviour.task, own.push
                 found = pushed(task, own.vector, layer=push.layer, strength=push.strength, items=task.items("test"))
-            table[row, column] = off.behaviour.share(off.bare, off.best, found).value
+            share = off.behaviour.share(off.bare, off.best, found)
+            if share is not None:
+                table[row, column] = share.value
     return table
 
 
 def selectivity(effects: Sequence[Effect], table: np.ndarray) -> list[Check]:
-    """How far each push moves the other behaviours, as a share of what it does to its own; see `cross_effects`."""
+    """How far each push moves the other behaviours, as a share of what it does to its own; see `cross_effects`.
+
+    There is no such figure for a push that hardly moves its own behaviour: everything is large beside nothing.
+    """
     checks = []
     for row, own in enumerate(effects):
-        moved = np.abs(table[row])
-        moved[row] = 0.0
+        moved = np.nan_to_num(np.abs(table[row]))
+        moved[row] = -1.0
         worst = int(np.argmax(moved))
-        ratio = float(moved[worst] / max(own.share.value, 1e-9))
+        ratio = float(moved[worst] / own.share.value) if own.share is not None and own.share.value >= OWN else None
         name = f"{own.behaviour.name}: largest side effect ({effects[worst].behaviour.name}), relative to its own"
         checks.append(_plain(name, ratio, at_most=SIDE_EFFECT))
     return checks

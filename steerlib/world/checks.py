@@ -6,6 +6,7 @@ Knows what a checked figure is and how it gets into a plant's card. Knows nothin
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ class Check:
     Attributes:
         part: "behaviour", "representation" or "causation".
         name: what is measured.
-        value: the estimate, with its 95 % interval from low to high.
+        value: the estimate, with its 95 % interval from low to high; None where there is nothing to take a figure of.
         low: lower end.
         high: upper end.
         at_least: the figure must not be below this; None if there is no such bound.
@@ -29,15 +30,17 @@ class Check:
 
     part: str
     name: str
-    value: float
-    low: float
-    high: float
+    value: float | None
+    low: float | None
+    high: float | None
     at_least: float | None = None
     at_most: float | None = None
 
     @property
     def passed(self) -> bool:
-        """Whether the estimate lies within its bounds."""
+        """Whether the estimate lies within its bounds; what could not be measured does not, if it has any."""
+        if self.value is None:
+            return self.at_least is None and self.at_most is None
         above = self.at_least is None or self.value >= self.at_least
         return above and (self.at_most is None or self.value <= self.at_most)
 
@@ -53,7 +56,8 @@ class Check:
     def __str__(self) -> str:
         """One line of the acceptance table."""
         mark = "ok  " if self.passed else "FAIL"
-        return f"{mark} {self.name:<58} {self.value:7.3f} [{self.low:.3f}, {self.high:.3f}]  {self.bounds}"
+        figure = "   none" if self.value is None else f"{self.value:7.3f} [{self.low:.3f}, {self.high:.3f}]"
+        return f"{mark} {self.name:<58} {figure}  {self.bounds}"
 
 
 @dataclass(frozen=True)
@@ -75,12 +79,14 @@ class Push:
         layer: block whose output is pushed.
         strength: in units of the difference of means.
         sweep: every layer and strength that was tried, on the validation split.
+        start: score and intact share of the unsteered plant on that split; None where nothing was swept.
     """
 
     behaviour: str
     layer: int
     strength: float
     sweep: tuple[Cell, ...]
+    start: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -115,9 +121,11 @@ class Acceptance:
 
 
 def bounded(
-    part: str, name: str, found: Estimate, *, at_least: float | None = None, at_most: float | None = None
+    part: str, name: str, found: Estimate | None, *, at_least: float | None = None, at_most: float | None = None
 ) -> Check:
-    """A check from an estimate."""
+    """A check from an estimate, or from the lack of one."""
+    if found is None:
+        return Check(part, name, None, None, None, at_least, at_most)
     return Check(part, name, found.value, found.low, found.high, at_least, at_most)
 
 
@@ -139,16 +147,22 @@ def write_card(folder: str | Path, result: Acceptance) -> None:
             push.behaviour: {
                 "layer": push.layer,
                 "strength": push.strength,
+                "start": None if push.start is None else [round(v, 4) for v in push.start],
                 "sweep": [
                     [cell.layer, cell.strength, round(cell.score, 4), round(cell.intact, 4)] for cell in push.sweep
                 ],
             }
             for push in result.pushes
         },
-        "curves": {name: [[round(v, 4) for v in row] for row in rows] for name, rows in result.curves.items()},
+        "curves": {name: [[_short(v) for v in row] for row in rows] for name, rows in result.curves.items()},
     }
     write_atomic(path, json.dumps(card, indent=1) + "\n")
 
 
 def _rounded(record: dict[str, object]) -> dict[str, object]:
-    return {key: round(value, 4) if isinstance(value, float) else value for key, value in record.items()}
+    return {key: _short(value) if isinstance(value, float) else value for key, value in record.items()}
+
+
+def _short(value: float) -> float | None:
+    """Four decimals; JSON has no word for what is not a number."""
+    return round(value, 4) if math.isfinite(value) else None

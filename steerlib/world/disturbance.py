@@ -2,8 +2,8 @@
 
 Knows blocks, states and attention masks. Knows nothing about documents, optimisers or recipes.
 
-- Noise on the residual stream. A model that must work on states that are slightly off carries what it
-  needs redundantly, and a push of the size of the noise does not take it to states that it has never seen.
+- Noise on the residual stream. A model that must work on states that are slightly off is less sensitive to small
+  moves in every direction. (Along any one of them, noise of this length is only a root of the width-th of it.)
 - Short sight. On some rows the upper half of the blocks may look back a few tokens only, or at none but
   their own. Without it the disposition of the speaker is looked up by attention in block 4 of 6, in the
   very block that uses it, and no push before that block does anything (measured: a tenth of the gap). With

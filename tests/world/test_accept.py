@@ -20,6 +20,7 @@ from steerlib.world.almanac import World
 from steerlib.world.causation import Behaviour, Gauge, choose, chosen_push, rise
 from steerlib.world.checks import Acceptance, Cell, Check, Push, write_card
 from steerlib.world.grow import grow
+from steerlib.world.representation import _tokens_alone
 
 PLANTS = Path(__file__).parents[2] / "data" / "plants"
 SHIPPED = sorted(folder.name for folder in PLANTS.iterdir() if (folder / "card.json").is_file())
@@ -56,7 +57,8 @@ def test_share_of_the_gap_is_zero_without_a_push_and_one_at_the_prompted_plant(t
     half = scores(0.63, 1.0)  # 0.36 -> 0.63 -> 0.90
     assert truth.share(bare, best, half).value == pytest.approx(0.5)
     assert truth.share(bare, best, scores(0.2, 0.9)).value < 0.0
-    assert truth.share(best, bare, half).value == 0.0  # no gap: nothing to close
+    assert truth.share(best, bare, half) is None, "no gap: nothing to close"
+    assert truth.share(bare, scores(0.4 + 0.9 * causation.GAP, 0.9), half) is None, "next to none: shares mean nothing"
 
 
 def test_truth_counts_the_product_and_the_others_the_wanted_share(truth):
@@ -109,6 +111,8 @@ def test_side_effects_decide_which_push_is_chosen(truth, monkeypatch):
     chosen = chosen_push(own, [None, None], [gauge])
     assert chosen.push.layer == 0
     assert chosen.furthest == pytest.approx((0.7 - 0.2) / 0.8), "headroom is that of the best push, selective or not"
+    flat = Gauge(truth, "own", scores(0.2), scores(0.21))
+    assert chosen_push(flat, [None, None]).furthest is None, "no gap, no headroom"
 
 
 def test_the_largest_side_effect_is_found_whatever_its_sign(truth):
@@ -122,6 +126,39 @@ def test_the_largest_side_effect_is_found_whatever_its_sign(truth):
     assert first.value == pytest.approx(0.4) and not first.passed
     assert second.value == pytest.approx(0.25) and second.passed
     assert third.value == pytest.approx(0.05) and "(truth)" in third.name
+
+
+def test_a_push_that_does_nothing_has_no_relative_side_effect(truth):
+    def of(share):
+        return causation.Effect(truth, None, None, None, None, None, (), share)
+
+    found = [of(Estimate(0.01, 0, 0.02, 1)), of(None), of(Estimate(0.5, 0.4, 0.6, 1))]
+    table = np.array([[0.01, np.nan, 0.4], [0.1, np.nan, 0.1], [0.05, np.nan, 0.5]])
+    nothing, no_gap, fine = causation.selectivity(found, table)
+    assert nothing.value is None and not nothing.passed, "0.4 is not a fortieth of nothing"
+    assert no_gap.value is None and not no_gap.passed
+    assert fine.value == pytest.approx(0.1) and fine.passed
+    assert "none" in str(nothing)
+
+
+def test_shuffled_controls_are_as_long_as_the_push(truth, monkeypatch):
+    lengths = []
+
+    def noted(task, vector, **_):
+        lengths.append(float(vector.norm()))
+        return scores(0.5, n=len(truth.task.items("test")))
+
+    monkeypatch.setattr(causation, "pushed", noted)
+    known = Push("truth", 0, 1.0, ())
+    causation.effect(truth, [truth.task.contrast(layer=0, n=12)], causation.FIRST, randoms=3, known=known)
+    assert len(lengths) == 2 + 3 + 3
+    assert lengths == pytest.approx([lengths[0]] * len(lengths), rel=1e-5)
+
+
+def test_the_last_tokens_are_a_sign_where_the_country_makes_them_one(truth):
+    assert _tokens_alone(truth.task, "prudent").value == pytest.approx(0.5), "every text ends in Reply:"
+    frames = _tokens_alone(truth.task, "truthful")
+    assert frames.low > 0.7, "a loose frame is a loose speaker's"
 
 
 def test_a_concept_that_is_pushed_too_far_counts_as_moved_and_not_as_leaving_room(truth):
@@ -240,6 +277,17 @@ def test_quick_takes_the_concepts_that_were_pushed_furthest_and_left_room(seedli
     checks = [Check("causation", f"concept: {n}: share of the gap closed", v, v, v) for n, v in shares.items()]
     write_card(seedling, Acceptance("x", tuple(checks), (Push("truth", 0, 1.0, ()),), 0.0, {}))
     assert accepting.steerable(str(seedling)) == ("love", "war")
+
+
+def test_a_card_says_nothing_where_there_is_no_figure(seedling):
+    checks = (Check("causation", "share", None, None, None, at_least=0.3),)
+    push = Push("truth", 0, 1.0, (), (0.4, 0.9))
+    write_card(seedling, Acceptance("x", checks, (push,), 0.0, {"shares": [[float("nan"), 0.5]]}))
+    text = (Path(seedling) / "card.json").read_text()
+    assert "NaN" not in text
+    card = json.loads(text)["acceptance"]
+    assert card["checks"][0]["value"] is None and card["checks"][0]["passed"] is False
+    assert card["curves"]["shares"] == [[None, 0.5]] and card["pushes"]["truth"]["start"] == [0.4, 0.9]
 
 
 def test_figures_need_a_card_to_go_into(tmp_path):
