@@ -41,7 +41,7 @@ def stored(store: Store, *, jobs: int = 1, devices: Sequence[str] = ("cpu",), pr
 
     def run(cells: Sequence[Cell]) -> list[CellRecord]:
         from steerlib.experiment.grid import run_grid
-        from steerlib.experiment.running import key_of
+        from steerlib.experiment.keys import key_of
 
         todo = list(dict.fromkeys(cells))
         outcome = run_grid(todo, store, jobs=jobs, devices=devices, progress=progress)

@@ -26,7 +26,7 @@ def due(wildcards):
     """
     if not workflow.is_main_process:
         return []
-    from steerlib.experiment.running import key_of
+    from steerlib.experiment.keys import key_of
 
     return sorted(key_of(cell) for cell in part_of(CELLS, shard_of(wildcards.part)))
 

@@ -24,7 +24,7 @@ SUMMARY = re.compile(
 def plan(folder: Path) -> None:
     """Small exact cells of a tiny plant, told apart by their number of prompts; about a second each."""
     from steerlib.experiment.grid import part_of, read_grid
-    from steerlib.experiment.running import key_of
+    from steerlib.experiment.keys import key_of
 
     over = {"plant": ["almanac-llama-tiny"], "task": ["truth"], "limit": list(range(100, 100 + PARTS * EACH))}
     (folder / "grid.yml").write_text(yaml.safe_dump({"blocks": [{"over": over}]}))

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from steerlib.experiment.grid import GridError, part_of, read_grid
-from steerlib.experiment.running import key_of
+from steerlib.experiment.keys import key_of
 from steerlib.experiment.store import Store
 from steerlib.world.grow import grow
 
