@@ -185,6 +185,14 @@ def test_the_strongest_rival_gives_the_figures() -> None:
     assert (whole.estimate, whole.low, whole.high) == (alone.estimate, alone.low, alone.high)
 
 
+def test_the_p_value_of_beating_all_is_the_largest() -> None:
+    scores = dict(zip(RANK.keys, cloud(np.random.default_rng(0), 0.2, 0.0, 0.1, 0.12), strict=True))
+    single = [
+        judge_samples(swapped(SIGN, methods={"ours": "dom", "rivals": [rival]}), scores).p for rival in RANK.keys[1:]
+    ]
+    assert judge_samples(RANK, scores).p == max(p for p in single if p is not None) > min(p for p in single if p)
+
+
 def test_holm_guards_a_contradiction_and_not_a_reproduction(monkeypatch: pytest.MonkeyPatch) -> None:
     """One loss at p = 0.03 among three is not significant after Holm; three wins at 0.03 each are enough."""
 
