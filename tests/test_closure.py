@@ -23,7 +23,7 @@ FILES = {
     "laws/additive.py": "from .base import Law\nfrom steerlib import cyclic\n",
     "laws/style.mplstyle": "",
     "laws/unused.py": "",
-    "names.py": 'LAWS: dict[str, str] = {"mean": "steerlib.laws.additive.Law"}\nTITLES = {"a": "the mean"}\nNONE = {}\n',
+    "names.py": 'LAWS: dict[str, str] = {"mean": "steerlib.laws.additive.Law"}\nTITLES = {"a": "mean"}\nNONE = {}\n',
 }
 
 
