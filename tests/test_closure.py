@@ -23,6 +23,7 @@ FILES = {
     "laws/additive.py": "from .base import Law\nfrom steerlib import cyclic\n",
     "laws/style.mplstyle": "",
     "laws/unused.py": "",
+    "names.py": 'LAWS: dict[str, str] = {"mean": "steerlib.laws.additive.Law"}\nTITLES = {"a": "mean"}\nNONE = {}\n',
 }
 
 
@@ -60,6 +61,8 @@ EVERYTHING_USED = PLANT | LAWS | {"laws/additive.py", "cyclic.py"}
         ("%matplotlib inline\n!ls\nfrom steerlib import cyclic", EVERYTHING_USED),
         ("import importlib\nimportlib.import_module('steerlib.errors')", BASE | {"errors.py"}),
         ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import steerlib.plant", set()),
+        # What is imported by name later counts as soon as the table of names is imported.
+        ("from steerlib.names import LAWS", EVERYTHING_USED | {"names.py"}),
     ],
 )
 def test_closure(root: Path, code: str, expected: set[str]) -> None:
@@ -71,6 +74,14 @@ def test_an_edit_is_seen_in_the_same_process(root: Path) -> None:
     path = root / "steerlib" / "errors.py"
     path.write_text("from steerlib import unrelated  # longer\n")
     assert "unrelated.py" in closure(root, "from steerlib import errors")
+
+
+def test_a_page_of_shipped_records_depends_on_every_law_and_task() -> None:
+    """Otherwise a law could change under a page that shows its records."""
+    repository = Path(__file__).resolve().parents[1]
+    code = "from steerlib.experiment.recompute import reference"
+    names = {str(p.relative_to(repository)) for p in import_closure(repository, imported_names(code, module=""))}
+    assert {"steerlib/laws/additive.py", "steerlib/tasks/truth.py", "steerlib/experiment/running.py"} <= names
 
 
 def test_the_executor_does_not_depend_on_the_models_or_the_world() -> None:

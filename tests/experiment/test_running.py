@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
 import shutil
 
@@ -11,7 +13,9 @@ import pytest
 from steerlib import cli
 from steerlib.experiment.cells import Cell, Fit, LawSpec, key_from
 from steerlib.experiment.keys import files_hash, key_of, keys_of, present_parts
+from steerlib.experiment.recompute import reference
 from steerlib.experiment.running import CellError, run_cell
+from steerlib.experiment.verification import DriftError
 from steerlib.files import data_folder
 from steerlib.laws.additive import DifferenceOfMeans, shuffled
 from steerlib.plant import Plant
@@ -171,3 +175,30 @@ def test_the_command_says_what_failed(seedling, tmp_path):
     assert out.exit_code == 1 and "2 computed, 0 left to another process, 1 failed" in " ".join(out.output.split())
     absent = run(cli.app, ["run", str(tmp_path / "no.yml")])
     assert absent.exit_code == 2 and "no such file" in absent.output
+
+
+def test_what_is_shipped_is_computed_again_on_a_page(seedling, tmp_path, monkeypatch):
+    (tmp_path / "data" / "contrasts").mkdir(parents=True)
+    (tmp_path / "requirements.lock").touch()
+    monkeypatch.setenv("STEERLIB_ROOT", str(tmp_path))
+    monkeypatch.delenv("STEERLIB_FRESH", raising=False)
+    grid = tmp_path / "race.yml"
+    grid.write_text(GRID.format(plant=seedling))
+    base = ["run", str(grid), "--store", str(tmp_path / "store"), "--ship", "tiny"]
+    part = run(cli.app, [*base, "--shard", "1/2"])
+    assert part.exit_code == 2 and "1 of 3 cells have no record" in part.output
+    whole = run(cli.app, base)
+    assert whole.exit_code == 0 and "MB per 1,000 cells" in whole.output
+    file = tmp_path / "data" / "reference" / "tiny" / "records" / "race.jsonl.gz"
+    found = reference("race", profile="tiny", share=1.0)
+    assert len(found.verification.cells) == len(found.records) == 3 and found.verification.worst < 1e-5
+    # Someone edits a score, with the checksum: the cell that is computed again tells.
+    head, *lines = gzip.decompress(file.read_bytes()).decode().splitlines()
+    raw = json.loads(lines[1])
+    raw["scores"]["wanted"][2] += 0.01
+    lines[1] = json.dumps(raw)
+    body = "".join(f"{line}\n" for line in lines)
+    header = json.loads(head) | {"sha256": hashlib.sha256(body.encode()).hexdigest()}
+    file.write_bytes(gzip.compress(f"{json.dumps(header)}\n{body}".encode()))
+    with pytest.raises(DriftError, match="1 of 4 prompts differ by more than 0.001, the worst by 0.01"):
+        reference("race", profile="tiny", share=1.0)

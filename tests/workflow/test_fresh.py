@@ -1,0 +1,110 @@
+"""`make book FRESH=1` computes all cells of shipped grids first, says how long, and gives them to the pages."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steerlib.experiment.recompute import FRESH
+from steerlib.experiment.shipped import Header
+from steerlib.experiment.verification import SLICE_SEED
+from steerlib.workflow import book
+from steerlib.workflow.errors import WorkflowError
+
+from .conftest import Project
+
+
+class Calls:
+    """Stands for subprocess.Popen: notes commands, and does what a test wants."""
+
+    def __init__(self, store: Path) -> None:
+        self.store, self.code, self.made = store, 0, []
+
+    def __call__(self, command: list[str], **options: Any) -> Calls:
+        self.made.append((command, options["env"]))
+        if "steerlib.cli" in command:
+            self.store.mkdir(parents=True, exist_ok=True)
+            (self.store / "a record").touch()
+        return self
+
+    def wait(self) -> int:
+        return self.code
+
+
+@pytest.fixture
+def calls(project: Project, monkeypatch: pytest.MonkeyPatch) -> Calls:
+    made = Calls(project.run().folder / "fresh")
+    monkeypatch.setattr(book.subprocess, "Popen", made)
+    return made
+
+
+@pytest.fixture
+def grid(project: Project) -> Path:
+    """A grid that took ten minutes, shipped."""
+    from tests.experiment.toys import PROVENANCE
+
+    header = Header(grid="push", cells=108, seconds=600.0, parts=(), provenance=(PROVENANCE,), sha256="")
+    file = project.root / "data" / "reference" / "tiny" / "records" / "push.jsonl.gz"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(gzip.compress(json.dumps(header.model_dump(mode="json")).encode() + b"\n"))
+    path = project.root / "data" / "grids" / "push.yml"
+    path.parent.mkdir(parents=True)
+    path.write_text("blocks: []")
+    return path
+
+
+def test_it_says_how_long_and_hands_the_store_to_the_pages(
+    project: Project, calls: Calls, grid: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(book, "check_plant", lambda _: None)
+    book.make(project.run(), jobs=2, fresh=True)
+    out = capsys.readouterr().out
+    assert "FRESH: the 108 cells of push took 10.0 minutes of one worker (cpu, p)" in out
+    assert "with 2 at a time about 5.0 minutes here" in out
+    (run, _), (dag, environment) = calls.made
+    assert run[-7:] == ["steerlib.cli", "run", str(grid), "--store", str(calls.store), "--jobs", "2"]
+    assert "snakemake" in dag and environment[FRESH] == str(calls.store)
+    assert environment[SLICE_SEED].isdigit()
+
+
+def test_a_usual_build_computes_no_grid(
+    project: Project, calls: Calls, grid: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del grid
+    monkeypatch.setattr(book, "check_plant", lambda _: None)
+    monkeypatch.setenv(FRESH, "left over")
+    monkeypatch.setenv(SLICE_SEED, "17")
+    book.make(project.run(), jobs=2)
+    ((command, environment),) = calls.made
+    assert "snakemake" in command and FRESH not in environment and environment[SLICE_SEED] == "17"
+    assert "FRESH" not in capsys.readouterr().out
+
+
+def test_an_interrupted_one_goes_on_and_a_finished_one_begins_again(project: Project, calls: Calls, grid: Path) -> None:
+    del grid
+    record = calls.store / "a record"
+    older = calls.store / "older"
+    calls.code = 130
+    with pytest.raises(KeyboardInterrupt):
+        book.recompute_grids(project.run(), jobs=1, lock=0)
+    older.touch()
+    calls.code = 1
+    with pytest.raises(WorkflowError, match="cells of push cannot be computed"):
+        book.recompute_grids(project.run(), jobs=1, lock=0)
+    assert older.exists() and record.exists(), "what was finished is kept"
+    calls.code = 0
+    book.recompute_grids(project.run(), jobs=1, lock=0)
+    assert older.exists()
+    book.recompute_grids(project.run(), jobs=1, lock=0)
+    assert record.exists() and not older.exists(), "all is computed anew"
+
+
+def test_records_without_their_grid_are_refused(project: Project, calls: Calls, grid: Path) -> None:
+    grid.unlink()
+    with pytest.raises(WorkflowError, match=r"holds the records of 'push', but there is no data/grids/push.yml"):
+        book.recompute_grids(project.run(), jobs=1, lock=0)
+    assert not calls.made
