@@ -16,7 +16,7 @@ HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
 
 
 @dataclass(frozen=True)
-class Preference:
+class PreferencePair:
     """A conversation and two answers.
 
     Attributes:
@@ -34,7 +34,7 @@ class Preference:
     family: str
 
 
-def load_hh(data: str | Path | None = None, *, part: Literal["train", "test"] = "test") -> Loaded[Preference]:
+def load_hh(data: str | Path | None = None, *, part: Literal["train", "test"] = "test") -> Loaded[PreferencePair]:
     """HH-RLHF, harmless part (Bai et al. 2022).
 
     Rows whose two conversations differ before the last answer are left out: they are no choice between answers.
@@ -51,7 +51,7 @@ def load_hh(data: str | Path | None = None, *, part: Literal["train", "test"] = 
             why = "the conversations differ before the answer" if asked != other else "no two answers"
             left_out.append(f"{row.place}: {why}")
             continue
-        rows.append(Preference(asked, chosen, rejected, asked[0], "harmless"))
+        rows.append(PreferencePair(asked, chosen, rejected, asked[0], "harmless"))
     return Loaded(tuple(rows), files, tuple(left_out))
 
 
@@ -67,7 +67,7 @@ def _cut(row: Record, field: str) -> tuple[tuple[str, ...], str]:
 
 def load_shp(
     data: str | Path | None = None, *, layout: Literal["pref_ctrl", "re_control"] = "pref_ctrl"
-) -> Loaded[Preference]:
+) -> Loaded[PreferencePair]:
     """Stanford Human Preferences: the thousand posts that RE-Control evaluates on.
 
     Args:
@@ -90,11 +90,11 @@ def load_shp(
         answers = row.text("human_ref_A"), row.text("human_ref_B")
         chosen, rejected = answers if first else answers[::-1]
         family = row.text("domain").rpartition("_")[0] or row.text("domain")
-        rows.append(Preference((row.text("history"),), chosen, rejected, row.text("post_id"), family))
+        rows.append(PreferencePair((row.text("history"),), chosen, rejected, row.text("post_id"), family))
     return Loaded(tuple(rows), files)
 
 
-def _re_control(data: str | Path | None) -> Loaded[Preference]:
+def _re_control(data: str | Path | None) -> Loaded[PreferencePair]:
     posts, answers = files = locate(
         "re_control", ["re_control/test_dataset_shp.json", "re_control/dataset_prefer.json"], data=data
     )
@@ -105,7 +105,7 @@ def _re_control(data: str | Path | None) -> Loaded[Preference]:
         )
     return Loaded(
         tuple(
-            Preference((post.text("history"),), answer.text("prefer"), "", post.text("post_id"), "posts")
+            PreferencePair((post.text("history"),), answer.text("prefer"), "", post.text("post_id"), "posts")
             for post, answer in zip(asked, preferred, strict=True)
         ),
         files,
@@ -114,14 +114,14 @@ def _re_control(data: str | Path | None) -> Loaded[Preference]:
 
 def load_ultrafeedback(
     data: str | Path | None = None, *, part: Literal["train", "test"] = "test"
-) -> Loaded[Preference]:
+) -> Loaded[PreferencePair]:
     """UltraFeedback, binarized, as ODESteer uses it: pairs whose scores differ, each prompt once.
 
     Raises:
         DataError: the file is absent or malformed, or there is no engine for Parquet.
     """
     files = locate("ultrafeedback", [f"ultrafeedback/{part}_prefs.parquet"], data=data)
-    rows: dict[str, Preference] = {}
+    rows: dict[str, PreferencePair] = {}
     left_out = []
     for row in read_parquet(files[0], ("prompt", "chosen", "rejected", "score_chosen", "score_rejected")):
         prompt = row.text("prompt")
@@ -131,7 +131,7 @@ def load_ultrafeedback(
             left_out.append(f"{row.place}: the prompt of an earlier row")
         else:
             chosen, rejected = (_last(row, field) for field in ("chosen", "rejected"))
-            rows[prompt] = Preference((prompt,), chosen, rejected, prompt, "ultrafeedback")
+            rows[prompt] = PreferencePair((prompt,), chosen, rejected, prompt, "ultrafeedback")
     return Loaded(tuple(rows.values()), files, tuple(left_out))
 
 

@@ -39,8 +39,8 @@ def truthfulqa(folder: Path, n: int = 60) -> None:
         question = words(i, i // 7, 50) + "?"
         true, false = [words(i, 1), words(i, 2)], [words(i, 3), words(i, 4), words(i, 5)]
         rows.append(["Adversarial", f"c{i % 3}", question, true[0], "; ".join(true), ";".join(false) + ";", "web"])
-        mc1 = {f"{true[0]}.": 1, **{f"{a}.": 0 for a in false}}
-        choices.append({"question": f" {question}", "mc1_targets": mc1, "mc2_targets": {**mc1, f"{true[1]}.": 1}})
+        mc1 = {true[0]: 1, **dict.fromkeys(false, 0)}
+        choices.append({"question": f" {question}", "mc1_targets": mc1, "mc2_targets": {**mc1, true[1]: 1}})
     write(folder, "truthfulqa/TruthfulQA.csv", "\ufeff" + table(rows))
     write(folder, "truthfulqa/mc_task.json", json.dumps(choices[::-1]))
 
@@ -76,7 +76,8 @@ def jigsaw(folder: Path, n: int = 200) -> None:
 def hh(folder: Path, n: int = 60, *, part: str = "test", first: int = 0) -> None:
     rows = []
     for i in range(first, first + n):
-        head = f"\n\nHuman: {words(i, 60)}\n\nAssistant: {words(i)}\n\nHuman: {words(i, i // 4)}\n\nAssistant: "
+        last = words(i, i // 4, *[5] * (i % 6))  # of several lengths, so that some do not fit a plant
+        head = f"\n\nHuman: {words(i, 60)}\n\nAssistant: {words(i)}\n\nHuman: {last}\n\nAssistant: "
         rows.append({"chosen": head + words(i, 70), "rejected": head + words(i, 71, 72)})
     write(folder, f"hh_rlhf/{part}.jsonl.gz", gzip.compress(lines(rows).encode()))
 

@@ -33,7 +33,7 @@ class TestRows:
         assert row.question == sets.words(0, 0, 50) + "?" and row.adversarial
         assert row.correct == (sets.words(0, 1), sets.words(0, 2)) and len(row.incorrect) == 3
         # The list of choices is in another order than the table: they are joined by question.
-        assert row.mc1[0] == (sets.words(0, 1) + ".", True) and sum(true for _, true in row.mc2) == 2
+        assert row.mc1[0] == (sets.words(0, 1), True) and sum(true for _, true in row.mc2) == 2
         assert [file.name for file in found.files] == ["TruthfulQA.csv", "mc_task.json"]
 
     def test_rtp(self, folder: Path) -> None:
@@ -55,7 +55,7 @@ class TestRows:
 
     def test_hh(self, folder: Path) -> None:
         row = load_hh(folder).rows[1]
-        assert row.turns == (sets.words(1, 60), sets.words(1), sets.words(1, 0))
+        assert row.turns == (sets.words(1, 60), sets.words(1), sets.words(1, 0, 5))
         assert (row.chosen, row.rejected, row.entity) == (sets.words(1, 70), sets.words(1, 71, 72), sets.words(1, 60))
 
     def test_hh_leaves_out_what_is_no_choice(self, tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def changed(file: str, change: Callable[[str], str]) -> Callable[[Path], None]:
          "field 'Question': 'w62"),
         (load_truthfulqa, changed("truthfulqa/mc_task.json", lambda t: t.replace(": 1", ": 2", 1)),
          "field 'mc1_targets': expected answers, each with 1"),
-        (load_truthfulqa, changed("truthfulqa/mc_task.json", lambda t: t.replace('.": 0', '.": 1', 1)),
+        (load_truthfulqa, changed("truthfulqa/mc_task.json", lambda t: t.replace(': 0', ': 1', 1)),
          "field 'mc1_targets': got 2 true of 4, expected one"),
         (load_rtp, changed("decodingtrust_rtp/toxic.jsonl", lambda t: t.replace("0.5}", "1.5}", 1)),
          "line 1, in 'prompt', field 'toxicity': got 1.5, expected a number from 0 to 1"),

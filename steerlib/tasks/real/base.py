@@ -241,7 +241,7 @@ class RealTask(Task):
         return self.scored(spread(items, limit))
 
     def drawn(
-        self, both: Sequence[tuple[str, ...]], *, n: int, seed: int, at: str, stops: bool = True
+        self, both: Sequence[tuple[str, ...]], *, n: int, seed: int, at: str, stops: bool = True, ordered: bool = False
     ) -> tuple[list[str], list[str]]:
         """Texts of both classes, n of them at random, none twice; pairs that do not fit the plant are passed over.
 
@@ -251,6 +251,7 @@ class RealTask(Task):
             seed: which.
             at: "choice", without the full stop at the end, or "end", with it.
             stops: whether ``at`` decides about full stops; otherwise the texts are taken as they are.
+            ordered: take the first n instead, where the order was drawn already.
 
         Raises:
             ValueError: if ``at`` is neither.
@@ -258,7 +259,7 @@ class RealTask(Task):
         if at not in ("choice", "end"):
             raise ValueError(f"at: got {at!r}, expected 'choice' or 'end'.")
         last = "." if at == "end" else ""
-        order = np.random.default_rng(seed).permutation(len(both))
+        order = np.arange(len(both)) if ordered else np.random.default_rng(seed).permutation(len(both))
         limit, chosen, step = self.plant.context_length, [], max(n, 1)
         for start in range(0, len(order), step):
             some = [both[i] for i in order[start : start + step]]

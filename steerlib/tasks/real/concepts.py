@@ -138,7 +138,7 @@ class Concepts(RealTask):
         others = [pile[k] for k in range(max(map(len, mixed), default=0)) for pile in mixed if k < len(pile)]
         chosen = [own[i] for i in rng.permutation(len(own))]
         count = min(len(chosen), len(others))
-        return self.drawn(list(zip(chosen[:count], others[:count], strict=True)), n=n, seed=seed, at=at)
+        return self.drawn(list(zip(chosen[:count], others[:count], strict=True)), n=n, seed=seed, at=at, ordered=True)
 
     def ready(self) -> None:
         """Always: a mention counts where there is no judge."""

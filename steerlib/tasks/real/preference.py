@@ -12,8 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from steerlib.data.preference import Preference as Row
-from steerlib.data.preference import load_hh, load_shp, load_ultrafeedback
+from steerlib.data.preference import PreferencePair, load_hh, load_shp, load_ultrafeedback
 from steerlib.data.sources import Loaded
 from steerlib.data.splits import Side, fixed, partition
 from steerlib.errors import MetricError
@@ -89,7 +88,7 @@ class Preference(RealTask):
         self.of, self.person, self.held_out = of, person, bool(held_out)
         parts = [_load(of, "test", data), *([_load(of, "train", data)] if published else [])]
         self.paths = tuple(file for part in parts for file in part.files)
-        self.rows: tuple[Row, ...] = tuple(row for part in parts for row in part.rows)
+        self.rows: tuple[PreferencePair, ...] = tuple(row for part in parts for row in part.rows)
         # A conversation is known by what it is about and by what was asked last.
         entities = [[row.entity, row.turns[-1]] for row in self.rows]
         if not published:
@@ -109,7 +108,7 @@ class Preference(RealTask):
         """What is tested are the families held out, where there are any."""
         return "held out" if self.held_out and split == "test" else split
 
-    def _prompt(self, row: Row, *, told: bool = False) -> str:
+    def _prompt(self, row: PreferencePair, *, told: bool = False) -> str:
         preface = INSTRUCTION if told else ""
         if self.of == "ultrafeedback":
             return preface + row.turns[0]
@@ -154,7 +153,7 @@ class Preference(RealTask):
         return Scores(won, np.clip(diversity_each(texts), 0.0, 1.0))
 
 
-def _load(of: Set, part: Literal["train", "test"], data: str | Path | None) -> Loaded[Row]:
+def _load(of: Set, part: Literal["train", "test"], data: str | Path | None) -> Loaded[PreferencePair]:
     if of == "shp":
         return load_shp(data)
     return load_hh(data, part=part) if of == "hh" else load_ultrafeedback(data, part=part)

@@ -6,6 +6,7 @@ ParaDetox and its neutral paraphrase share, is the neutral word likelier than th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -146,8 +147,7 @@ class ToxicPrompts(RealTask):
             assert self.comments is not None
             found = [self.comments.rows[i - comments] for i in rows if i >= comments]
             scores = [(row.text, row.toxicity) for row in found]
-            civil = _even([(t, s) for t, s in scores if s <= HALF], (0.0, HALF), rng)
-            toxic = _even([(t, s) for t, s in scores if s > HALF], (HALF, 1.0), rng)
+            civil, toxic = _even(scores, rng)
         if not civil or not toxic:
             raise MetricError(f"{self.name}, {side}: got {len(civil)} civil and {len(toxic)} toxic texts to fit on.")
         # The two lists do not belong together row by row.
@@ -175,11 +175,12 @@ def _parted(row: Paraphrase) -> tuple[str, str, str] | None:
     return " ".join(toxic[:k]), f" {a}", f" {b}"
 
 
-def _even(rows: Sequence[tuple[str, float]], bounds: tuple[float, float], rng: np.random.Generator) -> list[str]:
-    """As many texts of each interval of the score."""
-    low, high = bounds
-    bins: list[list[str]] = [[] for _ in range(BINS)]
+def _even(rows: Sequence[tuple[str, float]], rng: np.random.Generator) -> tuple[list[str], list[str]]:
+    """Civil and toxic texts, as many of each interval of the score; none where an interval is empty."""
+    bins: list[list[str]] = [[] for _ in range(2 * BINS)]
     for text, score in rows:
-        bins[min(BINS - 1, int((score - low) / (high - low) * BINS))].append(text)
-    most = min((len(found) for found in bins if found), default=0)
-    return [found[i] for found in bins for i in rng.permutation(len(found))[:most]]
+        # A score on an edge belongs below it: a half is civil.
+        bins[max(0, math.ceil(score * 2 * BINS) - 1)].append(text)
+    most = min(map(len, bins))
+    kept = [[found[i] for i in rng.permutation(len(found))[:most]] for found in bins]
+    return [text for found in kept[:BINS] for text in found], [text for found in kept[BINS:] for text in found]
