@@ -100,20 +100,6 @@ def files_hash(folder: str) -> str:
     return hashlib.sha256(canonical(table).encode()).hexdigest()
 
 
-def task_and_law(cell: Cell, *, device: str = "cpu") -> tuple[Task, Law]:
-    """The task of a cell and its law, fitted, at the cell's strength; a process keeps both for neighbouring cells.
-
-    Raises:
-        CellError: if the cell has no law, or the law or the task does not take its options.
-    """
-    if cell.law is None:
-        raise CellError(f"{cell.title}: has no law")
-    task = _task(cell.task, canonical(cell.task_options), cell.plant, device)
-    # The strength is a buffer: one fitted law serves a whole sweep.
-    law = _law(canonical(cell.law.model_copy(update={"strength": 1.0})), task)
-    return task, law.at(cell.law.strength)
-
-
 def run_cell(cell: Cell, *, device: str = "cpu") -> CellRecord:
     """Compute a cell.
 
@@ -157,6 +143,20 @@ def run_cell(cell: Cell, *, device: str = "cpu") -> CellRecord:
         ),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def task_and_law(cell: Cell, *, device: str = "cpu") -> tuple[Task, Law]:
+    """The task of a cell and its law, fitted, at the cell's strength; a process keeps both for neighbouring cells.
+
+    Raises:
+        CellError: if the cell has no law, or the law or the task does not take its options.
+    """
+    if cell.law is None:
+        raise CellError(f"{cell.title}: has no law")
+    task = _task(cell.task, canonical(cell.task_options), cell.plant, device)
+    # The strength is a buffer: one fitted law serves a whole sweep.
+    law = _law(canonical(cell.law.model_copy(update={"strength": 1.0})), task)
+    return task, law.at(cell.law.strength)
 
 
 def _told(task: Any, cell: Cell) -> list[Any]:
