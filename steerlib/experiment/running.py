@@ -63,20 +63,6 @@ def _law(spec: str, task: Task) -> Law:
         raise CellError(f"law {law.name!r} does not take the options {law.options}: {error}") from error
 
 
-def task_and_law(cell: Cell, *, device: str = "cpu") -> tuple[Task, Law]:
-    """The task of a cell and its law, fitted, at the cell's strength; a process keeps both for neighbouring cells.
-
-    Raises:
-        CellError: if the cell has no law, or the law or the task does not take its options.
-    """
-    if cell.law is None:
-        raise CellError(f"{cell.title}: has no law")
-    task = _task(cell.task, canonical(cell.task_options), cell.plant, device)
-    # The strength is a buffer: one fitted law serves a whole sweep.
-    law = _law(canonical(cell.law.model_copy(update={"strength": 1.0})), task)
-    return task, law.at(cell.law.strength)
-
-
 def run_cell(cell: Cell, *, device: str = "cpu") -> CellRecord:
     """Compute a cell.
 
@@ -120,6 +106,20 @@ def run_cell(cell: Cell, *, device: str = "cpu") -> CellRecord:
         ),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def task_and_law(cell: Cell, *, device: str = "cpu") -> tuple[Task, Law]:
+    """The task of a cell and its law, fitted, at the cell's strength; a process keeps both for neighbouring cells.
+
+    Raises:
+        CellError: if the cell has no law, or the law or the task does not take its options.
+    """
+    if cell.law is None:
+        raise CellError(f"{cell.title}: has no law")
+    task = _task(cell.task, canonical(cell.task_options), cell.plant, device)
+    # The strength is a buffer: one fitted law serves a whole sweep.
+    law = _law(canonical(cell.law.model_copy(update={"strength": 1.0})), task)
+    return task, law.at(cell.law.strength)
 
 
 def _told(task: Any, cell: Cell) -> list[Any]:
