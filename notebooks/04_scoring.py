@@ -175,7 +175,7 @@ for name, ts in methods.items():
     short = text[:70] + ("…" if len(text) > 70 else "")
     v = verdicts[name]
     marks = [named[name], v.wanted.mean(), v.intact.mean()]
-    rows.append((name, short, *(f"{mark:.2f}" for mark in marks)))
+    rows.append((name, short or "(empty)", *(f"{mark:.2f}" for mark in marks)))
 page.text("open.question", asked[case].partition("\n")[0].removeprefix("Q: "))
 page.text("open.truth", items[case].fact.truth)
 page.record("n.items", len(items))
@@ -259,7 +259,7 @@ for key, (name, (a, b)) in zip(("plant", "pushed"), runs.items(), strict=True):
 table(rows, "", "True", "Info", "T*I", "true and informative", "covariance")
 
 # %% [markdown]
-# On {glue:text}`n.few` samples of each question, for the plant left alone the product is {glue:text}`txi.product.plant` and the joint share {glue:text}`txi.and.plant`; pushed, {glue:text}`txi.product.pushed` and {glue:text}`txi.and.pushed`. A-LQR and ODESteer report the product, and so do our tables; where the two part, the page says so. One trap is worth a line: the joint share must be taken over *answers*. Average the samples of a prompt first, and it slides towards the product.
+# On {glue:text}`n.few` samples of each question, for the plant left alone the product is {glue:text}`txi.product.plant` and the joint share {glue:text}`txi.and.plant`; pushed, {glue:text}`txi.product.pushed` and {glue:text}`txi.and.pushed`. A-LQR and ODESteer report the product, and so do our tables. One trap is worth a line: the joint share must be taken over *answers*. Average the samples of a prompt first, and it slides towards the product.
 #
 # ## Many words, few words
 #
@@ -780,7 +780,7 @@ page.record("base.dist", base["dist-2"], digits=2)
 table(rows, "cheat", "fools", "is caught by")
 
 # %% [markdown]
-# {glue:text}`scores.fooled` of the {glue:text}`scores` scores are won by at least one of the {glue:text}`cheats` cheats. Not won by any: {glue:text}`scores.safe`. (The plant's Dist-2 is {glue:text}`base.dist`: where short answers never repeat, there is nothing left to win.) The most successful cheat is *{glue:text}`cheat.most`*, which wins {glue:text}`cheat.wins` of them. Read the second table by rows: what catches a cheat is a score of another *kind*. Silence is true, so ask for Info; a confident error says something, so ask for True; lists and salad never repeat, so let somebody read them; clichés are fluent, so ask what they said. That is why the tables of this book have at least one score of effect, one of intactness and one of effort in every row, and why the oracle grants nothing to a text that it cannot read.
+# {glue:text}`scores.fooled` of the {glue:text}`scores` scores are won by at least one of the {glue:text}`cheats` cheats. Not won by any: {glue:text}`scores.safe`. (The plant's Dist-2 is {glue:text}`base.dist`: where short answers never repeat, there is nothing left to win.) The most successful cheat is *{glue:text}`cheat.most`*, which wins {glue:text}`cheat.wins` of them. Read the second table by rows: what catches a cheat is a score of another *kind*. Silence is true, so ask for Info; a confident error says something, so ask for True; lists and salad never repeat, so let somebody read them; clichés are fluent, so ask what they said. That is why a law is never shown in this book by one number, but by a score of effect, one of intactness and one of effort, and why the oracle grants nothing to a text that it cannot read.
 #
 # A warning about the other side: to be caught here, a cheat had to be on the list. What an optimiser finds is on nobody's list. Chapter [02](02_almanac) searches for texts that fool the oracle; for a learned judge on real texts, nobody can say how many there are.
 #
@@ -1149,7 +1149,7 @@ ones = [price(fit)(1.0) for fit in fits]
 
 # %%
 entries = []
-for layer in (1, lm.depth // 2):
+for layer in dict.fromkeys((min(1, lm.depth - 1), lm.depth // 2)):
     budget = ones[layer]
     entries.append((layer, "difference of means", fits[layer], budget, None))
     for i in range(2):
@@ -1171,8 +1171,8 @@ for layer, name, one, at_one, found in entries:
     for key, gain in zip(("length", "effort"), gains, strict=True):
         note(f"budget.{layer}.{kind}.{key}", gain)
     page.record(f"budget.{layer}.{kind}.kl", at_one, digits=4, unit="nats")
-    if found is not None and layer == 1 and picked is None:
-        picked = one, found
+    if found is not None and picked is None:
+        picked = layer, one, found
     said = "its own" if found is None else found.status.value
     row = f"{at_one:.4f}", str(gains[0]), f"{strength:.2f}", str(gains[1]), said
     rows.append((f"{layer}: {name}", *row))
@@ -1193,11 +1193,11 @@ table(rows, "layer and law", *columns)
 # At one layer and of one length, the random directions cost between {glue:text}`random.least` and {glue:text}`random.most` times what the difference of means costs: what later blocks ignore is nearly free, and what they read is dear. `steerlib.experiment.calibrate` finds the multiplier at which a law spends a given amount, and checks on every point that cost rises with the multiplier; {glue:text}`random.reached` of {glue:text}`random.n` random directions reached the budget. Equal effort is no courtesy to the control: it takes away the excuse that it was pushed too gently. The running picture of this book, the states and both pushes, in the plane that the two span:
 
 # %% tags=["hide-input"]
-noise, found = picked
-v, w = (one.vector.double().numpy() for one in (fits[1], noise))
+layer, noise, found = picked
+v, w = (one.vector.double().numpy() for one in (fits[layer], noise))
 v1 = v / np.linalg.norm(v)
 off = w - (w @ v1) * v1
-here = contrasts[1]
+here = contrasts[layer]
 below = here.negative.double().numpy()
 states = {
     "positive": here.positive.double().numpy(),
@@ -1212,6 +1212,7 @@ arrows = {
     "reference: random, equal length": (origin, origin + w),
 }
 page.record("picture.times", found.strength, digits=1)
+page.record("picture.layer", layer)
 page.figure(
     "plane",
     figures.draw(
@@ -1221,14 +1222,14 @@ page.figure(
         title="equal length is not equal effort",
         ylabel="along a random direction",
     ),
-    alt="States of truthful and untruthful speakers after block 1, in the plane of "
+    alt=f"States of truthful and untruthful speakers after block {layer}, in the plane of "
     "the difference of means and a random direction. The law's arrow has length "
     f"{np.linalg.norm(v):.0f}; the random arrow of equal length must be made "
     f"{found.strength:.1f} times as long to spend the same effort.",
 )
 
 # %% [markdown]
-# To spend as much as the law at layer 1, this random direction must be {glue:text}`picture.times` times as long. A control "of equal norm" is the fair control for the question *does the direction matter*; it is not the fair opponent in a race.
+# To spend as much as the law at layer {glue:text}`picture.layer`, this random direction must be {glue:text}`picture.times` times as long. A control "of equal norm" is the fair control for the question *does the direction matter*; it is not the fair opponent in a race.
 #
 # ### A race with two results
 #
@@ -1455,6 +1456,28 @@ page.figure(
 # - **An interval of the wrong thing.** Many samples of a few prompts give a narrow interval around what these few prompts have in common.
 # - **A judge that the law has met.** A judge from the same family as what it steers by will agree with it. The oracle has no gradient to climb, and cannot be met.
 # - **A negative result without its power**, and a positive one without its effort.
+#
+# ## Three questions
+#
+# Think of an answer before you unfold it.
+#
+# 1. A law doubles the length of every answer and changes nothing else. Which scores of this chapter move?
+#
+# :::{dropdown} Answer
+# Diversity rises towards its ceiling $1 - 3/m$ if nothing new repeats; pooled Dist-n falls, for there are more words to draw the same ones from; energy and effort per *token* may stay, per *answer* they double.
+# :::
+#
+# 2. Two laws have True 0.60 [0.50, 0.70] and 0.70 [0.60, 0.80] on the same prompts. May the difference be significant?
+#
+# :::{dropdown} Answer
+# Yes. These are intervals of levels. If the scores go together from prompt to prompt, the interval of the paired difference is much narrower ({prf:ref}`sc-paired`); it has to be computed, and cannot be read off the two.
+# :::
+#
+# 3. A paper's claim is "not reproduced", and the detectable effect was larger than the effect that the paper published. What has been learnt?
+#
+# :::{dropdown} Answer
+# Almost nothing about the claim: this experiment would have missed the published effect as well. More prompts are needed before the verdict says something.
+# :::
 #
 # ## Exercises
 #
