@@ -105,7 +105,7 @@ def fill(
         time.sleep(pause)
         outcome = run_grid(cells, store, devices=(device,), progress=False, work=work)
         computed += outcome.computed
-    accounted = {*computed, *outcome.failed}
+    accounted = set(computed) | set(outcome.failed)
     return Outcome(
         present=first.present,
         computed=computed,
