@@ -145,15 +145,17 @@ start() {
   fail "the nodes did not come up within a minute"
 }
 
+# Asks a daemon to end, and makes it after ten seconds; comes back when it is gone.
 end_daemon() {
   local pid k
   pid="$(alive "$1" "$2")" || return 0
   kill "-${3:-TERM}" "$pid" 2>/dev/null || true
-  for k in $(seq 1 50); do
+  for k in $(seq 1 150); do
     alive "$1" "$2" >/dev/null || return 0
+    if [[ "$k" == 100 ]]; then kill -KILL "$pid" 2>/dev/null || true; fi
     sleep 0.1
   done
-  kill -KILL "$pid" 2>/dev/null || true
+  fail "process $pid, $2, will not end"
 }
 
 # Processes of this cluster's jobs, of one node or of all: those to which Slurm gave the cluster's name, and the

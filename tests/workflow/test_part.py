@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,30 +13,45 @@ from hypothesis import strategies as st
 from steerlib.experiment import running
 from steerlib.experiment.cells import Cell
 from steerlib.experiment.grid import part_of
+from steerlib.experiment.running import key_of
 from steerlib.experiment.store import Store
 from steerlib.workflow import part
 from steerlib.workflow.errors import WorkflowError
 from steerlib.workflow.part import Settings, fill, shard_of
 from tests.experiment import toys
 
-CELLS = [Cell(plant="p", task="truth", limit=k) for k in range(2, 6)]
+CELLS = [Cell(plant="almanac-llama-tiny", task="truth", limit=k) for k in range(2, 6)]
 HELD = CELLS[1]
 
 
 @pytest.fixture
-def store(tmp_path, monkeypatch):
-    monkeypatch.setattr(running, "key_of", lambda cell, **_: toys.key(cell))
+def store(tmp_path):
     return Store(tmp_path / "store")
 
 
+def record(cell):
+    """A record with made-up scores, under the cell's true key."""
+    return toys.record(cell, key=key_of(cell))
+
+
+def keep(cell, folder):
+    """Write it, and leave a trace."""
+    Store(folder).put(record(cell))
+    with (Path(folder).parent / "trace").open("a") as stream:
+        stream.write(f"{key_of(cell)}\n")
+
+
 def claim_and_keep(cell, folder, device):
-    """What a worker does, without a plant."""
-    with Store(folder).claim(toys.key(cell)) as ours:
-        return toys.keep(cell, folder, device) if ours else "elsewhere"
+    """What a worker does, without computing."""
+    with Store(folder).claim(key_of(cell)) as ours:
+        if not ours:
+            return "elsewhere"
+        keep(cell, folder)
+    return "computed"
 
 
 def times_computed(store, cell):
-    return (store.folder.parent / "trace").read_text().count(toys.key(cell))
+    return (store.folder.parent / "trace").read_text().count(key_of(cell))
 
 
 @pytest.fixture
@@ -47,12 +63,12 @@ def rival(store):
         begun = threading.Event()
 
         def hold():
-            with Store(store.folder).claim(toys.key(HELD)) as ours:
+            with Store(store.folder).claim(key_of(HELD)) as ours:
                 assert ours
                 begun.set()
                 time.sleep(0.4)
                 if finishes:
-                    toys.keep(HELD, str(store.folder), "rival")
+                    keep(HELD, store.folder)
 
         threads.append(threading.Thread(target=hold))
         threads[-1].start()
@@ -66,7 +82,7 @@ def rival(store):
 def test_a_cell_that_another_process_finishes_is_awaited_and_not_computed_again(store, rival, capsys):
     rival(finishes=True)
     outcome = fill(CELLS, store, pause=0.05, work=claim_and_keep)
-    assert store.get(toys.key(HELD)) is not None
+    assert store.get(key_of(HELD)) is not None
     assert outcome.elsewhere == [HELD] and outcome.computed == [cell for cell in CELLS if cell != HELD]
     assert not outcome.present and not outcome.failed
     assert times_computed(store, HELD) == 1
@@ -76,12 +92,12 @@ def test_a_cell_that_another_process_finishes_is_awaited_and_not_computed_again(
 def test_a_cell_whose_process_dies_is_computed_here(store, rival):
     rival(finishes=False)
     outcome = fill(CELLS, store, pause=0.05, work=claim_and_keep)
-    assert store.keys() == {toys.key(cell) for cell in CELLS}
+    assert store.keys() == {key_of(cell) for cell in CELLS}
     assert not outcome.elsewhere and set(outcome.computed) == set(CELLS)
 
 
 def test_a_part_that_was_half_done_goes_on_where_it_stood(store):
-    toys.keep(CELLS[0], str(store.folder), "cpu")
+    keep(CELLS[0], store.folder)
     outcome = fill(CELLS, store, work=claim_and_keep)
     assert outcome.present == [CELLS[0]] and outcome.computed == CELLS[1:]
     assert times_computed(store, CELLS[0]) == 1
@@ -104,12 +120,14 @@ def test_the_command_says_what_it_did_and_ends_with_it(store, tmp_path, monkeypa
     def run_cell(cell, **_):
         if failing and cell.limit == 4:
             raise ValueError("no")
-        return toys.record(cell)
+        return record(cell)
 
     monkeypatch.setattr(running, "run_cell", run_cell)
-    (tmp_path / "g.yml").write_text("blocks: [{over: {plant: [p], task: [truth], limit: [2, 3, 4, 5]}}]")
+    (tmp_path / "g.yml").write_text(
+        "blocks: [{over: {plant: [almanac-llama-tiny], task: [truth], limit: [2, 3, 4, 5]}}]"
+    )
     assert part.main([str(tmp_path / "g.yml"), "--store", str(store.folder), "--part", "1-of-2"]) == code
-    assert store.keys() == {toys.key(CELLS[0])} | ({toys.key(CELLS[2])} if not failing else set())
+    assert store.keys() == {key_of(CELLS[0])} | ({key_of(CELLS[2])} if not failing else set())
     said = capsys.readouterr().out
     assert f"part 1-of-2: 0 cells were there, {2 - code} computed, 0 awaited from another process, {code} fail" in said
 
