@@ -269,11 +269,12 @@ def effect(
 
     reached, broken = under(vector), under(vector, BREAKING)
     chance = [under(RandomDirection(seed=seed).fit(contrast).vector) for seed in range(randoms)]
-    # One random direction may help by luck, and so may one shuffle: what counts is what they do on average. The
-    # means of mixed labels lie close together, so their difference is made as long as the push: a control that does
-    # nothing because it is short says nothing.
+    # One random direction may help by luck, and so may one shuffle: what counts is what they do on average. The means
+    # of mixed labels lie close together, so their difference is made as long as the push: a control that does nothing
+    # because it is short says nothing. The mirror image of a shuffle is as likely as itself, and their luck cancels.
     blanks = [direction(shuffled(contrast, seed=seed)) for seed in range(randoms)]
-    mixed = Scores.pooled([under(blank * (vector.norm() / blank.norm())) for blank in blanks])
+    blanks = [blank * (sign * vector.norm() / blank.norm()) for blank in blanks for sign in (1, -1)]
+    mixed = Scores.pooled([under(blank) for blank in blanks])
     share = behaviour.share(bare, best, reached)
     pooled = behaviour.share(bare, best, Scores.pooled(chance))
     lost = interval_of(lambda a, b: (a - b).mean(-1), bare.intact, reached.intact)

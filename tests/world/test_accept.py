@@ -151,7 +151,7 @@ def test_shuffled_controls_are_as_long_as_the_push(truth, monkeypatch):
     monkeypatch.setattr(causation, "pushed", noted)
     known = Push("truth", 0, 1.0, ())
     causation.effect(truth, [truth.task.contrast(layer=0, n=12)], causation.FIRST, randoms=3, known=known)
-    assert len(lengths) == 2 + 3 + 3
+    assert len(lengths) == 2 + 3 + 2 * 3, "each shuffle has its mirror image"
     assert lengths == pytest.approx([lengths[0]] * len(lengths), rel=1e-5)
 
 
