@@ -268,7 +268,12 @@ def accept(
             curves[f"rank correlation of {behaviour.name} by layer"] = curve
         push = known.get(behaviour.name)
         others = [gauge for name, gauge in gauges.items() if behaviour.name in READ and name != behaviour.name]
-        effects.append(effect(behaviour, contrasts, bounds, randoms=randoms, known=push, others=others))
+        effects.append(
+            effect(
+                behaviour, contrasts, bounds, randoms=randoms, known=push, others=others,
+                stretched=behaviour.name in READ,
+            )
+        )  # fmt: skip
         bar.update()
     main_three, turned = effects[:3], effects[3:]
     for one in main_three:

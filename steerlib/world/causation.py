@@ -252,8 +252,19 @@ def effect(
     randoms: int,
     known: Push | None = None,
     others: Sequence[Gauge] = (),
+    stretched: bool = False,
 ) -> Effect:
-    """Choose a push on the validation split, or take a known one, and measure it on the test split."""
+    """Choose a push on the validation split, or take a known one, and measure it on the test split.
+
+    Args:
+        behaviour: what is pushed.
+        contrasts: states that the direction is fitted on, for each layer.
+        bounds: what the push must reach.
+        randoms: random directions, and shuffles of the labels.
+        known: a push to measure instead of choosing one.
+        others: behaviours that the push should leave alone.
+        stretched: report also what shuffled labels do when their direction is as long as the push.
+    """
     task, name = behaviour.task, behaviour.name
     chosen, push = None, known
     if push is None:
@@ -269,11 +280,9 @@ def effect(
 
     reached, broken = under(vector), under(vector, BREAKING)
     chance = [under(RandomDirection(seed=seed).fit(contrast).vector) for seed in range(randoms)]
-    # One random direction may help by luck, and so may one shuffle: what counts is what they do on average. The
-    # means of mixed labels lie close together, so their difference is made as long as the push: a control that does
-    # nothing because it is short says nothing.
+    # One random direction may help by luck, and so may one shuffle: what counts is what they do on average.
     blanks = [direction(shuffled(contrast, seed=seed)) for seed in range(randoms)]
-    mixed = Scores.pooled([under(blank * (vector.norm() / blank.norm())) for blank in blanks])
+    mixed = Scores.pooled([under(blank) for blank in blanks])
     share = behaviour.share(bare, best, reached)
     pooled = behaviour.share(bare, best, Scores.pooled(chance))
     lost = interval_of(lambda a, b: (a - b).mean(-1), bare.intact, reached.intact)
@@ -289,6 +298,13 @@ def effect(
         bounded(part, f"{name}: share closed with shuffled labels", behaviour.share(bare, best, mixed), at_most=0.05),
         bounded(part, f"{name}: score left at strength {BREAKING:g}", left, at_most=0.8),
     ]
+    if stretched:
+        # Means of mixed labels lie close together: as fitted, the control is short, and could hardly do harm or good.
+        # As long as the push it holds a piece of the true direction, by chance and of either sign, so that it is no
+        # blank either; its mirror image is as likely as itself, and what is first order in that piece cancels.
+        long = [blank * (sign * vector.norm() / blank.norm()) for blank in blanks for sign in (1, -1)]
+        found = behaviour.share(bare, best, Scores.pooled([under(blank) for blank in long]))
+        checks.append(bounded(part, f"{name}: shuffled labels, as long as the push", found))
     if chosen is not None:
         checks += [
             _plain(f"{name}: factor of strength over which it rises", chosen.factor, at_least=4.0),

@@ -141,18 +141,23 @@ def test_a_push_that_does_nothing_has_no_relative_side_effect(truth):
     assert "none" in str(nothing)
 
 
-def test_shuffled_controls_are_as_long_as_the_push(truth, monkeypatch):
-    lengths = []
+def test_controls_are_as_long_as_the_push_or_as_they_were_fitted(truth, monkeypatch):
+    pushes = []
 
     def noted(task, vector, **_):
-        lengths.append(float(vector.norm()))
+        pushes.append(vector)
         return scores(0.5, n=len(truth.task.items("test")))
 
     monkeypatch.setattr(causation, "pushed", noted)
-    known = Push("truth", 0, 1.0, ())
-    causation.effect(truth, [truth.task.contrast(layer=0, n=12)], causation.FIRST, randoms=3, known=known)
-    assert len(lengths) == 2 + 3 + 3
-    assert lengths == pytest.approx([lengths[0]] * len(lengths), rel=1e-5)
+    known, contrast = Push("truth", 0, 1.0, ()), truth.task.contrast(layer=0, n=12)
+    found = causation.effect(truth, [contrast], causation.FIRST, randoms=3, known=known, stretched=True)
+    lengths = [float(v.norm()) for v in pushes]
+    assert lengths[:2] == pytest.approx([lengths[0]] * 2)
+    assert lengths[2:5] == pytest.approx([lengths[0]] * 3, rel=1e-5), "random directions"
+    assert max(lengths[5:8]) < lengths[0], "shuffles as fitted"
+    assert lengths[8:] == pytest.approx([lengths[0]] * 6, rel=1e-5), "each shuffle stretched, and its mirror image"
+    assert torch.allclose(pushes[8], -pushes[9]) and not torch.allclose(pushes[8], -pushes[10])
+    assert found.checks[-1].name.endswith("as long as the push") and found.checks[-1].passed
 
 
 def test_the_last_tokens_are_a_sign_where_the_country_makes_them_one(truth):
