@@ -1669,7 +1669,7 @@ check_04_4(ratio_interval)
 # %% [markdown]
 # ## What we found
 #
-# No claim of a paper about large models is checked here: this chapter makes the ruler. What it checked are identities of the ruler itself, each to floating-point accuracy.
+# No claim of a paper about large models is checked here: this chapter makes the ruler. What it checked are identities of the ruler itself, each to floating-point accuracy; two of them say what a paper's definition implies, and stand in the ledger.
 
 # %% tags=["hide-input"]
 identities = (
@@ -1704,7 +1704,7 @@ points = [
 Markdown("\n".join(f"- {line}" for line in points))
 
 # %% [markdown]
-# The next chapter, [11](11_difference_of_means), measures one constant vector with the scores, the controls and the budget of this chapter.
+# The next chapter, [05](05_claims_on_paper), checks claims that need no model at all; chapter [11](11_difference_of_means) measures one constant vector with the scores, the controls and the budget of this one.
 #
 # ## Further reading
 #

@@ -1393,7 +1393,7 @@ check_11_5(as_one)
 # %% [markdown]
 # ## Claims checked here
 #
-# The two identities were checked above, to floating-point accuracy. The other claims are about large models answering TruthfulQA {cite:p}`lin2022truthfulqa`: that the difference of means (CAA in their tables) makes answers more truthful, and more truthful-and-informative, than no steering, on each of four models {cite:p}`zhao2026odesteer`. Here the same statement is tested on one small plant in a decidable world. It stands beside the published numbers and not in their place: the verdicts below are about the sign on this plant.
+# Claims of pure mathematics, and one about a figure, were checked above; the table at the end of the page has all of them. Two others are about large models answering TruthfulQA {cite:p}`lin2022truthfulqa`: that the difference of means (CAA in their tables) makes answers more truthful, and more truthful-and-informative, than no steering, on each of four models {cite:p}`zhao2026odesteer`. Here the same statement is tested on one small plant in a decidable world. It stands beside the published numbers and not in their place: the verdicts below are about the sign on this plant.
 
 # %% tags=["hide-input"]
 wanted_gain = metrics.paired_difference(response[1].wanted, test["none"].wanted)

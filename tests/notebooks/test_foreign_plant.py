@@ -13,7 +13,14 @@ from steerlib.workflow import book
 from steerlib.workflow.project import Run
 from tests.samples import MODELS, needs_models
 
-PAGES = ("01_dynamical_system", "02_almanac", "03_actuators_and_sensors", "04_scoring", "11_difference_of_means")
+PAGES = (
+    "01_dynamical_system",
+    "02_almanac",
+    "03_actuators_and_sensors",
+    "04_scoring",
+    "05_claims_on_paper",
+    "11_difference_of_means",
+)
 
 
 @pytest.mark.slow
