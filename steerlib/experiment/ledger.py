@@ -101,8 +101,8 @@ def discoveries(entries: Sequence[Entry], *, rate: float = 0.05) -> Discoveries:
     tested = [(entry, entry.check.p) for entry in entries if entry.check is not None and entry.check.p is not None]
     if not tested:
         return Discoveries(0, 0, rate, {})
-    from steerlib.metrics.differences import false_discovery  # the metrics load torch; a table of verdicts need not
+    from scipy.stats import false_discovery_control  # steerlib.metrics has it, too, and would load torch for it
 
-    adjusted = false_discovery([p for _, p in tested])
+    adjusted = false_discovery_control([p for _, p in tested])
     table = {(entry.claim.id, entry.profile): float(p) for (entry, _), p in zip(tested, adjusted, strict=True)}
     return Discoveries(len(tested), sum(p <= rate for p in table.values()), rate, table)
