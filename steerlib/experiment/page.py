@@ -8,28 +8,41 @@ page the role wants the file and a format: {glue:text}`../notebooks/11_differenc
 
 from __future__ import annotations
 
-import base64
-import html
-import io
-import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, SupportsFloat, TypeVar
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from steerlib.experiment.claims import Claim, ClaimError, Verdict, load_claims, verdict
+from steerlib.experiment.claims import (
+    Claim,
+    ClaimError,
+    ExactClaim,
+    Finding,
+    SampledClaim,
+    SignClaim,
+    StructureClaim,
+    Verdict,
+    judge_figure,
+    judge_value,
+    load_claims,
+    verdict,
+)
+from steerlib.experiment.claims.rules import judge_interval
 from steerlib.experiment.provenance import UNKNOWN, provenance
-from steerlib.experiment.records import Check, PageRecord, Provenance, Value, write_record
+from steerlib.experiment.records import Check, PageRecord, Value, write_record
+from steerlib.experiment.samples import pack
+from steerlib.experiment.showing import render, shown_text
 from steerlib.experiment.structure import figure_record
+from steerlib.experiment.tables import claims_table, frame_table, provenance_table
 from steerlib.files import project_root
 
-SVG_LIMIT = 200_000  # bytes; above it (many points) a PNG is smaller and draws faster
-PNG_DPI = 160
 SHORTEST_ALT = 40
 
 
@@ -111,13 +124,46 @@ class Page:
         if ends and not ends[0] <= number <= ends[1]:
             raise ValueError(f"record {name!r}: got {number} with interval {ends}, expected low <= value <= high")
         exact = isinstance(value, int) and ends is None
-        bare, shown = _shown(number, ends, digits=digits, exact=exact)
+        bare, shown = shown_text(number, ends, digits=digits, exact=exact)
         shown += f" {unit}" if unit else ""
         low_end, high_end = ends or (None, None)
         entry = Value(value=number, low=low_end, high=high_end, n=n, unit=unit, note=note, shown=shown)
         self._add("values", name, entry)
         _glue(name, shown)
         _glue(f"{name}.value", bare)
+        for claim in self._awaiting(metric=name):
+            if isinstance(claim, ExactClaim) or (isinstance(claim, SignClaim) and claim.methods is None):
+                self._judged(claim, partial(judge_value, claim, entry))
+
+    def samples(
+        self, name: str, methods: Mapping[str, Any], *, records: Sequence[str] = (), note: str = ""
+    ) -> dict[str, Verdict]:
+        """Record scores by method, and check every claim of `data/claims` that names this page and this metric.
+
+        Args:
+            name: unique on the page, such as "truth.txi"; what stands in the claims' `check` after "metric".
+            methods: by method, scores of shape (seeds, prompts), all on the same seeds and prompts in the same order.
+                Keys are those that claims use, such as "unsteered" and "dom".
+            records: ids of the cell records that the scores come from.
+            note: what the scores are, if the name does not say.
+
+        Returns:
+            The verdicts by claim; each is also glued under `<claim_id>.verdict`.
+
+        Raises:
+            SampleError: shapes that differ, too few prompts, a score that is not finite, or too many of them.
+            ClaimError: a claim names a method that is not among these.
+        """
+        packed, scores = pack(name, methods, records=records, note=note)
+        self._add("samples", name, packed)
+        from steerlib.experiment.claims.paired import judge_samples
+
+        found = {}
+        for claim in self._awaiting(metric=name):
+            if isinstance(claim, SampledClaim) and claim.keys:
+                verdict_of = partial(judge_samples, claim, scores, plant=self.record_file.plant)
+                found[claim.id] = self._judged(claim, verdict_of, records=packed.records)
+        return found
 
     def text(self, name: str, text: str) -> None:
         """Record a short text (a model's answer, a name) and glue it under `name`."""
@@ -145,8 +191,12 @@ class Page:
                 f"figure {name!r}: got alt text {alt!r}, expected a sentence of at least {SHORTEST_ALT} characters, "
                 "ending in a full stop, that names the quantities and the finding"
             )
-        self._add("figures", name, figure_record(figure, alt=alt))
-        mime, data, size = _render(figure)
+        entry = figure_record(figure, alt=alt)
+        self._add("figures", name, entry)
+        for claim in self._awaiting(figure=name):
+            if isinstance(claim, StructureClaim):
+                self._judged(claim, partial(judge_figure, claim, entry))
+        mime, data, size = render(figure)
         plt.close(figure)
         # The pipeline copies `alt` to where MyST-NB looks for it (see workflow/execute.py).
         _display({mime: data, "text/plain": alt}, {mime: {"alt": alt, **size}})
@@ -159,40 +209,44 @@ class Page:
         low: SupportsFloat | None = None,
         high: SupportsFloat | None = None,
         n: int | None = None,
+        seeds: int | None = None,
+        p: float | None = None,
         note: str = "",
     ) -> Verdict:
         """Check a claim of `data/claims` with our measurement; glues the verdict under `<claim_id>.verdict`.
 
-        See `claims.verdict` for what `estimate`, `low` and `high` mean for each kind.
+        For claims whose `check` names no metric and no figure; the others are checked when those are recorded. See
+        `claims.verdict` for what `estimate`, `low` and `high` mean for each kind.
 
         Raises:
             ClaimError: unknown claim, one that belongs to another page, or quantities of another kind.
         """
         claim = self._claim(claim_id)
-        ends = (None if low is None else float(low), None if high is None else float(high))
-        found = verdict(claim, estimate=float(estimate), low=ends[0], high=ends[1])
-        entry = Check(
-            claim=claim_id, verdict=found.value, estimate=float(estimate), low=ends[0], high=ends[1], n=n, note=note
-        )
-        self._add("checks", claim_id, entry)
-        _glue(f"{claim_id}.verdict", found.value)
-        return found
+        if claim.metric or claim.figure:
+            raise ClaimError(f"{claim_id} is checked by what the page records: {claim.check}; do not check it by hand")
+        size, ends = float(estimate), (None if low is None else float(low), None if high is None else float(high))
+        if isinstance(claim, SignClaim):
+            found = judge_interval(claim, estimate=size, low=ends[0], high=ends[1])
+        else:
+            found = Finding(verdict(claim, estimate=size, low=ends[0], high=ends[1]), size, *ends)
+        return self._enter(claim, replace(found, n=n, seeds=seeds, p=p, note=note))
 
     def cannot_check(self, claim_id: str, *, why: str) -> Verdict:
-        """Say that a claim cannot be checked with this plant or profile, and why."""
-        self._claim(claim_id)
-        entry = Check(claim=claim_id, verdict=Verdict.CANNOT_CHECK.value, note=why)
-        self._add("checks", claim_id, entry)
-        _glue(f"{claim_id}.verdict", Verdict.CANNOT_CHECK.value)
-        return Verdict.CANNOT_CHECK
+        """Say that a claim cannot be checked with this plant, and why; other profiles are known from the claim."""
+        return self._enter(self._claim(claim_id), Finding(Verdict.CANNOT_CHECK, note=why))
 
     def footer(self) -> None:
-        """Draw the claims checked here and the provenance of the page, and mark its records as finished."""
+        """Draw the claims checked here and the provenance of the page, and mark its records as finished.
+
+        Raises:
+            ClaimError: a claim names a metric or a figure that the page did not record.
+        """
+        self._settle()
         here = provenance(device=self._device, dtype=self._dtype, weights=self._weights)
         wall = round(time.monotonic() - self._start, 1)
         self._update({"provenance": here, "wall_s": wall, "finished": True})
         record = self.record_file
-        markup = _claims_table(record) + _provenance_table(record, here)
+        markup = claims_table(record) + provenance_table(record, here)
         _display({"text/html": markup, "text/plain": f"{record.page} at commit {here.commit}"}, {})
 
     def _claim(self, claim_id: str) -> Claim:
@@ -205,6 +259,43 @@ class Page:
             raise ClaimError(f"{claim_id} is checked in {claim.page}, not in {self.record_file.page}: see data/claims")
         return claim
 
+    def _mine(self) -> list[Claim]:
+        return [claim for claim in load_claims().values() if claim.page == self.record_file.page]
+
+    def _awaiting(self, *, metric: str = "", figure: str = "") -> list[Claim]:
+        """Claims that what was just recorded decides."""
+        return [claim for claim in self._mine() if (claim.metric, claim.figure) == (metric, figure)]
+
+    def _judged(self, claim: Claim, judge: Callable[[], Finding], *, records: Sequence[str] = ()) -> Verdict:
+        """Enter the verdict of a claim, or that this profile is not among its own."""
+        if self.record_file.profile in claim.profiles:
+            return self._enter(claim, judge(), records=records)
+        return self._enter(claim, Finding(Verdict.CANNOT_CHECK, note=claim.barred(self.record_file.profile)))
+
+    def _enter(self, claim: Claim, found: Finding, *, records: Sequence[str] = ()) -> Verdict:
+        figures = {**asdict(found), "verdict": found.verdict.value}
+        self._add("checks", claim.id, Check(claim=claim.id, records=tuple(records), **figures))
+        _glue(f"{claim.id}.verdict", found.verdict.value)
+        return found.verdict
+
+    def _settle(self) -> None:
+        """Enter the claims that this profile cannot check, and refuse to finish without what the others need."""
+        record = self.record_file
+        lacking = []
+        for claim in self._mine():
+            if claim.id in record.checks:
+                continue
+            if record.profile not in claim.profiles:
+                self._enter(claim, Finding(Verdict.CANNOT_CHECK, note=claim.barred(record.profile)))
+            elif claim.figure:
+                lacking.append(_lacks(claim, "figure", claim.figure, record.figures))
+            elif isinstance(claim, SampledClaim) and claim.keys:
+                lacking.append(_lacks(claim, "samples", claim.metric, record.samples))
+            elif claim.metric:
+                lacking.append(_lacks(claim, "record", claim.metric, record.values))
+        if lacking:
+            raise ClaimError("\n".join([f"{record.page} does not record what its claims need:", *lacking]))
+
     def _add(self, kind: str, name: str, entry: object) -> None:
         held: dict[str, Any] = dict(getattr(self.record_file, kind))
         if name in held and self._strict:
@@ -216,43 +307,18 @@ class Page:
         write_record(self._path, self.record_file)
 
 
+def _lacks(claim: Claim, method: str, name: str, known: Mapping[str, object]) -> str:
+    wanted = f"page.{method}({name!r}, ...)"
+    return (
+        f"  {claim.id} needs {wanted}, or page.cannot_check with a reason; recorded so: {', '.join(known) or 'nothing'}"
+    )
+
+
 def _records_path(name: str) -> tuple[Path, bool]:
     """Where records go, and whether this is the pipeline (a cell run twice by hand may replace its records)."""
     if chosen := os.environ.get("STEERLIB_RECORDS"):
         return Path(chosen), True
     return (project_root() or Path.cwd()) / "build" / "adhoc" / "records" / f"{name}.json", False
-
-
-def _shown(value: float, ends: tuple[float, float] | None, *, digits: int | None, exact: bool) -> tuple[str, str]:
-    """The bare value and the value with its interval, as text with one number of decimals."""
-    if exact:
-        return f"{value:.0f}", f"{value:.0f}"
-    if digits is None:
-        width = (ends[1] - ends[0]) / 2 if ends else 0.0
-        if width > 0:  # as many decimals as show the half-width to one digit, two where it starts with a 1
-            exponent = math.floor(math.log10(width))
-            digits = max(0, -exponent + (1 if width < 1.5 * 10.0**exponent else 0))
-        elif value == 0 or 1e-4 <= abs(value) < 1e6:
-            digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
-        else:
-            return f"{value:.2e}", f"{value:.2e}"
-    bare = f"{value:z.{digits}f}"  # z: a small negative number is printed as 0.00, not as -0.00
-    return bare, bare if ends is None else f"{bare} [{ends[0]:z.{digits}f}, {ends[1]:z.{digits}f}]"
-
-
-def _render(figure: Figure) -> tuple[str, str, dict[str, int]]:
-    """A figure as (mime type, data, size metadata): SVG, which is crisp at any width, or PNG when that is heavy."""
-    style: Any = {"svg.hashsalt": "steerlib", "svg.fonttype": "path"}  # equal figures give equal files
-    look: dict[str, Any] = {"bbox_inches": "tight", "facecolor": "white"}  # a white card, also in dark mode
-    with plt.rc_context(style):
-        vector = io.StringIO()
-        figure.savefig(vector, format="svg", metadata={"Date": None}, **look)
-    if len(vector.getvalue().encode()) <= SVG_LIMIT:
-        return "image/svg+xml", vector.getvalue(), {}
-    raster = io.BytesIO()
-    figure.savefig(raster, format="png", dpi=PNG_DPI, **look)
-    width = int.from_bytes(raster.getvalue()[16:20], "big")  # of the PNG header
-    return "image/png", base64.b64encode(raster.getvalue()).decode(), {"width": round(width * 96 / PNG_DPI)}
 
 
 def _display(data: dict[str, Any], metadata: dict[str, Any]) -> None:
@@ -271,19 +337,6 @@ def _glue(name: str, text: str) -> None:
     _display({f"{prefix}text/plain": repr(text)}, {"scrapbook": {"name": name, "mime_prefix": prefix}})
 
 
-def _table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, kind: str = "steerlib-table") -> str:
-    """An HTML table whose first column heads its rows; `dataframe` is the class that both theme modes style."""
-    named = f"<caption>{html.escape(caption)}</caption>" if caption else ""
-    top = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in head)
-    body = "".join(
-        f'<tr><th scope="row">{html.escape(row[0])}</th>'
-        + "".join(f"<td>{html.escape(cell)}</td>" for cell in row[1:])
-        + "</tr>"
-        for row in rows
-    )
-    return f'<table class="dataframe {kind}">{named}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>'
-
-
 def _draw_frames_as_tables() -> None:
     """Make this notebook show data frames as the house's tables: one row of heads, the index as the first column."""
     from IPython.core.getipython import get_ipython
@@ -293,45 +346,3 @@ def _draw_frames_as_tables() -> None:
         formatter = shell.display_formatter.formatters["text/html"]
         for module in ("pandas", "pandas.core.frame"):  # where pandas 3, and older ones, say the class is from
             formatter.for_type_by_name(module, "DataFrame", frame_table)
-
-
-def frame_table(frame: Any) -> str:
-    """A pandas data frame as a house table; an index without a name that only counts rows is left out."""
-    named = frame.index.name is not None or frame.index.dtype == object or frame.index.dtype == "str"
-    shown = frame.reset_index(names=frame.index.name or "") if named else frame
-    rows = [[_cell(value) for value in row] for row in shown.itertuples(index=False)]
-    return _table("", [str(name) for name in shown.columns], rows, kind="steerlib-frame")
-
-
-def _cell(value: object) -> str:
-    """A value as pandas would print it in a frame, text as it is."""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _claims_table(record: PageRecord) -> str:
-    if not record.checks:
-        return ""
-    claims = load_claims()
-    rows = []
-    for name, check in sorted(record.checks.items()):
-        claim = claims[name]
-        ours = "" if check.estimate is None else f"{check.estimate:.3g}"
-        ours += "" if check.low is None else f" [{check.low:.3g}, {check.high:.3g}]"
-        ours += f", n = {check.n}" if check.n is not None else ""
-        rows.append((name, f"{claim.says} ({claim.where})", check.verdict, f"{ours} {check.note}".strip()))
-    return _table("Claims checked on this page", ("claim", "the paper says", "verdict", "ours"), rows)
-
-
-def _provenance_table(record: PageRecord, here: Provenance) -> str:
-    state = {True: " with uncommitted changes", False: "", None: ""}[here.dirty]
-    rows = [
-        ("commit", here.commit[:12] + state),
-        ("lock", here.lock),
-        ("profile", record.profile),
-        ("plant", f"{record.plant}, weights {here.weights[:16]}"),
-        ("seeds", ", ".join(map(str, record.seeds))),
-        ("device", f"{here.device}, {here.dtype}, {here.platform}"),
-        ("versions", ", ".join(f"{name} {version}" for name, version in here.versions.items())),
-        ("executed", f"{record.started}, {record.wall_s} s"),
-    ]
-    return _table("Provenance of this page", ("what", "value"), rows)

@@ -106,6 +106,24 @@ class Check(_Model):
     note: str = ""
 
 
+class Samples(_Model):
+    """Scores of several methods on the same seeds and prompts, compactly; see `samples.pack` and `samples.unpack`.
+
+    Attributes:
+        methods: for each method one text for each seed: the scores of all prompts, apart by spaces.
+        seeds: how many.
+        prompts: how many.
+        records: ids of the cell records that the scores come from.
+        note: what the scores are, if the name does not say.
+    """
+
+    methods: dict[str, tuple[str, ...]]
+    seeds: int
+    prompts: int
+    records: tuple[str, ...] = ()
+    note: str = ""
+
+
 class Provenance(_Model):
     """Where the numbers come from. `dirty` is None when git cannot tell."""
 
@@ -130,6 +148,7 @@ class PageRecord(_Model):
     values: dict[str, Value] = {}
     texts: dict[str, str] = {}
     figures: dict[str, FigureRecord] = {}
+    samples: dict[str, Samples] = {}
     checks: dict[str, Check] = {}
     provenance: Provenance | None = None
     started: str

@@ -30,7 +30,6 @@ def write(folder: Path, *claims: dict[str, object], name: str = "a.yml") -> Path
 
 def test_the_shipped_claims_load_and_cite_the_bibliography() -> None:
     claims = load_claims(ROOT / "data" / "claims")
-    assert {type(claim) for claim in claims.values()} == {ExactClaim, SignClaim}
     bibliography = ROOT / "book" / "references.bib"
     for paper in {claim.paper for claim in claims.values()}:
         assert f"{{{paper}," in bibliography.read_text()
@@ -87,7 +86,7 @@ def test_an_identity_takes_no_interval() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "rank"}, "kind"),
+        ({"kind": "rang"}, "kind.*rank.*monotone"),
         ({"tolerance": {"level": 0.05}}, "absolute"),
         ({"tolerence": {"absolute": 1}}, "tolerence"),
         ({"profiles": ["huge"]}, "profiles"),

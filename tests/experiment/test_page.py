@@ -14,6 +14,8 @@ import torch
 import yaml
 
 from steerlib.experiment import ClaimError, Page, Verdict, page, read_record
+from steerlib.experiment.showing import PNG_DPI
+from steerlib.experiment.tables import frame_table
 from tests.experiment.test_claims import IDENTITY, SIGN
 
 NAME = "11_x"
@@ -134,7 +136,7 @@ def test_a_heavy_figure_is_a_sharp_png_of_the_same_width(pen: Page, shown: Shown
     ((data, metadata),) = shown.outputs
     pixels = int.from_bytes(base64.b64decode(data["image/png"])[16:20], "big")
     assert set(data) == {"image/png", "text/plain"}
-    assert pixels / metadata["image/png"]["width"] == pytest.approx(page.PNG_DPI / 96, rel=0.01)
+    assert pixels / metadata["image/png"]["width"] == pytest.approx(PNG_DPI / 96, rel=0.01)
 
 
 @pytest.mark.parametrize("alt", ["figure.png", "A picture.", ALT.rstrip(".")])
@@ -216,8 +218,6 @@ def test_outside_a_notebook_nothing_is_shown(path: Path, capsys: pytest.CaptureF
 
 def test_frames_become_house_tables() -> None:
     pd = pytest.importorskip("pandas")
-    from steerlib.experiment.page import frame_table
-
     named = pd.DataFrame({"layer": [0, 1], "gain": [1 / 3, 2.0], "text": ["a<b", "c"]}).set_index("layer")
     markup = frame_table(named)
     assert markup.count("<tr>") == 3

@@ -1,0 +1,89 @@
+"""The tables that a page draws: data frames, claims with their verdicts, provenance.
+
+Knows records and HTML; knows nothing of notebooks.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from typing import Any
+
+from steerlib.experiment.claims import load_claims
+from steerlib.experiment.records import Check, PageRecord, Provenance
+from steerlib.experiment.samples import described
+
+
+def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, kind: str = "steerlib-table") -> str:
+    """An HTML table whose first column heads its rows; `dataframe` is the class that both theme modes style."""
+    named = f"<caption>{html.escape(caption)}</caption>" if caption else ""
+    top = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in head)
+    body = "".join(
+        f'<tr><th scope="row">{html.escape(row[0])}</th>'
+        + "".join(f"<td>{html.escape(cell)}</td>" for cell in row[1:])
+        + "</tr>"
+        for row in rows
+    )
+    return f'<table class="dataframe {kind}">{named}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def frame_table(frame: Any) -> str:
+    """A pandas data frame as a house table; an index without a name that only counts rows is left out."""
+    named = frame.index.name is not None or frame.index.dtype == object or frame.index.dtype == "str"
+    shown = frame.reset_index(names=frame.index.name or "") if named else frame
+    rows = [[_cell(value) for value in row] for row in shown.itertuples(index=False)]
+    return table("", [str(name) for name in shown.columns], rows, kind="steerlib-frame")
+
+
+def _cell(value: object) -> str:
+    """A value as pandas would print it in a frame, text as it is."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def claims_table(record: PageRecord) -> str:
+    """The claims checked on a page, with our figures; nothing where there is none."""
+    if not record.checks:
+        return ""
+    claims = load_claims()
+    rows = [
+        (name, f"{claims[name].says} ({claims[name].where})", check.verdict, ours(check))
+        for name, check in sorted(record.checks.items())
+    ]
+    return table("Claims checked on this page", ("claim", "the paper says", "verdict", "ours"), rows)
+
+
+def ours(check: Check) -> str:
+    """Our side of a check in words: estimate, interval, numbers of scores and seeds, p-value, what could be found."""
+    parts = []
+    if check.estimate is not None:
+        interval = "" if check.low is None else f" [{check.low:.3g}, {check.high:.3g}]"
+        parts.append(f"{check.estimate:.3g}{interval}")
+    parts += [
+        text.format(value)
+        for text, value in (
+            ("n = {}", check.n),
+            ("{} seeds", check.seeds),
+            ("p = {:.2g}", check.p),
+            ("detectable {:.2g}", check.detectable),
+        )
+        if value is not None
+    ]
+    return f"{', '.join(parts)} {check.note}".strip()
+
+
+def provenance_table(record: PageRecord, here: Provenance) -> str:
+    """Where the numbers of a page come from."""
+    state = {True: " with uncommitted changes", False: "", None: ""}[here.dirty]
+    rows = [
+        ("commit", here.commit[:12] + state),
+        ("lock", here.lock),
+        ("profile", record.profile),
+        ("plant", f"{record.plant}, weights {here.weights[:16]}"),
+        ("seeds", ", ".join(map(str, record.seeds))),
+        ("device", f"{here.device}, {here.dtype}, {here.platform}"),
+        ("versions", ", ".join(f"{name} {version}" for name, version in here.versions.items())),
+        ("executed", f"{record.started}, {record.wall_s} s"),
+    ]
+    if record.samples:
+        rows.insert(5, ("samples", "; ".join(described(name, held) for name, held in sorted(record.samples.items()))))
+    return table("Provenance of this page", ("what", "value"), rows)
