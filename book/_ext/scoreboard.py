@@ -38,6 +38,17 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 PAGE = "book/scoreboard"
+# What the estimate of a check is, by kind of claim; see steerlib.experiment.claims.
+MEASURES = {
+    "identity": "largest deviation",
+    "theorem": "largest deviation",
+    "sign": "difference",
+    "rank": "least difference",
+    "monotone": "slope",
+    "ratio": "ratio",
+    "band": "mean",
+    "structure": "parts lacking",
+}
 
 
 @dataclass(frozen=True)
@@ -94,18 +105,17 @@ def published(claim: Claim) -> str:
     return f"<ul>{''.join(rows)}</ul>" if rows else '<span class="none">no number</span>'
 
 
-def finding(entry: Entry, profiles: Sequence[str], where: str) -> str:
-    """One line of a claim's last column: profiles, verdict, our numbers and the page they are from."""
+def finding(entry: Entry, profiles: Sequence[str]) -> str:
+    """One entry of a claim's last column: profiles, verdict, and line by line our numbers and what they rest on."""
     check = entry.check
-    numbers = [f'<span class="estimate">{estimate(check)}</span>' if estimate(check) else "", sample(check)]
-    said = "; ".join(part for part in numbers if part)
-    # Why there is no verdict is said; the notes of a verdict are at the foot of its page.
-    reason = escape(entry.why) if entry.verdict in (Verdict.CANNOT_CHECK, Verdict.NOT_RUN) else ""
-    rest = ". ".join(part for part in (said, reason, where) if part)
+    numbers = f"{MEASURES[entry.claim.kind]} <b>{estimate(check)}</b>" if estimate(check) else ""
+    # Nobody has run it: that says it all. Every other verdict has a note, or a reason why there is none.
+    note = "" if entry.verdict is Verdict.NOT_RUN else escape(entry.why)
+    lines = [("numbers", numbers), ("rests", sample(check).replace(" = ", "\u00a0=\u00a0")), ("rests", note)]
+    told = "".join(f'<span class="{kind}">{line}</span>' for kind, line in lines if line)
     return (
         f'<li data-profiles="{" ".join(profiles)}" data-verdict="{slug(entry.verdict)}">'
-        f'<b>{", ".join(profiles)}</b> <span class="verdict-{slug(entry.verdict)}">{entry.verdict}</span>'
-        f"{'. ' + rest if rest else ''}</li>"
+        f'{", ".join(profiles)}: <span class="verdict-{slug(entry.verdict)}">{entry.verdict}</span>{told}</li>'
     )
 
 
@@ -113,18 +123,30 @@ def row(entries: Sequence[Entry], page_link: str) -> str:
     """The row of one claim; `entries` are its own, one for each profile."""
     claim = entries[0].claim
     found = []
-    for _, group in groupby(entries, key=lambda entry: (entry.verdict, entry.check, entry.why)):
-        alike = list(group)  # profiles in which nobody has run it are one line
-        found.append(finding(alike[0], [entry.profile for entry in alike], page_link if alike[0].check else ""))
-    origin = f", {escape(claim.origin)}" if claim.origin else ""
+    # Profiles in which nobody has run it, or for which it cannot be checked for one reason, are one line.
+    for _, group in groupby(entries, key=_alike):
+        alike = list(group)
+        found.append(finding(alike[0], [entry.profile for entry in alike]))
+    about = [escape(claim.where), "what the released code does" if claim.source == "code" else "", claim.kind]
+    if claim.counterpart:
+        other = "text" if claim.source == "code" else "code"
+        about.append(f'<a href="#{anchor(claim.counterpart)}">the {other} differs</a>')
+    about.append(f"checked in {page_link}")
     return (
         f'<tr role="row" id="{anchor(claim.id)}" data-kind="{claim.kind}">'
         f'<th scope="row" role="rowheader"><p>{escape(claim.says)}</p>'
-        f'<p class="about">{escape(claim.where)}{origin}; {claim.kind}; checked in {page_link}<br>'
+        f'<p class="about">{"; ".join(part for part in about if part)}<br>'
         f"<code>{escape(claim.id)}</code></p></th>"
         f'<td role="cell" data-label="Published">{published(claim)}</td>'
         f'<td role="cell" data-label="Ours"><ul>{"".join(found)}</ul></td></tr>'
     )
+
+
+def _alike(entry: Entry) -> tuple[str, str]:
+    """Equal for entries that are shown as one."""
+    if entry.check is not None:
+        return entry.profile, ""
+    return entry.verdict, "" if entry.verdict is Verdict.NOT_RUN else entry.why
 
 
 def claims_table(rows: Iterable[str], *, name: str) -> str:
@@ -158,7 +180,8 @@ def overview(board: Board, labels: Mapping[str, str]) -> str:
 def choice(name: str, title: str, options: Mapping[str, str]) -> str:
     """A labelled menu whose first choice is everything."""
     listed = "".join(f'<option value="{value}">{escape(text)}</option>' for value, text in options.items())
-    return f'<label>{title} <select name="{name}" class="form-select"><option value="">all</option>{listed}</select></label>'
+    menu = f'<select name="{name}"><option value="">all</option>{listed}</select>'
+    return f"<label>{title} {menu}</label>"
 
 
 def filters(board: Board, labels: Mapping[str, str]) -> str:
@@ -190,7 +213,9 @@ def source_of(board: Board) -> str:
         when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
         plants = ", ".join(sorted({f"`{Path(record.plant).name}`" for record in mine}))
         how = "executed for this build" if built else "as last accepted"
-        lines.append(f"Profile **{profile}**: {len(mine)} pages, {how}, run on {plants} ({when}).")
+        lines.append(
+            f"Profile **{profile}**: {len(mine)} page{'' if len(mine) == 1 else 's'}, {how}, run on {plants} ({when})."
+        )
     return " ".join(lines) or "No page has been run yet."
 
 
@@ -246,7 +271,7 @@ class Scoreboard(_Board):
         """The section of one paper."""
         title = str(Text.from_latex(work.fields["title"]))
         section = nodes.section("", nodes.title(title, title), ids=[nodes.make_id(paper)], names=[paper])
-        section["classes"].append("claims-of-paper")
+        section["classes"] += ["claims-of-paper", f"paper-{paper}"]
         mine = [entry for entry in board.entries if entry.claim.paper == paper]
         told = counts(entry for entry in mine if entry.profile == board.profile)
         listed = ", ".join(f"{number} {verdict}" for verdict, number in told.items() if number)

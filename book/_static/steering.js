@@ -20,3 +20,56 @@
   });
   window.addEventListener("resize", mark);
 })();
+
+// The scoreboard's menus: show the claims that match all of them, say how many, and keep the choice in the address,
+// so that it can be linked to. Without this script the page is the whole table.
+(() => {
+  "use strict";
+  const names = ["paper", "verdict", "kind", "profile"];
+
+  function start() {
+    const form = document.querySelector("form.claims-filter");
+    if (!form) return;
+    const sections = [...document.querySelectorAll("section.claims-of-paper")];
+    const total = document.querySelectorAll("table.claims tbody tr").length;
+
+    function show() {
+      const wanted = Object.fromEntries(names.map(name => [name, form.elements[name].value]));
+      let shown = 0;
+      for (const section of sections) {
+        let here = 0;
+        for (const row of section.querySelectorAll("table.claims tbody tr")) {
+          let found = 0;
+          for (const line of row.querySelectorAll("li[data-profiles]")) {
+            const profile = !wanted.profile || line.dataset.profiles.split(" ").includes(wanted.profile);
+            line.hidden = !profile;
+            found += profile && (!wanted.verdict || line.dataset.verdict === wanted.verdict);
+          }
+          row.hidden = !found || (wanted.kind && row.dataset.kind !== wanted.kind);
+          here += !row.hidden;
+        }
+        const paper = !wanted.paper || section.classList.contains(`paper-${wanted.paper}`);
+        section.hidden = !paper || !here;
+        shown += paper ? here : 0;
+      }
+      const told = form.querySelector("output");
+      told.textContent = shown ? `${shown} of ${total} claims` : `No claim matches; there are ${total}`;
+      const query = new URLSearchParams(Object.entries(wanted).filter(([, value]) => value)).toString();
+      history.replaceState(null, "", (query ? `?${query}` : location.pathname) + location.hash);
+    }
+
+    const asked = new URLSearchParams(location.search);
+    for (const name of names) {
+      const menu = form.elements[name];
+      menu.value = asked.get(name) ?? "";
+      if (menu.selectedIndex < 0) menu.value = "";  // an address that names what is not there
+    }
+    form.addEventListener("change", show);
+    form.addEventListener("reset", () => setTimeout(show));  // after the menus have been set back
+    form.addEventListener("submit", event => event.preventDefault());
+    form.hidden = false;
+    show();
+  }
+
+  document.addEventListener("DOMContentLoaded", start);
+})();

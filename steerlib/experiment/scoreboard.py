@@ -47,10 +47,9 @@ def false_finds(entries: Sequence[Entry]) -> str:
     found = discoveries(entries)
     if not found.tested:
         return ""
-    tests = "1 test" if found.tested == 1 else f"{found.tested} tests"
     return (
-        f"Of {tests} with a p-value, {found.found} stay significant when the share of false findings among them is "
-        f"held to {100 * found.rate:g} % (Benjamini and Hochberg)."
+        f"Tests with a p-value: {found.tested}; significant when the expected share of false findings among them is "
+        f"held to {100 * found.rate:g} % (Benjamini and Hochberg): {found.found}."
     )
 
 

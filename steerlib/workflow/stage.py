@@ -85,8 +85,14 @@ def build(run: Run, staged: Path) -> Path:
     log = run.logs / "jupyter-book.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-c", CLI, "build", str(staged), "-n", "-W", "--keep-going"]
-    # Sphinx colours its log by the terminal's leave; the project's root lets extensions find it.
-    environment = {**os.environ, "NO_COLOR": "1", "STEERLIB_ROOT": str(run.root), "STEERLIB_BUILD": str(run.folder)}
+    # Sphinx colours its log by the terminal's leave; the project's root and build let extensions find them.
+    environment = {
+        **os.environ,
+        "NO_COLOR": "1",
+        "STEERLIB_ROOT": str(run.root),
+        "STEERLIB_BUILD": str(run.folder),
+        "STEERLIB_PROFILE": run.profile.name,
+    }
     with log.open("w", encoding="utf-8") as stream:
         done = subprocess.run(
             [*command, "--path-output", str(work)], stdout=stream, stderr=subprocess.STDOUT, cwd=staged, env=environment
