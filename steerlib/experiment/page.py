@@ -308,10 +308,8 @@ class Page:
 
 
 def _lacks(claim: Claim, method: str, name: str, known: Mapping[str, object]) -> str:
-    wanted = f"page.{method}({name!r}, ...)"
-    return (
-        f"  {claim.id} needs {wanted}, or page.cannot_check with a reason; recorded so: {', '.join(known) or 'nothing'}"
-    )
+    held = ", ".join(known) or "nothing"
+    return f"  {claim.id} needs page.{method}({name!r}, ...), or page.cannot_check with a reason; got there: {held}"
 
 
 def _records_path(name: str) -> tuple[Path, bool]:

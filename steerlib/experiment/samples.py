@@ -69,6 +69,26 @@ def pack(
     return packed, unpack(name, packed)
 
 
+def product_scores(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Scores of single answers whose mean is the product of two means, such as T*I, for paired tests.
+
+    A product of means is no mean, so it has no score for an answer. Its linear part at the means does:
+    `mean(a) * b + mean(b) * a - mean(a) * mean(b)`. The mean is the product itself, and the spread is the product's to
+    first order (the delta method), whatever the two have in common.
+
+    Args:
+        first: scores of shape (seeds, prompts).
+        second: scores of the same answers by the other judge.
+
+    Raises:
+        SampleError: the shapes differ.
+    """
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if a.shape != b.shape:
+        raise SampleError(f"product_scores: got shapes {a.shape} and {b.shape}, expected two scores of every answer")
+    return a.mean() * b + b.mean() * a - a.mean() * b.mean()
+
+
 def unpack(name: str, samples: Samples) -> dict[str, np.ndarray]:
     """Scores by method, each of shape (seeds, prompts).
 
