@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from steerlib.experiment.claims import PROFILES, Claim, ClaimError, Verdict
 from steerlib.experiment.records import Check, PageRecord
-from steerlib.metrics.differences import false_discovery
 
 
 @dataclass(frozen=True)
@@ -102,6 +101,8 @@ def discoveries(entries: Sequence[Entry], *, rate: float = 0.05) -> Discoveries:
     tested = [(entry, entry.check.p) for entry in entries if entry.check is not None and entry.check.p is not None]
     if not tested:
         return Discoveries(0, 0, rate, {})
-    adjusted = false_discovery([p for _, p in tested])
+    from scipy.stats import false_discovery_control  # steerlib.metrics has it, too, and would load torch for it
+
+    adjusted = false_discovery_control([p for _, p in tested])
     table = {(entry.claim.id, entry.profile): float(p) for (entry, _), p in zip(tested, adjusted, strict=True)}
     return Discoveries(len(tested), sum(p <= rate for p in table.values()), rate, table)
