@@ -145,7 +145,7 @@ class Page:
             methods: by method, scores of shape (seeds, prompts), all on the same seeds and prompts in the same order.
                 Keys are those that claims use, such as "unsteered" and "dom".
             records: ids of the cell records that the scores come from.
-            note: what the scores are, if the name does not say.
+            note: what the scores are, if the name does not say; it also stands beside the verdicts.
 
         Returns:
             The verdicts by claim; each is also glued under `<claim_id>.verdict`.
@@ -162,7 +162,7 @@ class Page:
         for claim in self._awaiting(metric=name):
             if isinstance(claim, SampledClaim) and claim.keys:
                 verdict_of = partial(judge_samples, claim, scores, plant=self.record_file.plant)
-                found[claim.id] = self._judged(claim, verdict_of, records=packed.records)
+                found[claim.id] = self._judged(claim, verdict_of, records=packed.records, note=note)
         return found
 
     def text(self, name: str, text: str) -> None:
@@ -266,10 +266,14 @@ class Page:
         """Claims that what was just recorded decides."""
         return [claim for claim in self._mine() if (claim.metric, claim.figure) == (metric, figure)]
 
-    def _judged(self, claim: Claim, judge: Callable[[], Finding], *, records: Sequence[str] = ()) -> Verdict:
+    def _judged(
+        self, claim: Claim, judge: Callable[[], Finding], *, records: Sequence[str] = (), note: str = ""
+    ) -> Verdict:
         """Enter the verdict of a claim, or that this profile is not among its own."""
         if self.record_file.profile in claim.profiles:
-            return self._enter(claim, judge(), records=records)
+            found = judge()
+            found = replace(found, note="; ".join(filter(None, (found.note, note))))
+            return self._enter(claim, found, records=records)
         return self._enter(claim, Finding(Verdict.CANNOT_CHECK, note=claim.barred(self.record_file.profile)))
 
     def _enter(self, claim: Claim, found: Finding, *, records: Sequence[str] = ()) -> Verdict:

@@ -73,7 +73,7 @@ def test_a_claim_takes_one_entry_and_one_recorded_metric(desk: Desk, glued: dict
     assert (better.n, better.seeds, better.records, better.detectable) == (60, 2, ("abc",), None)
     assert better.p is not None and better.p < 0.01 and better.low is not None and better.low > 0.3
     assert best.detectable is not None and best.detectable > 0
-    assert best.note == "dom against random, the strongest rival; not beaten: random"
+    assert (better.note, best.note) == ("T*I", "dom against random, the strongest rival; not beaten: random; T*I")
 
 
 def test_the_verdict_is_that_of_what_was_written(desk: Desk) -> None:
