@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 PAGE = "book/scoreboard"
+ROWS = 4  # of published numbers; more are folded
 # What the estimate of a check is, by kind of claim; see steerlib.experiment.claims.
 MEASURES = {
     "identity": "largest deviation",
@@ -100,9 +101,17 @@ def published(claim: Claim) -> str:
     whole = all(number.is_integer() for row in claim.published.values() for number in row.values())
     for name, row in claim.published.items():
         decimals = 0 if whole else max(len(repr(number).partition(".")[2]) for number in row.values())
-        numbers = ", ".join(f"{escape(what)} {number:.{decimals}f}" for what, number in row.items())
-        rows.append(f"<li><b>{escape(name)}</b> {numbers}</li>")
-    return f"<ul>{''.join(rows)}</ul>" if rows else '<span class="none">no number</span>'
+        numbers = ", ".join(f"{_plain(what)}\u00a0{number:.{decimals}f}" for what, number in row.items())
+        rows.append(f"<li><b>{_plain(name)}</b> {numbers}</li>")
+    if not rows:
+        return '<span class="none">no number</span>'
+    listed = f"<ul>{''.join(rows)}</ul>"
+    return listed if len(rows) <= ROWS else f"<details><summary>{len(rows)} rows of numbers</summary>{listed}</details>"
+
+
+def _plain(name: str) -> str:
+    """The key of a published number as text."""
+    return escape(name.replace("_", " "))
 
 
 def finding(entry: Entry, profiles: Sequence[str]) -> str:

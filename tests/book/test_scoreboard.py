@@ -43,7 +43,10 @@ CLAIMS = [
         **SIGN, "id": "a.sign", "paper": "first2025", "profiles": ["tiny"],
         "published": {"large-7b": {"ours": 77.4, "rival": 70.25}, "small": {"ours": 5, "rival": 4}},
     },
-    {**SIGN, "id": "b.later", "paper": "second2026", "check": "notebooks/22_later", "profiles": ["gpu"]},
+    {
+        **SIGN, "id": "b.later", "paper": "second2026", "check": "notebooks/22_later", "profiles": ["gpu"],
+        "published": {f"model_{row}": {"best_rival": row} for row in range(5)},
+    },
 ]  # fmt: skip
 CHECKS = {
     "a.identity": {"verdict": "reproduced", "estimate": 2e-9, "n": 7},
@@ -159,6 +162,8 @@ def test_every_claim_is_there_with_its_verdicts_and_both_sides(built: Project) -
         "gpu paper": "gpu, paper: not run",
     }
     assert words(rows["claim-a-identity"].select_one("td[data-label=Published]")) == "no number"
+    folded = words(rows["claim-b-later"].select_one("td[data-label=Published] details"))
+    assert folded.startswith("5 rows of numbers model 0 best rival 0 model 1 best rival 1")
 
 
 def test_links_lead_to_the_chapter_and_to_the_other_side_of_a_difference(built: Project) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from steerlib.experiment.records import Check, PageRecord, RecordError, Value, write_record
@@ -17,6 +18,7 @@ from steerlib.experiment.reference import (
     summary,
     survey,
 )
+from steerlib.experiment.samples import pack
 from steerlib.workflow.project import toc_notebooks
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -166,3 +168,11 @@ def test_the_shipped_references_are_of_pages_of_the_book_and_agree_with_their_sc
         assert reference.record.finished
         assert reference.tolerances.keys() == reference.record.values.keys()
         assert path.stat().st_size < 200_000
+
+
+def test_scores_of_single_prompts_stay_out_of_the_reference(folder: Path) -> None:
+    heavy = page(samples={"truth": pack("truth", {"ours": np.ones((2, 3)), "none": np.zeros((2, 3))})[0]})
+    accept([heavy], folder, plant="toy")
+    kept = read_reference(folder / "11_x.json").record
+    assert kept == page()
+    assert survey([heavy], folder)[0].differences == ()
