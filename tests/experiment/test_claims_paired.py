@@ -139,6 +139,22 @@ def test_a_seed_that_helps_one_method_is_not_an_effect_of_the_method() -> None:
 
 
 @pytest.mark.usefixtures("few_resamples")
+def test_where_seeds_decide_everything_five_of_them_are_five_observations() -> None:
+    """A bootstrap of five seeds alone errs in some 15 of 100 such worlds; at 0.05, 13 or more of 120 are rare."""
+    draws = [judged(SIGN, ("dom", "none"), 0.0, 0.0, seed=seed, drift=0.5, shape=(5, 30)) for seed in range(120)]
+    assert sum(d.verdict is not Verdict.NOT_REPRODUCED for d in draws) <= 12
+
+
+def test_the_interval_of_a_two_way_layout_by_hand() -> None:
+    """Rows 0 and 2 without noise: the variance of the mean is 2 / 2, with one degree of freedom (t = 12.706)."""
+    gaps = np.array([[0.0, 0.0, 0.0], [2.0, 2.0, 2.0]])
+    assert paired._two_way(gaps, 0.05) == pytest.approx(12.706, rel=1e-4)
+    columns = np.array([[0.0, 1.0, 2.0], [0.0, 1.0, 2.0]])  # variance 1 / 3, two degrees of freedom (t = 4.303)
+    assert paired._two_way(columns, 0.05) == pytest.approx(4.303 / 3**0.5, rel=1e-3)
+    assert paired._two_way(gaps[:1], 0.05) == paired._two_way(np.ones((2, 3)), 0.05) == 0
+
+
+@pytest.mark.usefixtures("few_resamples")
 def test_the_detectable_effect_is_detected_four_times_in_five() -> None:
     typical = judged(SIGN, ("dom", "none"), 0.0, 0.0, shape=(1, 50)).detectable
     assert typical is not None
@@ -167,6 +183,14 @@ def test_the_strongest_rival_gives_the_figures() -> None:
     sign = swapped(SIGN, methods={"ours": "dom", "rivals": ["iti"]})
     whole, alone = judge_samples(RANK, scores), judge_samples(sign, scores)
     assert (whole.estimate, whole.low, whole.high) == (alone.estimate, alone.low, alone.high)
+
+
+def test_the_p_value_of_beating_all_is_the_largest() -> None:
+    scores = dict(zip(RANK.keys, cloud(np.random.default_rng(0), 0.2, 0.0, 0.1, 0.12), strict=True))
+    single = [
+        judge_samples(swapped(SIGN, methods={"ours": "dom", "rivals": [rival]}), scores).p for rival in RANK.keys[1:]
+    ]
+    assert judge_samples(RANK, scores).p == max(p for p in single if p is not None) > min(p for p in single if p)
 
 
 def test_holm_guards_a_contradiction_and_not_a_reproduction(monkeypatch: pytest.MonkeyPatch) -> None:

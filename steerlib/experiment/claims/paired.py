@@ -4,8 +4,9 @@ Knows arrays of shape (seeds, prompts) and the claims that such arrays decide; k
 
 Two methods differ when the interval of their paired difference, which draws prompts and seeds anew, leaves zero out,
 and the p-value of flipping the sign of each prompt's difference is at most the level. Both are asked for: the
-p-value takes the seeds as given, the interval does not. Tests are two-sided, so each direction is found by luck in at
-most half of the level. Then:
+p-value takes the seeds as given, the interval does not. A bootstrap of a handful of seeds is too narrow, for it has no
+t-quantile; so the interval is the wider of the bootstrap and that of a two-way layout with random seeds and prompts.
+Tests are two-sided, so each direction is found by luck in at most half of the level. Then:
 
 - `sign`: the difference has the claimed sign.
 - `rank`: each difference has. All must, so each is tested at the level without a correction (an intersection-union
@@ -25,6 +26,7 @@ from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
+from scipy import stats
 
 from steerlib.experiment.claims.rules import POWER, Finding, reach
 from steerlib.experiment.claims.schema import (
@@ -81,7 +83,30 @@ def judge_samples(claim: SampledClaim, samples: Mapping[str, np.ndarray], *, pla
 
 
 def _difference(treated: np.ndarray, control: np.ndarray, level: float) -> Difference:
-    return paired_grid_difference(treated, control, level=1 - level, resamples=RESAMPLES)
+    """The paired difference, with the wider of two intervals."""
+    found = paired_grid_difference(treated, control, level=1 - level, resamples=RESAMPLES)
+    half = _two_way(treated - control, level)
+    return replace(found, low=min(found.low, found.value - half), high=max(found.high, found.value + half))
+
+
+def _two_way(gaps: np.ndarray, level: float) -> float:
+    """Half-width of the mean's interval in a two-way layout: random seeds, random prompts, and what is left.
+
+    The variance of the mean is what the row means and the column means say, less the noise that both hold; its degrees
+    of freedom are Satterthwaite's. One seed says nothing about seeds, and gets 0.
+    """
+    seeds, prompts = gaps.shape
+    if seeds == 1:
+        return 0.0
+    rows, columns = gaps.mean(1), gaps.mean(0)
+    by_seed, by_prompt = rows.var(ddof=1) / seeds, columns.var(ddof=1) / prompts
+    rest = gaps - rows[:, None] - columns + gaps.mean()
+    noise = (rest**2).sum() / ((seeds - 1) * (prompts - 1) * seeds * prompts)
+    variance = max(by_seed + by_prompt - noise, by_seed, by_prompt)
+    if variance == 0:
+        return 0.0
+    freedom = (by_seed + by_prompt) ** 2 / (by_seed**2 / (seeds - 1) + by_prompt**2 / (prompts - 1))
+    return float(stats.t.ppf(1 - level / 2, freedom) * np.sqrt(variance))
 
 
 def _side(difference: Difference, level: float, p: float | None = None) -> int:
