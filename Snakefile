@@ -4,6 +4,8 @@
 the inputs say what that key is made of. On a cluster, the same rules with an executor:
 
     snakemake --executor slurm --jobs 8 --rerun-triggers params --config profile=tiny
+
+`make book` then compares the figures with those last accepted; after a call of Snakemake, `steerlib claims` does it.
 """
 
 import os

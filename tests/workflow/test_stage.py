@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import re
 import shutil
+import subprocess
 
 import pytest
 import yaml
@@ -108,3 +109,20 @@ def test_a_disk_that_fills_while_staging(
         run_command(lambda: stage.main(["--root", str(run.root)]))
     assert raised.value.code == 1
     assert "steerlib: no space left" in capsys.readouterr().out
+
+
+def test_extensions_are_told_which_build_they_draw(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, str] = {}
+
+    def fail(*_: object, env: dict[str, str], **__: object) -> subprocess.CompletedProcess[str]:
+        told.update(env)
+        return subprocess.CompletedProcess([], 1)
+
+    monkeypatch.setattr(subprocess, "run", fail)
+    with pytest.raises(BookError):
+        stage.build(run, run.root)
+    assert {name: told[f"STEERLIB_{name}"] for name in ("ROOT", "BUILD", "PROFILE")} == {
+        "ROOT": str(run.root),
+        "BUILD": str(run.folder),
+        "PROFILE": "tiny",
+    }
