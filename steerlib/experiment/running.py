@@ -19,11 +19,11 @@ import torch
 
 from steerlib.errors import SteerlibError
 from steerlib.experiment.cell_records import CellRecord, Metric, hash_of
-from steerlib.experiment.cells import Cell, LawSpec, canonical
+from steerlib.experiment.cells import Cell, Fit, LawSpec, canonical
 from steerlib.experiment.keys import key_of
 from steerlib.experiment.provenance import provenance
 from steerlib.laws.additive import shuffled
-from steerlib.laws.base import Law
+from steerlib.laws.base import Contrast, Law
 from steerlib.metrics import Estimate
 from steerlib.plant import Plant
 from steerlib.registry import law_class, task_class
@@ -49,12 +49,18 @@ def _task(name: str, options: str, plant: str, device: str) -> Task:
         raise CellError(f"task {name!r} does not take the options {options}: {error}") from error
 
 
+@lru_cache(maxsize=16)
+def _contrast(task: Task, spec: str, layer: int, point: Any, scope: str) -> Contrast:
+    """States to fit on: most of the work of a fit, and the same for every law of one place."""
+    fit = Fit.model_validate_json(spec)
+    return task.contrast(layer=layer, point=point, n=fit.n, seed=fit.seed, at=fit.at, scope=scope)
+
+
 @lru_cache(maxsize=64)
 def _law(spec: str, task: Task) -> Law:
     law = LawSpec.model_validate_json(spec)
-    contrast = task.contrast(
-        layer=law.layer, point=law.point, n=law.fit.n, seed=law.fit.seed, at=law.fit.at, scope=law.scope
-    )
+    same = canonical(law.fit.model_copy(update={"labels": "true"}))
+    contrast = _contrast(task, same, law.layer, law.point, law.scope)
     if law.fit.labels == "shuffled":
         contrast = shuffled(contrast, seed=law.fit.seed)
     try:

@@ -68,6 +68,22 @@ def test_shuffled_labels_are_the_control_that_they_claim_to_be(seedling, task):
     assert run_cell(cell(seedling, law=spec)).scores["wanted"] == pytest.approx(expected.tolist())
 
 
+def test_laws_of_one_place_share_the_states_they_are_fitted_on(seedling, monkeypatch):
+    asked = []
+    contrast = Truth.contrast
+    monkeypatch.setattr(Truth, "contrast", lambda task, **what: asked.append(what) or contrast(task, **what))
+    fit = Fit(n=11)
+    specs = [LawSpec(name="random-direction", layer=0, options={"seed": k}, fit=fit) for k in range(3)]
+    fits = [fit, fit.model_copy(update={"labels": "shuffled"})]
+    specs += [PUSH.model_copy(update={"fit": one}) for one in fits]
+    found = [run_cell(cell(seedling, law=spec)).scores["wanted"] for spec in specs]
+    assert len(asked) == 1 and asked[0]["n"] == 11
+    assert len(set(found)) == len(specs)
+    run_cell(cell(seedling, law=PUSH.model_copy(update={"fit": fit, "layer": 1})))
+    run_cell(cell(seedling, law=PUSH.model_copy(update={"fit": fit.model_copy(update={"seed": 5})})))
+    assert [(what["layer"], what["seed"]) for what in asked] == [(0, 0), (1, 0), (0, 5)]
+
+
 def test_told_and_sampled_cells(seedling, task):
     told = run_cell(cell(seedling, told=True))
     assert told.scores["wanted"] == pytest.approx(task.reference(limit=5).wanted.tolist())
