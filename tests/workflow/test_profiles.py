@@ -35,6 +35,7 @@ def test_a_profile_name_is_not_a_path(project: Project) -> None:
         ({"seeds": [1, 1]}, "distinct seeds"),
         ({"timeout_s": 0}, "timeout_s"),
         ({"name": "big"}, "got name 'big', expected 'tiny'"),
+        ({"datasets": ["truthful"]}, "got data set 'truthful', which does not exist. Did you mean truthfulqa"),
         ({"notebooks": {"99_absent": {}}}, "99_absent.*01_first"),
         ({"notebooks": {"01_first": {"timeout": 3}}}, "timeout"),
     ],
