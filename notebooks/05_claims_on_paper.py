@@ -64,6 +64,12 @@ def exactly(values):
     return [Estimate(float(v), float(v), float(v), 0) for v in values]
 
 
+def deviation(name, value):
+    """Record how far a sentence is from the truth, and its order of magnitude."""
+    page.record(name, float(value))
+    page.text(f"{name}.size", f"{value:.0e}" if value else "exactly 0")
+
+
 # %% [markdown]
 # An **identity** or a **theorem** has no sample size. Either it holds to the accuracy of floating-point numbers, or one counterexample ends it. That makes it the cheapest kind of {term}`claim` to check, and the most useful: when a later chapter finds that a method misbehaves, it matters whether the theory was wrong, or its assumptions, or the code. So each check here takes the sentence as it is written, makes random numbers that fulfil its assumptions, and records the largest deviation from what it says. The plant of this book plays no part; the numbers are the same on every profile.
 #
@@ -146,11 +152,11 @@ for start in rng.normal(size=(20, 12)):
         lengths[steps] = grown
 
 # %% tags=["hide-input"]
-page.record("field.radial", radial, digits=1)
-page.record("euler.length", excess, digits=1)
+deviation("field.radial", radial)
+deviation("euler.length", excess)
 
 # %% [markdown]
-# The field's largest part along the state is {glue:text}`field.radial`, and the growth of the squared length misses {eq}`eq-euler-length` by at most a fraction of {glue:text}`euler.length`. The second sentence is not in the paper; it follows from it, and will matter: with one step of $T = 5$ the state ends up longer than it should be by something that no one asked for, and what looks like an effect of the field may be an effect of the length.
+# The field's largest part along the state is {glue:text}`field.radial.size`, and the growth of the squared length misses {eq}`eq-euler-length` by at most a fraction of {glue:text}`euler.length.size`. The second sentence is not in the paper; it follows from it, and will matter: with one step of $T = 5$ the state ends up longer than it should be by something that no one asked for, and what looks like an effect of the field may be an effect of the length.
 #
 # ### What the barrier promises
 #
@@ -189,11 +195,11 @@ missing = max(abs(h[-1] - h[0] - total) for h, total in runs)
 dips = max(0.0, max(float((h[0] - h).max()) for h, _ in runs))
 
 # %% tags=["hide-input"]
-page.record("barrier.integral", missing, digits=1)
-page.record("invariance.lost", dips, digits=1)
+deviation("barrier.integral", missing)
+deviation("invariance.lost", dips)
 
 # %% [markdown]
-# The gain equals the integral to {glue:text}`barrier.integral`, and a run that begins on the border never dips below it (largest dip {glue:text}`invariance.lost`). So far, so good.
+# The gain equals the integral to {glue:text}`barrier.integral.size`, and a run that begins on the border never dips below it (largest dip {glue:text}`invariance.lost.size`). So far, so good.
 #
 # The second promise asks for more than its premise gives. The premise is that the barrier rises along the field at every state outside. But rising is not arriving: a function may rise for ever and never pass zero. On the line, $h(a) = -1 - e^{-a}$ has the positive slope $e^{-a}$ everywhere, and its limit is $-1$. The field is $v = 1$; we start at nine places and go on for a long time:
 
@@ -277,10 +283,10 @@ others = [
 assert cost(best, z0) < min(others), "no input nearby is cheaper"
 
 # %% tags=["hide-input"]
-page.record("gains.scaling", float(abs(small - large).max()), digits=1)
+deviation("gains.scaling", abs(small - large).max())
 
 # %% [markdown]
-# Their gains differ by at most {glue:text}`gains.scaling`. (That the recursion is right is asserted above: two hundred inputs near the best one all cost more.)
+# Their gains differ by at most {glue:text}`gains.scaling.size`. (That the recursion is right is asserted above: two hundred inputs near the best one all cost more.)
 #
 # The paper wants a *reading* $v^\top z$, with $v$ a unit feature direction, at a setpoint $\beta$. Of all states with that reading the nearest to $z$ is $z + (\beta - v^\top z)\,v$ (Theorem 4.1); feeding back the difference to that state makes the input the error of the reading times the one fixed vector $K v$. A matrix of gains, and what acts is a vector.
 
@@ -299,11 +305,11 @@ by_matrix = (nearest - z) @ small[0].T
 by_vector = error[:, None] * (small[0] @ v)
 
 # %% tags=["hide-input"]
-page.record("law.rank-one", float(abs(by_matrix - by_vector).max()), digits=1)
-page.record("setpoint.shorter", max(0.0, shorter), digits=1)
+deviation("law.rank-one", abs(by_matrix - by_vector).max())
+deviation("setpoint.shorter", max(0.0, shorter))
 
 # %% [markdown]
-# The two ways to compute the input differ by {glue:text}`law.rank-one`. Of a thousand other moves that reach the setpoint, from a hair beside the nearest point to far from it, none is shorter (by more than {glue:text}`setpoint.shorter`). This is a sample and not a proof; the proof is Pythagoras once more.
+# The two ways to compute the input differ by {glue:text}`law.rank-one.size`. Of a thousand other moves that reach the setpoint, from a hair beside the nearest point to far from it, none is shorter (by more than {glue:text}`setpoint.shorter.size`). This is a sample and not a proof; the proof is Pythagoras once more.
 #
 # ## What a value function learns
 #
