@@ -145,6 +145,12 @@ def test_the_registry_knows_them() -> None:
     assert all(issubclass(task_class(name), RealTask) for name in names) and set(names) <= set(TASKS)
 
 
+def test_the_files_of_a_task_are_known_without_a_plant(plant: Plant, folder: Path) -> None:
+    options = {"data": str(folder), "of": "advbench"}
+    assert Requests.data_files(options) == Requests(plant, **options).files() != ()
+    assert Requests.data_files(options | {"of": "harmfulqa"}) != Requests.data_files(options)
+
+
 class TestTruth:
     def test_two_folds_test_every_question_once(self, plant: Plant, folder: Path) -> None:
         tested = [set(TruthfulQA(plant, data=folder, fold=fold).partition.rows("test")) for fold in (0, 1)]

@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -86,9 +86,14 @@ class RealTask(Task):
 
     # ---- what each behaviour says -----------------------------------------------------------------
 
+    @classmethod
+    def data_files(cls, options: Mapping[str, Any]) -> tuple[Path, ...]:
+        """See `Task.data_files`: the data are found and read as the task would, for which it needs no plant."""
+        return cls(cast(Plant, None), **options).files()
+
     @abstractmethod
     def files(self) -> tuple[Path, ...]:
-        """The files that the task reads, for the key of a cell."""
+        """The files that the task reads."""
 
     @abstractmethod
     def build(self, side: Side, *, told: bool) -> list[Item]:
