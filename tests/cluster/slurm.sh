@@ -35,9 +35,9 @@ install() {
   [[ -n "$missing" ]] || return 0
   command -v apt-get >/dev/null || cannot "no apt-get here; install slurmctld, slurmd, slurm-client and munge yourself"
   # Debian starts the services where systemd runs; here nothing is configured yet, so that does not matter.
-  apt-get update -qq
+  apt-get update -qq || cannot "apt-get could not be updated"
   DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
-    slurmctld slurmd slurm-client munge >/dev/null
+    slurmctld slurmd slurm-client munge >/dev/null || cannot "apt-get could not install Slurm"
 }
 
 # Whether a trial can be made here.
