@@ -7,7 +7,7 @@
 #     language: python
 #     name: python3
 #   steerlib:
-#     data: [data/plants]
+#     data: [data/plants, data/reference/tiny/records]
 # ---
 
 # %% [markdown]
@@ -65,6 +65,8 @@ from steerlib.experiment.calibrate import calibrate, cost_of
 from steerlib.experiment.claims import PairedTolerance, SignClaim
 from steerlib.experiment.claims import verdict as verdict_of
 from steerlib.experiment.page import Page
+from steerlib.experiment.recompute import StaleError, reference
+from steerlib.experiment.shipped import shipped_path
 from steerlib.laws.additive import DifferenceOfMeans, RandomDirection
 from steerlib.loading import resolve_plant
 from steerlib.metrics import Estimate
@@ -1448,6 +1450,72 @@ page.figure(
 
 # %% [markdown]
 # At the detectable effect the verdict is *reproduced* in {glue:text}`power.one` of the experiments, at half of it in {glue:text}`power.half`; without any effect the verdict is *not reproduced* in {glue:text}`power.null`. So the two errors have their prices written on them: one null in twenty is called something, as often in one direction as in the other; and a small effect is missed more often than not, unless the prompts are many.
+#
+# ## Computed once, checked every time
+#
+# A sweep over layers, strengths and controls has hundreds of cells, a race of many methods thousands. Nobody should have to compute them again to read a page, and nobody should have to take them on trust. So the **records** of such a grid are shipped with the book, each with everything that decides it: the plant's weights, the code of the law and of the task, the data, the versions of the libraries. A record that was made from anything else is *stale*, and is not shown. And of those that are shown a part, drawn anew in every build, is computed again; if one disagrees, there is no page.
+#
+# The grid here pushes three behaviours on six layers at four strengths, with five random directions and five shuffles of the labels as controls.
+
+# %%
+race, why = None, ""
+if shipped_path("push", profile=profile).is_file():
+    try:
+        race = reference("push", profile=profile, page=page)
+    except StaleError as stale:
+        why = str(stale)
+else:
+    why = f"No records of this grid are shipped for the profile {profile}."
+if race is not None:
+    cells = race.frame.query("metric == 'combined'")
+    ends = cells[cells.law == "unsteered"].pivot(
+        index="task", columns="told", values="value"
+    )
+    swept = cells[cells.split == "validation"]
+    best = swept.loc[swept.groupby("task").value.idxmax()].set_index("task")
+    blind = cells[cells.split == "test"].query("law != 'unsteered'")
+    kind = blind.law.where(blind.labels != "shuffled", "shuffled labels")
+    luck = blind.groupby(["task", kind]).value.agg(["mean", "min", "max"])
+shipped_table = Markdown(why)
+if race is not None:
+    shipped_table = table(
+        [
+            (
+                name,
+                f"{ends.loc[name, False]:.3f}",
+                f"{ends.loc[name, True]:.3f}",
+                f"{one.value:.3f} (block {one.layer:.0f}, strength {one.strength:g})",
+                *(
+                    "{mean:.3f} [{min:.3f}, {max:.3f}]".format(
+                        **luck.loc[name, of]
+                    )
+                    for of in ("random-direction", "shuffled labels")
+                ),
+            )
+            for name, one in best.iterrows()
+        ],
+        "task",
+        "unsteered",
+        "told by name",
+        "best of the sweep (validation)",
+        "random directions, mean and range",
+        "shuffled labels, mean and range",
+    )
+shipped_table
+
+# %% tags=["hide-input"]
+if race is None:
+    page.text("push.line", why)
+else:
+    page.text("push.line", race.line)
+    page.record("push.n", len(race.records))
+    for name, one in best.iterrows():
+        page.record(f"push.best.{name}", one.value, digits=3)
+
+# %% [markdown]
+# (The score is T*I for truth, one minus toxicity times the share of lines that can be read, and refusals in the same way. The controls act after block 2 at strength 0.5, and the best of a sweep flatters itself; chapter [11](11_difference_of_means) measures a chosen push on prompts it was not chosen on.)
+#
+# {glue:text}`push.line`
 #
 # ## Where this fools you
 #
