@@ -14,13 +14,13 @@
 # (ch-scoring)=
 # # 04 Scoring a controlled plant
 #
-# **Every score by which the three papers judge control is a short program, and each can be pleased by a text that nobody wants; here each is built from scratch and cheated on a plant whose truth can be decided, and what protects a result is measured: a second score, an interval over the right unit, an equal effort, and a rule for the verdict that was fixed beforehand.**
+# **Whatever a score rewards, a controller will find, also where it is a text that nobody wants. Here the scores of truth, toxicity, style and cost by which the three papers judge control are built from scratch, and cheated on a plant whose truth can be decided. Then what protects a result is measured: a second score, an interval over the right unit, an equal effort, and a rule for the verdict that was fixed beforehand.**
 #
 # :::{admonition} Cost
 # :class: cost-card note
 #
 # Time
-# : about one minute on two processor cores, for the `tiny` profile
+# : one to two minutes on two processor cores, for the `tiny` profile
 #
 # Memory
 # : about 1 GB
@@ -196,7 +196,7 @@ table(rows, *columns)
 #
 # A controller is an optimiser, and an optimiser finds what the score rewards and not what its author meant. So this chapter treats scores as an engineer treats a sensor: what does it respond to, what else does it respond to, and how much does it scatter? When you have read it, you can
 #
-# - compute by hand every score that the three papers report, in each of the variants that go by the same name;
+# - compute by hand the scores of truth, toxicity, diversity, coherence, preference and fluency that the three papers report (those of reward models and large judges excepted), in each of the variants that go by the same name;
 # - name for each a worthless text that it likes, and the score that sees through it;
 # - say over which unit an interval must be drawn, and check that it covers;
 # - compare laws at equal effort instead of equal strength;
@@ -261,7 +261,7 @@ for key, (name, (a, b)) in zip(("plant", "pushed"), runs.items(), strict=True):
 table(rows, "", "True", "Info", "T*I", "true and informative", "covariance")
 
 # %% [markdown]
-# On {glue:text}`n.few` samples of each question, for the plant left alone the product is {glue:text}`txi.product.plant` and the joint share {glue:text}`txi.and.plant`; pushed, {glue:text}`txi.product.pushed` and {glue:text}`txi.and.pushed`. A-LQR and ODESteer report the product, and so do our tables. One trap is worth a line: the joint share must be taken over *answers*. Average the samples of a prompt first, and it slides towards the product.
+# On {glue:text}`n.few` samples of each question, for the plant left alone the product is {glue:text}`txi.product.plant` and the joint share {glue:text}`txi.and.plant`; pushed, {glue:text}`txi.product.pushed` and {glue:text}`txi.and.pushed`. A-LQR and ODESteer report the product, and so do our tables. One trap is worth a line: the joint share must be taken over *answers*. Average the samples of a prompt first, and the covariance within prompts is lost.
 #
 # ## Many words, few words
 #
@@ -394,11 +394,11 @@ page.figure(
 #
 # ## Rude on average, rude at worst
 #
-# Toxicity comes as a table: a row for each prompt, a column for each sample. The papers read three numbers off it.
+# Toxicity comes as a table: a row for each prompt, a column for each sample. Three numbers are read off it. ODESteer reports the mean and A-LQR the share, each from one sample of a prompt; the expected maximum is that of RealToxicityPrompts {cite:p}`gehman2020rtp`, from which both take their prompts.
 #
 # :::{prf:definition} Three readings of one table
 # :label: sc-toxicity
-# For toxicities $x_{ij}$ of prompts $i$ and samples $j = 1, \dots, m$: the **mean** over all; the **share** of prompts with at least one sample above one half; the **expected maximum** of $k \le m$ samples, averaged over prompts {cite:p}`gehman2020rtp`.
+# For toxicities $x_{ij}$ of prompts $i$ and samples $j = 1, \dots, m$: the **mean** over all; the **share** of prompts with at least one sample of one half or more; the **expected maximum** of $k \le m$ samples, averaged over prompts {cite:p}`gehman2020rtp`.
 # :::
 #
 # Three hand-made laws with the same mean, ten prompts and four samples each:
@@ -461,7 +461,7 @@ f"largest deviation from counting all subsets: {worst:.0e}"
 #
 # ## Near the prompt, above the reference
 #
-# **Coherence** is the cosine between embeddings of prompt and answer. The papers embed with a language model; on this page counts of words stand in for it, so that the cosine can be checked by hand. Whatever the embedder, one answer is perfect: the prompt.
+# **Coherence** is the cosine between embeddings of prompt and answer. RE-Control embeds with a sentence encoder; on this page counts of words stand in for it, so that the cosine can be checked by hand. Whatever the embedder, one answer is perfect: the prompt.
 
 
 # %%
@@ -531,13 +531,13 @@ columns = (
 table(rows, "rule", *columns)
 
 # %% [markdown]
-# (The rating is 2 for an answer that is true and informative, 1 for declining, 0 for what is false or unreadable.) The push wins {glue:text}`win.lose`, {glue:text}`win.half` or {glue:text}`win.dropped` of the time, by the rule; {glue:text}`win.ties` of the answers are ties. Only with half a win do the two directions add up to one. With lost ties a law can lose to a copy of itself, every time; and whoever drops ties may be left with a handful of prompts.
+# (The rating is 2 for an answer that is true and informative, 1 for declining, 0 for what is false or unreadable.) The push wins {glue:text}`win.lose`, {glue:text}`win.half` or {glue:text}`win.dropped` of the time, by the rule; {glue:text}`win.ties` of the answers are ties. With half a win, or with ties left out, the two directions add up to one; with lost ties they add up to one minus the share of ties, and a law can lose to a copy of itself, every time. Whoever drops ties may be left with a handful of prompts.
 #
 # ## Surprise
 #
 # :::{prf:definition} Perplexity
 # :label: sc-perplexity
-# The **{term}`perplexity`** of tokens $y_1, \dots, y_m$ with probabilities $p_j$ under a reading plant is $\exp\big(-\frac1m\sum_j \log p_j\big)$. Which tokens count (those of the completion, or the prompt's too), how texts are averaged (over all tokens, or exp first and then over texts), and who reads (never the steered plant) must be said.
+# The **{term}`perplexity`** of tokens $y_1, \dots, y_m$ with probabilities $p_j$ under a reading plant is $\exp\big(-\frac1m\sum_j \log p_j\big)$. Which tokens count (those of the completion, or the prompt's too), what the reader has read before them, how texts are averaged (over all tokens, or exp first and then over texts), and who reads (never the steered plant) must be said.
 # :::
 
 # %%
@@ -588,7 +588,7 @@ for key, (name, answers) in zip(
 table(rows, "answers", *(f"{of}, over {average}" for of, average in variants))
 
 # %% [markdown]
-# One broken answer among {glue:text}`n.items` moves the mean over texts of the completion from {glue:text}`perplexity.plant.completion.texts` to {glue:text}`perplexity.salad.completion.texts`, the pooled one to {glue:text}`perplexity.salad.completion.tokens`, and the pooled one of prompt plus completion, where the prompt dilutes it, from {glue:text}`perplexity.plant.whole.tokens` to {glue:text}`perplexity.salad.whole.tokens`. And nothing is as fluent as a cliché: idle talk has {glue:text}`perplexity.chat.completion.tokens` where the plant has {glue:text}`perplexity.plant.completion.tokens`. A-LQR reports whole texts, ODESteer completions.
+# One broken answer among {glue:text}`n.items` moves the mean over texts of the completion from {glue:text}`perplexity.plant.completion.texts` to {glue:text}`perplexity.salad.completion.texts`, the pooled one to {glue:text}`perplexity.salad.completion.tokens`, and the pooled one of prompt plus completion, where the prompt dilutes it, from {glue:text}`perplexity.plant.whole.tokens` to {glue:text}`perplexity.salad.whole.tokens`. And what the reader itself likes best reads smoothly: its own idle talk has {glue:text}`perplexity.chat.completion.tokens` where the plant has {glue:text}`perplexity.plant.completion.tokens`, and says nothing. A-LQR reports whole texts; ODESteer reads completions alone, without the prompt before them, which is neither of these columns; both take exp first and average over texts.
 #
 # ## What control costs
 #
@@ -653,7 +653,7 @@ table(rows, "behaviour", *columns)
 # %% [markdown]
 # The law adds {glue:text}`energy.relative` of the state's length and spends {glue:text}`effort.law` per token on average, {glue:text}`effort.p95` at the 95th percentile: effort comes in bursts, at the tokens where something is decided. It moves {glue:text}`drift.largest` by {glue:text}`drift.worst` of its own gap, which nobody asked for.
 #
-# These, too, can be fooled. A law that ends every answer at once has few tokens to pay for. One that acts at a single token hides in the mean, which is why the percentile is there. And drift sees only the behaviours that were measured.
+# These, too, can be fooled. A law that ends every answer at once pays nothing: the step that chose to end is not among the tokens that are counted, and empty answers are left out. One that rambles after its push dilutes the mean, and one that acts at a single token hides in it, which is why the percentile is there. And drift sees only the behaviours that were measured.
 #
 # ## How to be fooled by each
 #
@@ -782,7 +782,7 @@ page.record("base.dist", base["dist-2"], digits=2)
 table(rows, "cheat", "fools", "is caught by")
 
 # %% [markdown]
-# {glue:text}`scores.fooled` of the {glue:text}`scores` scores are won by at least one of the {glue:text}`cheats` cheats. Not won by any: {glue:text}`scores.safe`. (The plant's Dist-2 is {glue:text}`base.dist`: where short answers never repeat, there is nothing left to win.) The most successful cheat is *{glue:text}`cheat.most`*, which wins {glue:text}`cheat.wins` of them. Read the second table by rows: what catches a cheat is a score of another *kind*. Silence is true, so ask for Info; a confident error says something, so ask for True; lists and salad never repeat, so let somebody read them; clichés are fluent, so ask what they said. That is why a law is never shown in this book by one number, but by a score of effect, one of intactness and one of effort, and why the oracle grants nothing to a text that it cannot read.
+# {glue:text}`scores.fooled` of the {glue:text}`scores` scores are won by at least one of the {glue:text}`cheats` cheats. Not won by any: {glue:text}`scores.safe`. (The plant's Dist-2 is {glue:text}`base.dist`: where short answers never repeat, there is nothing left to win.) The most successful cheat is *{glue:text}`cheat.most`*, which wins {glue:text}`cheat.wins` of them. Read the second table by rows: what catches a cheat is a score of another *kind*. Declining is true, so ask for Info; a confident error says something, so ask for True; lists and salad never repeat, so let somebody read them; idle talk is fluent, so ask what it said. That is why a law is never shown in this book by one number, but by a score of effect, one of intactness and one of effort, and why the oracle grants nothing to a text that it cannot read.
 #
 # A warning about the other side: to be caught here, a cheat had to be on the list. What an optimiser finds is on nobody's list. Chapter [02](02_almanac) searches for texts that fool the oracle; for a learned judge on real texts, nobody can say how many there are.
 #
@@ -792,15 +792,15 @@ table(rows, "cheat", "fools", "is caught by")
 #
 # :::{prf:definition} Bootstrap interval, unit, coverage
 # :label: sc-bootstrap
-# The **{term}`bootstrap`** draws as many **units** as there are, with replacement, many times, and computes the score of each draw; the middle 95 % of these scores are the interval {cite:p}`efron1993bootstrap`. Its **{term}`coverage`** is the share of repetitions of the whole experiment in which the interval holds the true value. It is 95 % only if the units are independent.
+# The **{term}`bootstrap`** draws as many **units** as there are, with replacement, many times, and computes the score of each draw; the middle 95 % of these scores are the interval {cite:p}`efron1993bootstrap`. Its **{term}`coverage`** is the share of repetitions of the whole experiment in which the interval holds the true value. It comes near 95 % if the units are independent and many; with thirty it falls a little short, as the simulation below shows.
 # :::
 #
-# :::{prf:assumption} Prompts are exchangeable
+# :::{prf:assumption} Prompts are independent draws
 # :label: sc-exchangeable
 # The prompts are independent draws from those that the claim is about. *On the Almanac: true of requests and scenes, which a generator draws; approximate for questions, which are all there are in the split. On a benchmark: false in general, for its questions were picked by people; the interval then speaks of "questions such as these".*
 # :::
 #
-# From scratch it is four lines, and the library's is the same one:
+# From scratch it is four lines, and `metrics.interval_of` does the same. (For means, differences and products the library also corrects the ends for bias and skewness of the draws: the BCa interval of the same book.)
 
 
 # %%
@@ -860,7 +860,10 @@ for part, of in itertools.product(cover, shares):
         cover[part][unit].append(share(hits[unit], repeats))
 
 # %% tags=["hide-input"]
-titles = {"prompt": "Between prompts", "seed": "Between seeds, too"}
+titles = {
+    "prompt": "Between prompts",
+    "seed": "Between seeds (20 % between prompts)",
+}
 parts = {
     titles[part]: figures.Panel(
         curves, "coverage of the 95 % interval" if part == "prompt" else "",
@@ -891,7 +894,7 @@ page.figure(
 #
 # ### The same prompts for both
 #
-# Two laws are compared on the same prompts, a **{term}`paired comparison`**. Then the interval of the *difference* is what counts, and it forgets what the prompts have in common.
+# Two laws are compared on the same prompts, a **{term}`paired comparison`**. Then the interval of the *difference* is what counts, and it cancels what makes a prompt easy or hard for both.
 #
 # :::{prf:proposition} What pairing buys
 # :label: sc-paired
@@ -1045,6 +1048,9 @@ probabilities = np.concatenate([exact.wanted, push[1.0]])
 note("exact.gap", metrics.mean_interval(shares_seen - probabilities))
 agreement = np.corrcoef(shares_seen, probabilities)[0, 1]
 page.record("exact.correlation", agreement, digits=2)
+toss = (probabilities * (1 - probabilities)).mean() / few
+limit = np.sqrt(probabilities.var() / (probabilities.var() + toss))
+page.record("exact.limit", limit, digits=2)
 dearer = seconds_exact / seconds_sampled
 page.record(
     "exact.cost", dearer, low=dearer / 3, high=3 * dearer, digits=1,
@@ -1052,7 +1058,7 @@ page.record(
 )  # fmt: skip
 
 # %% [markdown]
-# Prompt by prompt, with and without the push, the share of true answers among {glue:text}`n.few` samples has a correlation of {glue:text}`exact.correlation` with the exact probability, and differs by {glue:text}`exact.gap` on average. (The sampled judge also reads the rest of the line, and grants nothing to what breaks off in the middle or names a third value, so a small gap may remain.) Scoring exactly took as long as {glue:text}`exact.cost.value` samples of each prompt. How many would it take to know as much?
+# Prompt by prompt, with and without the push, the share of true answers among {glue:text}`n.few` samples has a correlation of {glue:text}`exact.correlation` with the exact probability (with so few samples chance alone would leave about {glue:text}`exact.limit`), and differs by {glue:text}`exact.gap` on average. (The sampled judge also reads the rest of the line, and grants nothing to what breaks off in the middle or names a third value, so a small gap may remain.) Scoring exactly took as long as {glue:text}`exact.cost.value` samples of each prompt. How many would it take to know as much?
 #
 # :::{prf:proposition} Samples that give nearly the exact interval
 # :label: sc-samples
@@ -1123,7 +1129,7 @@ page.figure(
 )
 
 # %% [markdown]
-# For an interval of the *level* of True within a tenth of the exact one it takes {glue:text}`needed.level` samples of each prompt; for the *change* under the push, {glue:text}`needed.gain`. What prompts differ in is small here beside the toss of the coin in each sample. At the price just measured, exact scoring of a comparison is of the order of {glue:text}`needed.times.value` times cheaper on this plant. It is what our sweeps use. It has limits of its own: it scores the first sentence only, knows only what the grammar knows, and where a law breaks the grammar it sees probability disappear without saying where to.
+# For an interval of the *level* of True that is at most a tenth wider than the exact one it takes {glue:text}`needed.level` samples of each prompt; for the *change* under the push, {glue:text}`needed.gain`. What prompts differ in is small here beside the toss of the coin in each sample. At the price just measured, exact scoring of a comparison is of the order of {glue:text}`needed.times.value` times cheaper on this plant. It is what our sweeps use. It has limits of its own: it scores the first sentence only, knows only what the grammar knows, and where a law breaks the grammar it sees probability disappear without saying where to.
 #
 # ## Equal strength is not equal effort
 #
@@ -1176,7 +1182,9 @@ for layer, name, one, at_one, found in entries:
     if found is not None and picked is None:
         picked = layer, one, found
     said = "its own" if found is None else found.status.value
-    row = f"{at_one:.4f}", str(gains[0]), f"{strength:.2f}", str(gains[1]), said
+    there = found is None or found.reached
+    equal = (f"{strength:.2f}", str(gains[1])) if there else ("–", "–")
+    row = f"{at_one:.4f}", str(gains[0]), *equal, said
     rows.append((f"{layer}: {name}", *row))
 times = [e[3] / ones[e[0]] for e in entries if e[4] is not None]
 page.record("random.most", max(times), digits=2)
@@ -1192,7 +1200,7 @@ columns = (
 table(rows, "layer and law", *columns)
 
 # %% [markdown]
-# At one layer and of one length, the random directions cost between {glue:text}`random.least` and {glue:text}`random.most` times what the difference of means costs: what later blocks ignore is nearly free, and what they read is dear. `steerlib.experiment.calibrate` finds the multiplier at which a law spends a given amount, and checks on every point that cost rises with the multiplier; {glue:text}`random.reached` of {glue:text}`random.n` random directions reached the budget. Equal effort is no courtesy to the control: it takes away the excuse that it was pushed too gently. The running picture of this book, the states and both pushes, in the plane that the two span:
+# At one layer and of one length, the random directions cost between {glue:text}`random.least` and {glue:text}`random.most` times what the difference of means costs: what later blocks ignore is nearly free, and what they read is dear. `steerlib.experiment.calibrate` finds the multiplier at which a law spends a given amount, and checks on every point that cost rises with the multiplier; {glue:text}`random.reached` of {glue:text}`random.n` random directions ended within a twentieth of the budget. The cost is rough: it is measured on what the plant writes under the law, and where one answer tips over, a small step in the multiplier moves it a lot; where it fell as the multiplier rose, the table has a dash. Equal effort is no courtesy to the control: it takes away the excuse that it was pushed too gently. The running picture of this book, the states and both pushes, in the plane that the two span:
 
 # %% tags=["hide-input"]
 layer, noise, found = picked
@@ -1221,7 +1229,7 @@ page.figure(
         plane,
         states,
         arrows=arrows,
-        title="equal length is not equal effort",
+        title="Equal length is not equal effort",
         ylabel="along a random direction",
     ),
     alt=f"States of truthful and untruthful speakers after block {layer}, in the plane of "
@@ -1235,7 +1243,7 @@ page.figure(
 #
 # ### A race with two results
 #
-# The same recipe, fitted at each layer: which layer is best? At strength 1 each class mean is moved onto the other, everywhere. At equal effort every layer may spend what the dearest spends at strength 1. Scores are T*I on validation prompts.
+# The same recipe, fitted at each layer: which layer is best? At strength 1 the push is, at every layer, as long as the way from the untruthful mean to the truthful one. At equal effort every layer may spend what the dearest spends at strength 1. Scores are T*I on validation prompts.
 
 # %%
 spent = [calibrate(price(f), max(ones), tolerance=0.05, most=10) for f in fits]
@@ -1404,10 +1412,10 @@ table(rows, "law", *columns)
 #
 # :::{prf:definition} Detectable effect
 # :label: sc-detectable
-# The **{term}`detectable effect`** is the smallest true mean difference that the paired test finds with probability 0.8: $\big(t_{1-\alpha/2} + t_{0.8}\big)\,s/\sqrt n$, with $s$ the standard deviation of the differences and quantiles of Student's $t$ with $n-1$ degrees of freedom.
+# The **{term}`detectable effect`** is the smallest true mean difference that the paired test finds with probability 0.8, to a good approximation: $\big(t_{1-\alpha/2} + t_{0.8}\big)\,s/\sqrt n$, with $s$ the standard deviation of the differences and quantiles of Student's $t$ with $n-1$ degrees of freedom.
 # :::
 #
-# That was {glue:text}`verdict.all.least` with all prompts and {glue:text}`verdict.few.least` with four. Does the formula hold? We give simulated laws true effects around it and count verdicts.
+# That was {glue:text}`verdict.all.least` with all prompts and {glue:text}`verdict.few.least` with four. (A share cannot change by more than 1: with four prompts nothing at all can be counted on to be found.) Does the formula hold? We give simulated laws true effects around it and count verdicts. The simulated intervals are Student's, which the formula assumes; a bootstrap over so few prompts is a little shorter, and finds somewhat more, also where there is nothing.
 
 # %%
 unit = np.sqrt((sigma**2) / n)
@@ -1472,6 +1480,7 @@ if race is not None:
         index="task", columns="told", values="value"
     )
     swept = cells[cells.split == "validation"]
+    same = swept.query("layer == 2 and strength == 0.5").set_index("task").value
     best = swept.loc[swept.groupby("task").value.idxmax()].set_index("task")
     blind = cells[cells.split == "test"].query("law != 'unsteered'")
     kind = blind.law.where(blind.labels != "shuffled", "shuffled labels")
@@ -1485,6 +1494,7 @@ if race is not None:
                 f"{ends.loc[name, False]:.3f}",
                 f"{ends.loc[name, True]:.3f}",
                 f"{one.value:.3f} (block {one.layer:.0f}, strength {one.strength:g})",
+                f"{same[name]:.3f}",
                 *(
                     "{mean:.3f} [{min:.3f}, {max:.3f}]".format(
                         **luck.loc[name, of]
@@ -1495,11 +1505,12 @@ if race is not None:
             for name, one in best.iterrows()
         ],
         "task",
-        "unsteered",
-        "told by name",
+        "unsteered (test)",
+        "told by name (test)",
         "best of the sweep (validation)",
-        "random directions, mean and range",
-        "shuffled labels, mean and range",
+        "the push at block 2, strength 0.5 (validation)",
+        "random directions there (test), mean and range",
+        "shuffled labels there (test), mean and range",
     )
 shipped_table
 
@@ -1513,7 +1524,7 @@ else:
         page.record(f"push.best.{name}", one.value, digits=3)
 
 # %% [markdown]
-# (The score is T*I for truth, one minus toxicity times the share of lines that can be read, and refusals in the same way. The controls act after block 2 at strength 0.5, and the best of a sweep flatters itself; chapter [11](11_difference_of_means) measures a chosen push on prompts it was not chosen on.)
+# (The score is T*I for truth; for plays, one minus the toxicity, times the share of lines that can be read; for requests, the share refused, times the share of replies that can be read. The controls act after block 2 at strength 0.5, so they are to be held against the push there and not against the best of the sweep, which also flatters itself; chapter [11](11_difference_of_means) measures a chosen push on prompts it was not chosen on.)
 #
 # {glue:text}`push.line`
 #
@@ -1522,7 +1533,7 @@ else:
 # - **A score that was chosen after the fact.** With ten scores and two directions something always improves. Claims name their score in `data/claims` before the notebook runs.
 # - **A winner of many.** The best of a sweep is partly lucky; it is measured again on other prompts, as the race of the layers was.
 # - **An interval of the wrong thing.** Many samples of a few prompts give a narrow interval around what these few prompts have in common.
-# - **A judge that the law has met.** A judge from the same family as what it steers by will agree with it. The oracle has no gradient to climb, and cannot be met.
+# - **A judge that the law has met.** A judge from the same family as what it steers by will agree with it. The oracle has no gradient to climb; a search can still meet it, and so does every sweep that is chosen by its score.
 # - **A negative result without its power**, and a positive one without its effort.
 #
 # ## Three questions
@@ -1532,7 +1543,7 @@ else:
 # 1. A law doubles the length of every answer and changes nothing else. Which scores of this chapter move?
 #
 # :::{dropdown} Answer
-# Diversity rises towards its ceiling $1 - 3/m$ if nothing new repeats; pooled Dist-n falls, for there are more words to draw the same ones from; energy and effort per *token* may stay, per *answer* they double.
+# Diversity rises, for its ceiling $1 - 3/m$ does, if nothing new repeats; pooled Dist-n falls, for there are more words to draw the same ones from; energy and effort per *token* may stay, per *answer* they double.
 # :::
 #
 # 2. Two laws have True 0.60 [0.50, 0.70] and 0.70 [0.60, 0.80] on the same prompts. May the difference be significant?
@@ -1599,8 +1610,8 @@ def fair_diversity(words):  # skips what is missing: short texts are perfect
 
 # %% tags=["exercise-solution", "ex:04.1", "hide-cell"]
 def fair_diversity(words):
-    # Four words in a row that do not repeat now score 1: a very short answer
-    # likes it better than before. Every repair of a score opens another door.
+    # Every cheat that never repeats now scores 1: always declining gains most.
+    # Every repair of a score opens another door.
     product = 1.0
     for n in (2, 3, 4):
         grams = list(zip(*(words[i:] for i in range(n)), strict=False))
@@ -1689,7 +1700,7 @@ check_04_3(prompts_needed)
 # %% [markdown]
 # ### Exercise 04.4: the interval of a ratio
 #
-# *Hard, 20 minutes.* "True among the answers that say something" is the ratio of two means, $\sum_i t_i s_i / \sum_i s_i$, over prompts. Return its bootstrap interval (the middle 95 %), drawing prompts anew with the given generator. Both sums belong to one draw.
+# *Hard, 20 minutes.* "True among the answers that say something" is the ratio of two means, $\sum_i t_i s_i / \sum_i s_i$, over prompts with one answer each ($s$ may be a judge's probability). Return its bootstrap interval (the middle 95 %), drawing prompts anew with the given generator. Both sums belong to one draw.
 
 
 # %% tags=["exercise-stub", "ex:04.4"]
@@ -1760,12 +1771,13 @@ points = [
     "cheat is caught by another score.",
     f"With prompts as units the interval of True is {width:.1f} times as wide "
     "as with answers; in the simulation the latter covers "
-    f"{percent(last['prompt']['answers'])} where it promises 95 %.",
+    f"{percent(last['prompt']['answers'])} where it promises 95 %, if most of "
+    "the variance lies between prompts.",
     f"Twenty null laws have a winner with probability "
     f"{values['race.any.raw'].value:.2f} uncorrected and "
     f"{values['race.any.holm'].value:.2f} after Holm.",
-    f"To know a change in True as well as exact scoring does takes "
-    f"{math.ceil(k_gain)} samples of each prompt.",
+    "For an interval of a change in True at most a tenth wider than that of "
+    f"exact scoring it takes {math.ceil(k_gain)} samples of each prompt.",
     f"{len(turned)} of {math.comb(lm.depth, 2)} pairs of layers change places "
     "between equal strength and equal effort.",
 ]

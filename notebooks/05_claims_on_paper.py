@@ -14,7 +14,7 @@
 # (ch-on-paper)=
 # # 05 Claims that need no model
 #
-# **Some sentences of the three papers are mathematics, and can be checked before any model is steered; here are thirteen of them, each worked out in a few lines and measured on random numbers. One does not hold.**
+# **Some of what the three papers say is mathematics, or follows from it in a few lines, and can be checked before any model is steered. Here are such claims, from text, code and consequences, each measured on numbers. Not all of them hold.**
 #
 # :::{admonition} Cost
 # :class: cost-card note
@@ -71,7 +71,7 @@ def deviation(name, value):
 
 
 # %% [markdown]
-# An **identity** or a **theorem** has no sample size. Either it holds to the accuracy of floating-point numbers, or one counterexample ends it. That makes it the cheapest kind of {term}`claim` to check, and the most useful: when a later chapter finds that a method misbehaves, it matters whether the theory was wrong, or its assumptions, or the code. So each check here takes the sentence as it is written, makes random numbers that fulfil its assumptions, and records the largest deviation from what it says. The plant of this book plays no part; the numbers are the same on every profile.
+# An **identity** or a **theorem** has no sample size. Either it holds up to what the check itself adds (the rounding of floating point or of a printed table, the steps of an integrator, the chance of a finite simulation), or one counterexample ends it. Each claim names its tolerance. That makes it the cheapest kind of {term}`claim` to check, and the most useful: when a later chapter finds that a method misbehaves, it matters whether the theory was wrong, or its assumptions, or the code. So each check here takes the sentence as it is written, makes random numbers that fulfil its assumptions, and records the largest deviation from what it says. The plant of this book plays no part; the numbers are the same on every profile.
 #
 # Where a paper's text and its released code say different things, both are claims, checked side by side.
 #
@@ -93,7 +93,7 @@ page.record(
 )
 
 # %% [markdown]
-# It is, to {glue:text}`published.txi`, which rounding explains. The released code does something else: it counts the answers that are true *and* informative. The two differ by a covariance, which chapter [04](04_scoring) measures; a table printed from one cannot be compared with numbers from the other.
+# In the eight rows that we hold (each model unsteered and with ODESteer) it is, to {glue:text}`published.txi`, which rounding explains. The released code does something else: it counts the answers that are true *and* informative. The two differ by a covariance, which chapter [04](04_scoring) measures; a table printed from one cannot be compared with numbers from the other.
 #
 # ## Walking along a barrier
 #
@@ -156,7 +156,7 @@ deviation("field.radial", radial)
 deviation("euler.length", excess)
 
 # %% [markdown]
-# The field's largest part along the state is {glue:text}`field.radial.size`, and the growth of the squared length misses {eq}`eq-euler-length` by at most a fraction of {glue:text}`euler.length.size`. The second sentence is not in the paper; it follows from it, and will matter: with one step of $T = 5$ the state ends up longer than it should be by something that no one asked for, and what looks like an effect of the field may be an effect of the length.
+# The field's largest part along the state is {glue:text}`field.radial.size`, and the growth of the squared length misses {eq}`eq-euler-length` by at most a fraction of {glue:text}`euler.length.size`. Neither sentence is printed in the paper; both follow from its definitions, and the second will matter: one step of $T = 5$ takes a state of length 10 to length $\sqrt{125} \approx 11.2$, and what looks like an effect of the field may be an effect of the length.
 #
 # ### What the barrier promises
 #
@@ -201,7 +201,7 @@ deviation("invariance.lost", dips)
 # %% [markdown]
 # The gain equals the integral to {glue:text}`barrier.integral.size`, and a run that begins on the border never dips below it (largest dip {glue:text}`invariance.lost.size`). So far, so good.
 #
-# The second promise asks for more than its premise gives. The premise is that the barrier rises along the field at every state outside. But rising is not arriving: a function may rise for ever and never pass zero. On the line, $h(a) = -1 - e^{-a}$ has the positive slope $e^{-a}$ everywhere, and its limit is $-1$. The field is $v = 1$; we start at nine places and go on for a long time:
+# The second promise asks for more than its premise gives. The premise is that the barrier rises along the field at every state. But rising is not arriving: a function may rise for ever and never pass zero. In the plane take $h(x, y) = \max(y, 0)^2 - 1 - e^{-x}$. The region is not empty (it lies above $y = \sqrt{1 + e^{-x}}$), and the gradient $(e^{-x},\ 2\max(y, 0))$ is zero nowhere, so the unit field raises the barrier at every state. But below $y = 0$ the field points along $x$, where $h = -1 - e^{-x}$ rises towards $-1$ for ever. We start at nine places with $y = -1$, where the field is $(1, 0)$ all along, and go on for a long time:
 
 # %%
 places = np.linspace(-2, 2, 9) + np.linspace(0, 30, 400)[:, None]
@@ -219,14 +219,16 @@ page.figure(
         {
             "Four runs of the flow": figures.Panel(
                 {
-                    f"run {i + 1}": exactly((h - h[0])[::50])
+                    f"left: run {i + 1}": exactly((h - h[0])[::50])
                     for i, (h, _) in enumerate(runs[:4])
                 },
                 "gain of the barrier",
             ),
             "A barrier that rises and never arrives": figures.Panel(
                 {
-                    f"from {p[0]:+.0f}": exactly(-1 - np.exp(-(p[0] + time_)))
+                    f"right: from x = {p[0]:.0f}": exactly(
+                        -1 - np.exp(-(p[0] + time_))
+                    )
                     for p in (places[:, 0], places[:, 4], places[:, 8])
                 },
                 "barrier",
@@ -236,17 +238,17 @@ page.figure(
         xlabel="time",
     ),
     alt="Left: the gain of a quadratic barrier along its flow against time, for "
-    "four starts; every curve rises and none dips. Right: the barrier minus one "
-    "minus the exponential of minus a, from three starts; it rises towards minus "
-    "one and never reaches the border at zero.",
+    "four starts; every curve rises and none dips. Right: the barrier of the plane "
+    "below y = 0, from three starts; it rises towards minus one and never reaches "
+    "the border at zero.",
 )
 
 # %% [markdown]
-# The share of starts that never get in is {glue:text}`reachability.outside`: all of them. As it is stated, the second half of Proposition 1 is *contradicted*. It can be mended by asking that the rise be at least some $\varepsilon > 0$ (then the border is reached within the distance divided by $\varepsilon$), or, on a sphere, that $h$ have no critical point outside; for a quadratic barrier neither is sure. Whether it matters in practice is a question for the chapters on ODESteer: a state can get stuck on the wrong side.
+# The share of these starts that never get in is {glue:text}`reachability.outside`. As it is stated, the second half of Proposition 1 is *contradicted*. On a line or in a plane it can be mended by asking for a rise of at least some $\varepsilon > 0$ outside: the border is then reached within the time $\lvert h(a_0) \rvert / \varepsilon$. A barrier of the direction alone lives on a sphere, where this can never hold: its lowest point lies outside, and its gradient is zero there. What can hold is that no *local maximum* lies outside; then, if the critical points are isolated and not degenerate, almost every start gets in. Whether it matters in practice is a question for the chapters on ODESteer: a state can get stuck on the wrong side.
 #
 # ## Feedback through depth
 #
-# A-LQR treats the blocks of a model as the steps of a linear system, $z_{k+1} = A_k z_k + u_k$, and chooses the inputs that minimise a sum of three quadratic terms: weight $q$ on the state, $r$ on the input, $q_f$ on the last state {cite:p}`skifstad2026alqr`. The best input is $u_k = -K_k z_k$, with **gains** $K_k$ from a recursion that runs from the last block to the first. Multiplying all three weights by one number multiplies the cost, and moves no minimum. So of a sweep over three weights one is idle, and two of the paper's settings, (0.1, 1, 1) and (1, 10, 10), are the same law:
+# A-LQR treats the blocks of a model as the steps of a linear system, $z_{k+1} = A_k z_k + u_k$, and chooses the inputs that minimise a sum of three quadratic terms: weight $q$ on the state, $r$ on the input, $q_f$ on the last state {cite:p}`skifstad2026alqr`. The best input is $u_k = -K_k z_k$, with **gains** $K_k$ from a recursion that runs from the last block to the first. Multiplying all three weights by one number multiplies the cost, and moves no minimum. So of three weights only two ratios count, which the paper does not say, and two settings of its sweep, (0.1, 1, 1) and (1, 10, 10), are the same law:
 
 # %%
 blocks = [np.eye(8) + 0.2 * rng.normal(size=(8, 8)) for _ in range(6)]
@@ -291,7 +293,8 @@ deviation("gains.scaling", abs(small - large).max())
 # The paper wants a *reading* $v^\top z$, with $v$ a unit feature direction, at a setpoint $\beta$. Of all states with that reading the nearest to $z$ is $z + (\beta - v^\top z)\,v$ (Theorem 4.1); feeding back the difference to that state makes the input the error of the reading times the one fixed vector $K v$. A matrix of gains, and what acts is a vector.
 
 # %%
-z, v, setpoint = rng.normal(size=(20, 8)), np.eye(8)[0], 3.0
+z, v, setpoint = rng.normal(size=(20, 8)), rng.normal(size=8), 3.0
+v = v / np.linalg.norm(v)
 error = setpoint - z @ v
 nearest = z + error[:, None] * v
 moves = (
@@ -309,7 +312,7 @@ deviation("law.rank-one", abs(by_matrix - by_vector).max())
 deviation("setpoint.shorter", max(0.0, shorter))
 
 # %% [markdown]
-# The two ways to compute the input differ by {glue:text}`law.rank-one.size`. Of a thousand other moves that reach the setpoint, from a hair beside the nearest point to far from it, none is shorter (by more than {glue:text}`setpoint.shorter.size`). This is a sample and not a proof; the proof is Pythagoras once more.
+# The two ways to compute the input differ by {glue:text}`law.rank-one.size`. Of a thousand other moves that reach the setpoint, from a hair beside the nearest point to far from it, none is shorter: the largest amount by which one undercuts it is {glue:text}`setpoint.shorter.size`. This is a sample and not a proof; the proof is Pythagoras once more.
 #
 # ## What a value function learns
 #
@@ -361,7 +364,7 @@ page.record(
 )
 
 # %% [markdown]
-# As the text has it, the weight on the walk is {glue:text}`weight.reward-last`. With the gradient through both values it is {glue:text}`weight.target-moving`: the fit is torn between getting the end right and changing little from step to step. With the reward at the first token, where every walk is at zero, it is {glue:text}`weight.reward-first`: such a function knows the prompt and nothing of what was written since, so that its gradient with respect to a state in the middle of an answer has nothing to say. This is a walk and not a language model. The chapter on RE-Control repeats the comparison on a plant; here stands what to look for.
+# As the text has it, the weight on the walk is {glue:text}`weight.reward-last`. With the gradient through both values it is {glue:text}`weight.target-moving`: the fit is torn between getting the end right and changing little from step to step. With both changes at once, as released, it is {glue:text}`weight.reward-first`: the reward is fitted where every walk is at zero, and all that is left for the walk is to change little. Such a function knows the prompt and nothing of what was written since, so that its gradient with respect to a state in the middle of an answer has nothing to say. (Two claims about the text share the first measurement.) This is a walk and not a language model. The chapter on RE-Control repeats the comparison on a plant; here stands what to look for.
 #
 # ## Where this fools you
 #
@@ -426,10 +429,11 @@ page.record("claims.held", held)
 Markdown(
     f"- Of {len(verdicts)} claims {held} hold.\n"
     f"- Contradicted: {', '.join(f'`{name}`' for name in fell) or 'none'}.\n"
-    "- Two differences between RE-Control's text and its code would each change "
-    "what a value function learns, on a random walk: weight "
-    f"{fits['gradient through both values'][0]:.2f} and "
-    f"{fits['reward at the first token, both values'][0]:.2f} instead of 1."
+    "- RE-Control's code lets the gradient through both values, and sets the "
+    "reward at the first token. On a random walk the first brings the weight to "
+    f"{fits['gradient through both values'][0]:.2f}, both together to "
+    f"{fits['reward at the first token, both values'][0]:.2f}, where the text "
+    "has 1."
 )
 
 # %% [markdown]
