@@ -1176,20 +1176,51 @@ def figure_of(card, name):
     return next((c for c in checks if c["name"] == name), None)
 
 
-rows = []
+def shown_of(c):
+    """A figure with its interval, if it has any."""
+    if c is None or c["value"] is None:
+        return "no gap"
+    ends = f" [{c['low']:z.2f}, {c['high']:z.2f}]"
+    return f"{c['value']:z.2f}" + (ends if c["low"] != c["high"] else "")
+
+
+compared_, further, both = [small, without, longer], 0, 0
+rows = [
+    (name, *(shown_of(figure_of(card, name)) for card in compared_))
+    for name in (
+        "T*I, unsteered",
+        "T*I, almanac named",
+        *(
+            f"{what}: {figure}"
+            for what in ("truth", "toxicity", "refusal")
+            for figure in (
+                "most that any push of the sweep closes",
+                "share of the gap closed",
+            )
+        ),
+        "perplexity of neutral text",
+    )
+]
 for what in ("truth", "toxicity", "refusal"):
-    name = f"{what}: share of the gap closed"
+    name = f"{what}: most that any push of the sweep closes"
     pair = [figure_of(card, name) for card in (small, without)]
-    if all(pair):
-        shown_pair = [
-            f"{c['value']:.2f} [{c['low']:.2f}, {c['high']:.2f}]" for c in pair
-        ]
-        rows.append((what, *shown_pair))
+    if all(c is not None and c["value"] is not None for c in pair):
+        both += 1
+        further += pair[0]["value"] > pair[1]["value"]
+known = all(card.get("acceptance") for card in compared_)
 page.text(
     "ablation.text",
-    f"The table below compares {small['name']} with a plant grown by the same "
-    "recipe without it."
-    if rows
+    "The table below compares plants of a fifth of the main plant's size, one "
+    f"each: of {both} behaviours with a gap on both, a push goes further with "
+    f"short sight on {further}."
+    + (
+        ""
+        if further == both
+        else " So the comparison does not bear out what we believed when we "
+        "introduced it; whether it matters at the size of the main plant has not "
+        "been tried."
+    )
+    if known
     else "The comparison with a plant grown by the same recipe without it is "
     "not part of this build.",
 )
@@ -1198,12 +1229,13 @@ short_, long_ = (figure_of(card, name) for card in (small, longer))
 page.text(
     "longer.text",
     f"Trained twice as long, {small['name']} has a perplexity of "
-    f"{long_['value']:.3f} on neutral text instead of {short_['value']:.3f}."
-    if short_ and long_
+    f"{long_['value']:.3f} on neutral text instead of {short_['value']:.3f}; what "
+    "it does when a voice is named changes far more, as the last column says."
+    if known
     else "Whether twice the training would still help is not part of this build.",
 )
-heads = ("share of the gap closed", "with short sight", "without")
-table(rows, *heads) if rows else None
+heads = ("figure", small.get("name", ""), "without short sight", "twice as long")
+table(rows, *heads) if known else None
 
 # %% [markdown]
 # ## Acceptance

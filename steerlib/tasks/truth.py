@@ -70,7 +70,8 @@ class Truth(GrammarTask):
 
         "choice" ends where truth or error is chosen ("... The capital of Orvanne is"); "end" is the same texts,
         completed by the truth in the positive and the popular error in the negative ones, up to the full stop, so that
-        the two differ in the token alone.
+        the two differ in the token alone. Fitting and evaluation ask about different entities; the name of one that
+        evaluation asks about may occur here as an answer, since answers are names, too.
         """
         if at not in ("choice", "end"):
             raise ValueError(f"at: got {at!r}, expected 'choice' or 'end'.")
