@@ -1184,7 +1184,7 @@ def shown_of(c):
     return f"{c['value']:z.2f}" + (ends if c["low"] != c["high"] else "")
 
 
-compared_, further, both = [small, without, longer], 0, 0
+compared_, further, both, least = [small, without, longer], 0, 0, np.inf
 rows = [
     (name, *(shown_of(figure_of(card, name)) for card in compared_))
     for name in (
@@ -1207,19 +1207,15 @@ for what in ("truth", "toxicity", "refusal"):
     if all(c is not None and c["value"] is not None for c in pair):
         both += 1
         further += pair[0]["value"] > pair[1]["value"]
+        least = min(least, pair[1]["value"])
 known = all(card.get("acceptance") for card in compared_)
 page.text(
     "ablation.text",
     "The table below compares plants of a fifth of the main plant's size, one "
     f"each: of {both} behaviours with a gap on both, a push goes further with "
-    f"short sight on {further}."
-    + (
-        ""
-        if further == both
-        else " So the comparison does not bear out what we believed when we "
-        "introduced it; whether it matters at the size of the main plant has not "
-        "been tried."
-    )
+    f"short sight on {further}. Without it a push still goes {least:.2f} of the "
+    "way or more, so it is not what makes pushing possible at this size; whether "
+    "it is at the size of the main plant has not been tried."
     if known
     else "The comparison with a plant grown by the same recipe without it is "
     "not part of this build.",
