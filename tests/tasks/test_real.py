@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from steerlib.plant import Plant
 from steerlib.registry import TASKS, task_class
 from steerlib.tasks.decisions import Decisions
 from steerlib.tasks.real import Concepts, Knowledge, Preference, RealTask, Requests, ToxicPrompts, TruthfulQA, refusal
-from steerlib.tasks.real.base import Item, as_chat, cut, judged_by
+from steerlib.tasks.real.base import Item, as_chat, cut
 from steerlib.tasks.real.settings import SETTINGS, Settings
 from tests import families
 from tests.data import sets
@@ -318,19 +317,6 @@ class TestOthers:
 
 
 class TestBase:
-    @pytest.mark.parametrize(
-        ("values", "message"),
-        [([0.5], r"shape \(1,\), expected one for each of 2"), ([0.5, np.nan], "got nan for answer 1"),
-         ([1.5, 0.5], "got 1.5 for answer 0, expected a probability"), ([None, 1.0], "got nan for answer 0")],
-    )  # fmt: skip
-    def test_a_judge_that_answers_nonsense(self, values: list, message: str) -> None:
-        class Fixed:
-            def score(self, prompts: Any, answers: Any) -> Any:
-                return values
-
-        with pytest.raises(MetricError, match=message):
-            judged_by(Fixed(), ["p", "q"], ["a", "b"], what="judge")
-
     def test_what_does_not_fit_is_left_out(self, plant: Plant, folder: Path) -> None:
         task = Preference(plant, data=folder, settings={"max_new_tokens": 52})
         kept, whole = task.items(), task.build("test", told=False)

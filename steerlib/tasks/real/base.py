@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,18 +19,12 @@ from jaxtyping import Float
 from steerlib.data.splits import Partition, Side
 from steerlib.errors import MetricError
 from steerlib.forest import Forest
+from steerlib.judges.base import Judgement
 from steerlib.metrics import dist_n
 from steerlib.plant import Plant
 from steerlib.tasks.base import Pair, Scores, Split, Task, spread
+from steerlib.tasks.real.judging import Judge, judged_by
 from steerlib.tasks.real.settings import Settings, settings_of
-
-
-class Judge(Protocol):
-    """Whatever scores answers: a classifier, a reward model, a person."""
-
-    def score(self, prompts: Sequence[str], answers: Sequence[str]) -> Any:
-        """A number for each answer; a probability where the task asks for one."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -101,7 +95,7 @@ class RealTask(Task):
 
     @abstractmethod
     def verdicts(self, items: Sequence[Item], texts: Sequence[str]) -> Scores:
-        """What sampled answers amount to, by the judge."""
+        """What sampled answers amount to, by the judge; an answer that it did not judge is in `Scores.missing`."""
 
     # ---- what follows from it ---------------------------------------------------------------------
 
@@ -231,8 +225,8 @@ class RealTask(Task):
                 "judge=...), an object with score(prompts, answers); or use exact scores."
             )
 
-    def judgements(self, judge: Judge | None, prompts: Sequence[str], texts: Sequence[str]) -> np.ndarray:
-        """What a judge says of each answer, checked; see `judged_by`."""
+    def judgements(self, judge: Judge | None, prompts: Sequence[str], texts: Sequence[str]) -> Judgement:
+        """What a judge says of each answer, checked, with gaps; see `judged_by`."""
         self.ready()
         assert judge is not None
         return judged_by(judge, prompts, texts, what=f"{self.name}: judge of {self.judged}", bounded=self.bounded)
@@ -279,28 +273,6 @@ class RealTask(Task):
 
 class NotTellable(MetricError):  # noqa: N818 - a statement about a task more than a fault
     """No prompt says what is wanted: the papers have no prompting baseline for this behaviour."""
-
-
-def judged_by(
-    judge: Judge, prompts: Sequence[str], texts: Sequence[str], *, what: str, bounded: bool = True
-) -> Float[np.ndarray, " answers"]:
-    """The numbers a judge gives, refused if they are not one finite number for each answer.
-
-    Raises:
-        MetricError: another number of values, a missing one, or one outside [0, 1] where a probability is asked for.
-    """
-    found = np.asarray(judge.score(list(prompts), list(texts)), dtype=np.float64)
-    if found.shape != (len(texts),):
-        raise MetricError(f"{what}: got values of shape {found.shape}, expected one for each of {len(texts)} answers.")
-    bad = ~np.isfinite(found) | ((found < 0) | (found > 1) if bounded else False)
-    if bad.any():
-        first = int(np.argmax(bad))
-        expected = "a probability" if bounded else "a number"
-        raise MetricError(
-            f"{what}: got {found[first]} for answer {first}, expected {expected}. Fix: judge it again, or score the "
-            "other prompts alone and say how many are missing."
-        )
-    return found
 
 
 def lively(texts: Sequence[str]) -> Float[np.ndarray, " answers"]:
