@@ -84,7 +84,7 @@ def _of_array(values: Any, texts: Sequence[str], *, judge: str, what: str) -> Ju
     if np.isinf(scores).any():
         raise MetricError(_wrong(what, scores, np.isinf(scores), "a number, or NaN for none"))
     missing: Mapping[int, str] = {
-        int(i): "the judge gave no number" if texts[i].strip() else BLANK for i in np.flatnonzero(np.isnan(scores))
+        i: "the judge gave no number" if texts[i].strip() else BLANK for i in np.flatnonzero(np.isnan(scores)).tolist()
     }
     return Judgement(scores, missing, judge, version="")
 
