@@ -26,6 +26,10 @@ from steerlib.recorder import Activations, record
 Split = Literal["fit", "validation", "test"]
 
 
+class NotTellable(MetricError):  # noqa: N818 - a statement about a task more than a fault
+    """No prompt says what is wanted: a behaviour that a plant cannot be told to show has no prompting baseline."""
+
+
 @dataclass(frozen=True)
 class Labels:
     """Words for a behaviour, so that one page can speak of any task.

@@ -22,7 +22,7 @@ from steerlib.forest import Forest
 from steerlib.judges.base import Judgement
 from steerlib.metrics import dist_n
 from steerlib.plant import Plant
-from steerlib.tasks.base import Pair, Scores, Split, Task, spread
+from steerlib.tasks.base import NotTellable, Pair, Scores, Split, Task, spread
 from steerlib.tasks.real.judging import Judge, judged_by
 from steerlib.tasks.real.settings import Settings, settings_of
 
@@ -269,10 +269,6 @@ class RealTask(Task):
             if len(chosen) >= n:
                 break
         return [pair[0] for pair in chosen[:n]], [pair[1] for pair in chosen[:n]]
-
-
-class NotTellable(MetricError):  # noqa: N818 - a statement about a task more than a fault
-    """No prompt says what is wanted: the papers have no prompting baseline for this behaviour."""
 
 
 def lively(texts: Sequence[str]) -> Float[np.ndarray, " answers"]:
