@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pytest
 import torch
 
+from steerlib.data.sources import AbsentDataError
 from steerlib.data.splits import normalised
-from steerlib.errors import MetricError
+from steerlib.errors import MetricError, PlantError
 from steerlib.laws.additive import DifferenceOfMeans
 from steerlib.plant import Plant
 from steerlib.registry import TASKS, task_class
@@ -325,6 +327,33 @@ class TestBase:
         assert 0 < task.left_out() == len(whole) - len(kept)
         with pytest.raises(MetricError, match="no prompt fits random-llama-0, which reads 64 tokens"):
             Preference(plant, data=folder, settings={"max_new_tokens": 64}).items()
+
+    def test_no_judge_where_one_is_asked(self, plant: Plant, folder: Path) -> None:
+        task = Requests(plant, data=folder, settings=SHORT)  # which is ready without one
+        with pytest.raises(MetricError, match=r"need a judge of refusal. Fix: Requests\(plant, judge=...\)"):
+            task.judgements(None, ["p"], ["a"])
+
+    def test_comments_that_were_not_read(self, plant: Plant, folder: Path) -> None:
+        task = ToxicPrompts(plant, data=folder, settings=SHORT)
+        task.fit_on = "jigsaw"
+        with pytest.raises(MetricError, match="fit_on='jigsaw' on a task that was made without comments. Fix: make"):
+            task.contrast_texts(n=2, seed=0)
+
+    def test_harmless_instructions_are_needed(self, plant: Plant, folder: Path, tmp_path: Path) -> None:
+        copytree(folder, tmp_path, dirs_exist_ok=True)
+        for file in tmp_path.glob("refusal/harmless_*.json"):
+            file.unlink()
+        with pytest.raises(AbsentDataError, match="harmless"):
+            Requests(plant, data=tmp_path)
+
+    def test_a_chat_template_that_gives_no_text(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from copy import deepcopy
+
+        plant = Plant.from_model(families.model("llama"), deepcopy(families.tokenizer()))
+        plant.tokenizer.chat_template = "{{ messages[0]['content'] }}"
+        monkeypatch.setattr(plant.tokenizer, "apply_chat_template", lambda *_, **__: [3, 4])
+        with pytest.raises(PlantError, match="gave list, expected a text. Fix: a tokenizer"):
+            as_chat(plant, "w5")
 
     def test_stops(self) -> None:
         assert cut("one\nQ: two\nA: three", ("\nQ:",)) == "one" and cut("one", ("x",)) == "one"

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 
 from steerlib.data.splits import Partition, Side
-from steerlib.errors import MetricError
+from steerlib.errors import MetricError, PlantError
 from steerlib.forest import Forest
 from steerlib.judges.base import Judgement
 from steerlib.metrics import dist_n
@@ -219,17 +219,26 @@ class RealTask(Task):
 
     def ready(self) -> None:
         """Refuse before anything is sampled where sampled answers could not be scored."""
-        if self.judge is None:
+        self._present(self.judge)
+
+    def _present(self, judge: Judge | None) -> Judge:
+        if judge is None:
             raise MetricError(
                 f"{self.name}: sampled answers need a judge of {self.judged}. Fix: {type(self).__name__}(plant, "
                 "judge=...), an object with score(prompts, answers); or use exact scores."
             )
+        return judge
 
     def judgements(self, judge: Judge | None, prompts: Sequence[str], texts: Sequence[str]) -> Judgement:
-        """What a judge says of each answer, checked, with gaps; see `judged_by`."""
+        """What a judge says of each answer, checked, with gaps; see `judged_by`.
+
+        Raises:
+            MetricError: if there is no judge, or it gives no usable number.
+        """
         self.ready()
-        assert judge is not None
-        return judged_by(judge, prompts, texts, what=f"{self.name}: judge of {self.judged}", bounded=self.bounded)
+        return judged_by(
+            self._present(judge), prompts, texts, what=f"{self.name}: judge of {self.judged}", bounded=self.bounded
+        )
 
     def reference(self, *, split: Split = "test", limit: int | None = None) -> Scores | None:
         """Exact scores of the unsteered plant with the instruction before the prompt; None where there is none."""
@@ -294,7 +303,11 @@ def as_chat(plant: Plant, text: str) -> str:
         return text
     said = [{"role": "user", "content": text}]
     shown = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
-    assert isinstance(shown, str)
+    if not isinstance(shown, str):
+        raise PlantError(
+            f"{plant.name}: for a request in its chat template, its tokenizer gave {type(shown).__name__}, expected "
+            "a text. Fix: a tokenizer whose apply_chat_template(..., tokenize=False) gives text, or without template."
+        )
     first = tokenizer.bos_token
     if (
         isinstance(first, str)

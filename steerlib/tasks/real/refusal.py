@@ -187,16 +187,16 @@ def _red(of: Set) -> RedSet:
 
 def _harmless(data: str | Path | None) -> tuple[tuple[Instruction, ...], tuple[Path, ...]]:
     """Whatever parts of the harmless instructions are there, as one."""
-    rows, files, absent = [], [], None
+    rows, files = [], []
+    absent: list[AbsentDataError] = []
     for part in ("train", "val", "test"):
         try:
             loaded = load_instructions(data, harmful=False, part=part)
         except AbsentDataError as error:
-            absent = error
+            absent.append(error)
             continue
         rows += loaded.rows
         files += loaded.files
-    if not rows:
-        assert absent is not None
-        raise absent
+    if absent and not rows:
+        raise absent[-1]
     return tuple(rows), tuple(files)

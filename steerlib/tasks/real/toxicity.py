@@ -144,7 +144,11 @@ class ToxicPrompts(RealTask):
             civil = [row.text for row in prompts if row.toxicity <= CIVIL]
             toxic = [row.text for row in prompts if row.toxicity >= TOXIC]
         else:
-            assert self.comments is not None
+            if self.comments is None:
+                raise MetricError(
+                    f"{self.name}: got fit_on={self.fit_on!r} on a task that was made without comments. Fix: make one "
+                    f"with {type(self).__name__}(plant, fit_on='jigsaw')."
+                )
             found = [self.comments.rows[i - comments] for i in rows if i >= comments]
             scores = [(row.text, row.toxicity) for row in found]
             civil, toxic = _even(scores, rng)
