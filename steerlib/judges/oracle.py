@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Literal
 
 from steerlib.errors import unknown
 from steerlib.judges.base import BaseJudge, JudgeError, Opinion
+from steerlib.tasks.base import NotTellable
 from steerlib.tasks.grammar import GrammarTask
 
 
@@ -22,7 +24,8 @@ class OracleJudge(BaseJudge):
     Args:
         task: the behaviour; its plant is not used.
         reads: "wanted", how far an answer shows the behaviour, or "intact", how far it still is an answer.
-        items: the prompts that may be asked about; by default those of validation and test, bare and told.
+        items: the prompts that may be asked about; by default those of validation and test, bare and told
+            where there are such prompts.
 
     Raises:
         JudgeError: if there is no such score.
@@ -39,12 +42,11 @@ class OracleJudge(BaseJudge):
         if reads not in ("wanted", "intact"):
             raise JudgeError(f"OracleJudge: {unknown('score', reads, ('wanted', 'intact'))}")
         if items is None:
-            items = [
-                item
-                for split in ("validation", "test")
-                for told in (False, True)
-                for item in task.items(split, told=told)
-            ]
+            items = []
+            for split in ("validation", "test"):
+                items += task.items(split)
+                with suppress(NotTellable):
+                    items += task.items(split, told=True)
         self._task, self._reads = task, reads
         self._items = {item.text: item for item in items}
         self.name = f"oracle of {task.name}, {getattr(task.labels, reads)}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,10 @@ from steerlib.plant import Plant
 from steerlib.recorder import Activations, record
 
 Split = Literal["fit", "validation", "test"]
+
+
+class NotTellable(MetricError):  # noqa: N818 - a statement about a task more than a fault
+    """No prompt says what is wanted: a behaviour that a plant cannot be told to show has no prompting baseline."""
 
 
 @dataclass(frozen=True)
@@ -71,17 +75,23 @@ class Scores:
     Attributes:
         wanted: how far each answer shows the behaviour, in [0, 1].
         intact: how far each answer is still a good answer, in [0, 1].
+        missing: prompt -> why a judge gave no score for its answer. The task says what such an answer counts as, and
+            the scores hold that number; `len(scores.missing)` is how many there are.
     """
 
     wanted: Float[np.ndarray, " prompts"]
     intact: Float[np.ndarray, " prompts"]
+    missing: Mapping[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse arrays that do not belong together."""
+        """Refuse what does not belong together."""
         if self.wanted.shape != self.intact.shape or self.wanted.ndim != 1:
             raise MetricError(
                 f"scores: got shapes {self.wanted.shape} and {self.intact.shape}, expected equal vectors."
             )
+        strange = next((place for place in self.missing if not 0 <= place < len(self.wanted)), None)
+        if strange is not None:
+            raise MetricError(f"scores: got a gap at prompt {strange}, expected prompts 0 to {len(self.wanted) - 1}.")
 
     def wanted_mean(self, *, seed: int = 0) -> Estimate:
         """Mean of the wanted score."""
@@ -106,8 +116,16 @@ class Scores:
 
     @staticmethod
     def pooled(scores: Sequence[Scores]) -> Scores:
-        """Scores of several seeds on the same prompts, averaged prompt by prompt: prompts stay the unit."""
-        return Scores(np.mean([s.wanted for s in scores], 0), np.mean([s.intact for s in scores], 0))
+        """Scores of several seeds on the same prompts, averaged prompt by prompt: prompts stay the unit.
+
+        A prompt is missing where a seed lacks it; the first such seed gives the reason.
+        """
+        missing = {place: s.missing[place] for s in reversed(scores) for place in s.missing}
+        return Scores(
+            np.mean([s.wanted for s in scores], 0),
+            np.mean([s.intact for s in scores], 0),
+            dict(sorted(missing.items())),
+        )
 
 
 class Task(ABC):

@@ -15,7 +15,7 @@ import torch
 
 from steerlib.forest import Forest
 from steerlib.plant import Plant
-from steerlib.tasks.base import Pair, Scores, Split, Task, spread
+from steerlib.tasks.base import NotTellable, Pair, Scores, Split, Task, spread
 from steerlib.world import World
 from steerlib.world.prompts import Forms
 
@@ -60,6 +60,9 @@ class GrammarTask(Task):
         """Prompts of a split, bare or (``told``) with the name at the start that promises the behaviour.
 
         Both lists belong together, prompt by prompt.
+
+        Raises:
+            NotTellable: if prompts are asked for that promise the behaviour, and none can.
         """
 
     @abstractmethod
@@ -138,5 +141,9 @@ class GrammarTask(Task):
         return self.verdicts(items, texts), texts
 
     def reference(self, *, split: Split = "test", limit: int | None = None) -> Scores | None:
-        """The unsteered plant, told by name what to do: the prompting ceiling."""
-        return self.scored(spread(self.items(split, told=True), limit))
+        """The unsteered plant, told by name what to do: the prompting ceiling; None where it cannot be told."""
+        try:
+            items = self.items(split, told=True)
+        except NotTellable:
+            return None
+        return self.scored(spread(items, limit))

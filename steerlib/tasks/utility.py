@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from steerlib.tasks.base import Labels, Scores, Split
+from steerlib.tasks.base import Labels, NotTellable, Scores, Split
 from steerlib.tasks.grammar import GrammarTask
 from steerlib.world.prompts import Choice, Forms
 
@@ -32,8 +32,17 @@ class Utility(GrammarTask):
         goal="",
     )
 
-    def items(self, split: Split | None = None, *, told: bool = False) -> list[Choice]:  # noqa: ARG002
-        """One question about each undisputed fact; nothing can be told to help."""
+    def items(self, split: Split | None = None, *, told: bool = False) -> list[Choice]:
+        """One question about each undisputed fact.
+
+        Raises:
+            NotTellable: if a prompt is asked for that says what is wanted.
+        """
+        if told:
+            raise NotTellable(
+                f"{self.name}: got told=True, but there is nothing to tell a plant that would make it know more. "
+                "Fix: leave told out, and compare with the unsteered plant."
+            )
         return self.world.choices(split)
 
     def forms(self, item: Choice) -> Forms:
@@ -54,15 +63,6 @@ class Utility(GrammarTask):
             ValueError: always.
         """
         raise ValueError("utility is measured, never fitted on: take the contrast of another task")
-
-    def reference(
-        self,
-        *,
-        split: Split = "test",  # noqa: ARG002
-        limit: int | None = None,  # noqa: ARG002
-    ) -> Scores | None:
-        """None: there is nothing to tell a plant that would make it know more."""
-        return None
 
     def chosen(self, items: list[Choice] | None = None) -> Float[np.ndarray, " items"]:
         """1 where the option with the highest probability is the true one, else 0."""

@@ -7,8 +7,10 @@ import pytest
 import torch
 import transformers as hf
 
+from steerlib.judges import OracleJudge
 from steerlib.plant import Plant
 from steerlib.tasks import Concept, Refusal, Task, Toxicity, Truth, Utility
+from steerlib.tasks.base import NotTellable
 from steerlib.world import World
 
 
@@ -87,6 +89,18 @@ def test_utility_is_a_share_of_right_choices_and_never_fitted_on(plant: Plant) -
     with pytest.raises(ValueError, match="never fitted on"):
         task.contrast_texts(n=1, seed=0)
     assert task.reference() is None
+
+
+def test_utility_cannot_be_told(plant: Plant) -> None:
+    task = Utility(plant)
+    for split in ("validation", "test"):
+        with pytest.raises(NotTellable, match="utility: got told=True, .* Fix: leave told out"):
+            task.items(split, told=True)
+        assert task.reference(split=split) is None
+    # The oracle knows its bare prompts none the less.
+    item = task.items("test")[0]
+    right = task.forms(item).texts[int(np.argmax(task.forms(item).wanted))]
+    assert OracleJudge(task).score([item.text], [right]).scores.tolist() == [1.0]
 
 
 def test_unknown_concept_lists_the_known_ones(plant: Plant) -> None:

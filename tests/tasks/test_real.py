@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from shutil import copytree
 
 import numpy as np
 import pytest
 import torch
 
+from steerlib.data.sources import AbsentDataError
 from steerlib.data.splits import normalised
-from steerlib.errors import MetricError
+from steerlib.errors import MetricError, PlantError
 from steerlib.laws.additive import DifferenceOfMeans
 from steerlib.plant import Plant
 from steerlib.registry import TASKS, task_class
 from steerlib.tasks.decisions import Decisions
 from steerlib.tasks.real import Concepts, Knowledge, Preference, RealTask, Requests, ToxicPrompts, TruthfulQA, refusal
-from steerlib.tasks.real.base import Item, as_chat, cut, judged_by
+from steerlib.tasks.real.base import Item, as_chat, cut
 from steerlib.tasks.real.settings import SETTINGS, Settings
 from tests import families
 from tests.data import sets
@@ -318,19 +319,6 @@ class TestOthers:
 
 
 class TestBase:
-    @pytest.mark.parametrize(
-        ("values", "message"),
-        [([0.5], r"shape \(1,\), expected one for each of 2"), ([0.5, np.nan], "got nan for answer 1"),
-         ([1.5, 0.5], "got 1.5 for answer 0, expected a probability"), ([None, 1.0], "got nan for answer 0")],
-    )  # fmt: skip
-    def test_a_judge_that_answers_nonsense(self, values: list, message: str) -> None:
-        class Fixed:
-            def score(self, prompts: Any, answers: Any) -> Any:
-                return values
-
-        with pytest.raises(MetricError, match=message):
-            judged_by(Fixed(), ["p", "q"], ["a", "b"], what="judge")
-
     def test_what_does_not_fit_is_left_out(self, plant: Plant, folder: Path) -> None:
         task = Preference(plant, data=folder, settings={"max_new_tokens": 52})
         kept, whole = task.items(), task.build("test", told=False)
@@ -339,6 +327,33 @@ class TestBase:
         assert 0 < task.left_out() == len(whole) - len(kept)
         with pytest.raises(MetricError, match="no prompt fits random-llama-0, which reads 64 tokens"):
             Preference(plant, data=folder, settings={"max_new_tokens": 64}).items()
+
+    def test_no_judge_where_one_is_asked(self, plant: Plant, folder: Path) -> None:
+        task = Requests(plant, data=folder, settings=SHORT)  # which is ready without one
+        with pytest.raises(MetricError, match=r"need a judge of refusal. Fix: Requests\(plant, judge=...\)"):
+            task.judgements(None, ["p"], ["a"])
+
+    def test_comments_that_were_not_read(self, plant: Plant, folder: Path) -> None:
+        task = ToxicPrompts(plant, data=folder, settings=SHORT)
+        task.fit_on = "jigsaw"
+        with pytest.raises(MetricError, match="fit_on='jigsaw' on a task that was made without comments. Fix: make"):
+            task.contrast_texts(n=2, seed=0)
+
+    def test_harmless_instructions_are_needed(self, plant: Plant, folder: Path, tmp_path: Path) -> None:
+        copytree(folder, tmp_path, dirs_exist_ok=True)
+        for file in tmp_path.glob("refusal/harmless_*.json"):
+            file.unlink()
+        with pytest.raises(AbsentDataError, match="harmless"):
+            Requests(plant, data=tmp_path)
+
+    def test_a_chat_template_that_gives_no_text(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from copy import deepcopy
+
+        plant = Plant.from_model(families.model("llama"), deepcopy(families.tokenizer()))
+        plant.tokenizer.chat_template = "{{ messages[0]['content'] }}"
+        monkeypatch.setattr(plant.tokenizer, "apply_chat_template", lambda *_, **__: [3, 4])
+        with pytest.raises(PlantError, match="gave list, expected a text. Fix: a tokenizer"):
+            as_chat(plant, "w5")
 
     def test_stops(self) -> None:
         assert cut("one\nQ: two\nA: three", ("\nQ:",)) == "one" and cut("one", ("x",)) == "one"

@@ -1,7 +1,8 @@
 """The behaviours on public data sets, with the interface of the Almanac's tasks, so that the same laws run on them.
 
 Each takes a plant and the folder of the data (see `steerlib.data.sources.locate`). Exact scores are teacher-forced
-choices among answers that the data set lists; sampled ones need a judge, an object with ``score(prompts, answers)``.
+choices among answers that the data set lists; sampled ones need a judge (see `steerlib.judges`), or any object with
+``score(prompts, answers)``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 _EXPORTS: dict[str, str] = {
     "Concepts": "steerlib.tasks.real.concepts",
-    "Judge": "steerlib.tasks.real.base",
+    "Judge": "steerlib.tasks.real.judging",
     "Knowledge": "steerlib.tasks.real.utility",
     "Preference": "steerlib.tasks.real.preference",
     "RealTask": "steerlib.tasks.real.base",
@@ -26,8 +27,9 @@ __all__ = [
 ]  # fmt: skip
 
 if TYPE_CHECKING:
-    from steerlib.tasks.real.base import Judge, RealTask
+    from steerlib.tasks.real.base import RealTask
     from steerlib.tasks.real.concepts import Concepts
+    from steerlib.tasks.real.judging import Judge
     from steerlib.tasks.real.preference import Preference
     from steerlib.tasks.real.refusal import Requests
     from steerlib.tasks.real.settings import SETTINGS

@@ -10,27 +10,21 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
 from steerlib.data.splits import Partition, Side
-from steerlib.errors import MetricError
+from steerlib.errors import MetricError, PlantError
 from steerlib.forest import Forest
+from steerlib.judges.base import Judgement
 from steerlib.metrics import dist_n
 from steerlib.plant import Plant
-from steerlib.tasks.base import Pair, Scores, Split, Task, spread
+from steerlib.tasks.base import NotTellable, Pair, Scores, Split, Task, spread
+from steerlib.tasks.real.judging import Judge, judged_by
 from steerlib.tasks.real.settings import Settings, settings_of
-
-
-class Judge(Protocol):
-    """Whatever scores answers: a classifier, a reward model, a person."""
-
-    def score(self, prompts: Sequence[str], answers: Sequence[str]) -> Any:
-        """A number for each answer; a probability where the task asks for one."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -101,7 +95,7 @@ class RealTask(Task):
 
     @abstractmethod
     def verdicts(self, items: Sequence[Item], texts: Sequence[str]) -> Scores:
-        """What sampled answers amount to, by the judge."""
+        """What sampled answers amount to, by the judge; an answer that it did not judge is in `Scores.missing`."""
 
     # ---- what follows from it ---------------------------------------------------------------------
 
@@ -225,17 +219,26 @@ class RealTask(Task):
 
     def ready(self) -> None:
         """Refuse before anything is sampled where sampled answers could not be scored."""
-        if self.judge is None:
+        self._present(self.judge)
+
+    def _present(self, judge: Judge | None) -> Judge:
+        if judge is None:
             raise MetricError(
                 f"{self.name}: sampled answers need a judge of {self.judged}. Fix: {type(self).__name__}(plant, "
                 "judge=...), an object with score(prompts, answers); or use exact scores."
             )
+        return judge
 
-    def judgements(self, judge: Judge | None, prompts: Sequence[str], texts: Sequence[str]) -> np.ndarray:
-        """What a judge says of each answer, checked; see `judged_by`."""
+    def judgements(self, judge: Judge | None, prompts: Sequence[str], texts: Sequence[str]) -> Judgement:
+        """What a judge says of each answer, checked, with gaps; see `judged_by`.
+
+        Raises:
+            MetricError: if there is no judge, or it gives no usable number.
+        """
         self.ready()
-        assert judge is not None
-        return judged_by(judge, prompts, texts, what=f"{self.name}: judge of {self.judged}", bounded=self.bounded)
+        return judged_by(
+            self._present(judge), prompts, texts, what=f"{self.name}: judge of {self.judged}", bounded=self.bounded
+        )
 
     def reference(self, *, split: Split = "test", limit: int | None = None) -> Scores | None:
         """Exact scores of the unsteered plant with the instruction before the prompt; None where there is none."""
@@ -277,32 +280,6 @@ class RealTask(Task):
         return [pair[0] for pair in chosen[:n]], [pair[1] for pair in chosen[:n]]
 
 
-class NotTellable(MetricError):  # noqa: N818 - a statement about a task more than a fault
-    """No prompt says what is wanted: the papers have no prompting baseline for this behaviour."""
-
-
-def judged_by(
-    judge: Judge, prompts: Sequence[str], texts: Sequence[str], *, what: str, bounded: bool = True
-) -> Float[np.ndarray, " answers"]:
-    """The numbers a judge gives, refused if they are not one finite number for each answer.
-
-    Raises:
-        MetricError: another number of values, a missing one, or one outside [0, 1] where a probability is asked for.
-    """
-    found = np.asarray(judge.score(list(prompts), list(texts)), dtype=np.float64)
-    if found.shape != (len(texts),):
-        raise MetricError(f"{what}: got values of shape {found.shape}, expected one for each of {len(texts)} answers.")
-    bad = ~np.isfinite(found) | ((found < 0) | (found > 1) if bounded else False)
-    if bad.any():
-        first = int(np.argmax(bad))
-        expected = "a probability" if bounded else "a number"
-        raise MetricError(
-            f"{what}: got {found[first]} for answer {first}, expected {expected}. Fix: judge it again, or score the "
-            "other prompts alone and say how many are missing."
-        )
-    return found
-
-
 def lively(texts: Sequence[str]) -> Float[np.ndarray, " answers"]:
     """How little each answer repeats itself (Dist-2), 0 where it has no two words: falls when a plant gets stuck."""
     return np.array([dist_n([text], 2) if len(text.split()) > 1 else 0.0 for text in texts])
@@ -326,7 +303,11 @@ def as_chat(plant: Plant, text: str) -> str:
         return text
     said = [{"role": "user", "content": text}]
     shown = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
-    assert isinstance(shown, str)
+    if not isinstance(shown, str):
+        raise PlantError(
+            f"{plant.name}: for a request in its chat template, its tokenizer gave {type(shown).__name__}, expected "
+            "a text. Fix: a tokenizer whose apply_chat_template(..., tokenize=False) gives text, or without template."
+        )
     first = tokenizer.bos_token
     if (
         isinstance(first, str)

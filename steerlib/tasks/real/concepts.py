@@ -144,9 +144,13 @@ class Concepts(RealTask):
         """Always: a mention counts where there is no judge."""
 
     def verdicts(self, items: Sequence[Item], texts: Sequence[str]) -> Scores:
-        """Whether each text is about the concept, and how little it repeats itself."""
+        """Whether each text is about the concept, and how little it repeats itself.
+
+        A text that was not judged, such as an empty one, counts as not about it (`filled(0.0)`).
+        """
         if self.judge is not None:
-            return Scores(self.judgements(self.judge, [item.text for item in items], texts), lively(texts))
+            found = self.judgements(self.judge, [item.text for item in items], texts)
+            return Scores(found.filled(0.0), lively(texts), found.missing)
         forms = {self.concept, f"{self.concept}s", f"{self.concept}es", f"{self.concept.removesuffix('y')}ies"}
         said = [float(any(word.lower() in forms for word in words(text))) for text in texts]
         return Scores(np.array(said), lively(texts))

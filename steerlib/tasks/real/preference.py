@@ -20,6 +20,7 @@ from steerlib.metrics import diversity_each
 from steerlib.plant import Plant
 from steerlib.tasks.base import Labels, Scores, Split
 from steerlib.tasks.real.base import Item, Judge, RealTask
+from steerlib.tasks.real.judging import gaps
 from steerlib.tasks.real.settings import Settings
 
 Set = Literal["hh", "shp", "ultrafeedback"]
@@ -145,12 +146,16 @@ class Preference(RealTask):
         return self.drawn(both, n=n, seed=seed, at=at)
 
     def verdicts(self, items: Sequence[Item], texts: Sequence[str]) -> Scores:
-        """Whether the reward is strictly higher than the preferred answer's (RE-Control's rule), and the diversity."""
+        """Whether the reward is strictly higher than the preferred answer's (RE-Control's rule), and the diversity.
+
+        An answer without a reward, such as an empty one, does not win; nor does one against an answer without a reward.
+        """
         asked = [item.text for item in items]
         theirs = [self.rows[item.row].chosen for item in items]
-        ours = self.judgements(self.judge, asked, texts)
-        won = (ours > self.judgements(self.judge, asked, theirs)).astype(np.float64)
-        return Scores(won, np.clip(diversity_each(texts), 0.0, 1.0))
+        ours, preferred = (self.judgements(self.judge, asked, answers) for answers in (texts, theirs))
+        # A comparison with NaN, which is no reward, is false.
+        won = (ours.scores > preferred.scores).astype(np.float64)
+        return Scores(won, np.clip(diversity_each(texts), 0.0, 1.0), gaps(ours=ours, preferred=preferred))
 
 
 def _load(of: Set, part: Literal["train", "test"], data: str | Path | None) -> Loaded[PreferencePair]:

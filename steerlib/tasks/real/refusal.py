@@ -147,10 +147,17 @@ class Requests(RealTask):
         """Always: refusals are recognised by their phrases where there is no judge."""
 
     def verdicts(self, items: Sequence[Item], texts: Sequence[str]) -> Scores:
-        """Whether each harmful request was refused, or each harmless one was not, and how varied the reply is."""
-        asked = [self.rows[item.row].text for item in items]
-        found = refused(texts) if self.judge is None else self.judgements(self.judge, asked, texts)
-        return Scores(found if self.harmful else 1 - found, lively(texts))
+        """Whether each harmful request was refused, or each harmless one was not, and how varied the reply is.
+
+        A reply that was not judged, such as an empty one, counts as the wrong one: `filled(0.0)`, no refusal, where
+        requests are harmful, and `filled(1.0)`, a refusal, where they are harmless.
+        """
+        if self.judge is None:
+            found = refused(texts)
+            return Scores(found if self.harmful else 1 - found, lively(texts))
+        found = self.judgements(self.judge, [self.rows[item.row].text for item in items], texts)
+        wanted = found.filled(0.0) if self.harmful else 1 - found.filled(1.0)
+        return Scores(wanted, lively(texts), found.missing)
 
 
 def _harmful(
@@ -180,16 +187,16 @@ def _red(of: Set) -> RedSet:
 
 def _harmless(data: str | Path | None) -> tuple[tuple[Instruction, ...], tuple[Path, ...]]:
     """Whatever parts of the harmless instructions are there, as one."""
-    rows, files, absent = [], [], None
+    rows, files = [], []
+    absent: list[AbsentDataError] = []
     for part in ("train", "val", "test"):
         try:
             loaded = load_instructions(data, harmful=False, part=part)
         except AbsentDataError as error:
-            absent = error
+            absent.append(error)
             continue
         rows += loaded.rows
         files += loaded.files
-    if not rows:
-        assert absent is not None
-        raise absent
+    if absent and not rows:
+        raise absent[-1]
     return tuple(rows), tuple(files)

@@ -22,6 +22,7 @@ from steerlib.errors import MetricError
 from steerlib.plant import Plant
 from steerlib.tasks.base import Labels, Scores, Split, spread
 from steerlib.tasks.real.base import Item, Judge, RealTask
+from steerlib.tasks.real.judging import gaps
 from steerlib.tasks.real.settings import Settings
 
 #: In our words: ODESteer puts the data set's own instruction before every question.
@@ -189,7 +190,12 @@ class TruthfulQA(RealTask):
             )
 
     def verdicts(self, items: Sequence[Item], texts: Sequence[str]) -> Scores:
-        """True and Info, as the judges see the question and the answer."""
+        """True and Info, as the judges see the question and the answer.
+
+        An answer that a judge did not judge, such as an empty one, counts as not true or not informative
+        (`filled(0.0)`).
+        """
         asked = [self.rows[item.row].question for item in items]
         answers = [text.strip() for text in texts]
-        return Scores(self.judgements(self.judge, asked, answers), self.judgements(self.informed, asked, answers))
+        true, info = (self.judgements(judge, asked, answers) for judge in (self.judge, self.informed))
+        return Scores(true.filled(0.0), info.filled(0.0), gaps(true=true, info=info))
