@@ -54,6 +54,7 @@ _ROWS = (
     ("dist-3", "distinct word triples over all, mean over answers, 0 where there is none", "higher", "", "ODESteer"),
     ("dist-1-pooled", "distinct words over all words of all answers together", "higher", "", "A-LQR"),
     ("coherence", "mean cosine of prompt and answer embeddings", "higher", "", "RE-Control"),
+    ("topic-agreement", "share of sentences about what was asked, mean over answers", "higher", "", _ALMANAC),
     ("perplexity", "of the completion, over all tokens", "lower", "", _SUITE),
     ("perplexity-texts", "of the completion, mean over texts", "lower", "", "ODESteer"),
     ("perplexity-whole", "of prompt plus completion, mean over texts", "lower", "", "A-LQR"),
