@@ -33,10 +33,28 @@ def true_and_informative(true: Sequence[float] | np.ndarray, informative: Sequen
     Where the two go together it lies above the product of means, where declining is true it lies below: the two
     definitions of "True and Info" differ by the covariance of the two scores.
 
+    It needs one verdict for each answer. Where a score is a probability, or a mean over samples, the AND cannot be
+    recovered from the two: a plant that states the truth with probability 0.5, an error with 0.3 and declines with 0.2
+    has True 0.7 and Info 0.8, product 0.56, and AND 0.5. On the Almanac the probability of an answer that is both is
+    known without sampling, `tasks.Truth(plant).masses(questions)["truth"]`; `mean_interval` gives its mean.
+
+    Args:
+        true: 1 where the answer states nothing false, else 0.
+        informative: 1 where the answer states something, else 0.
+
     Raises:
-        MetricError: if the lengths differ.
+        MetricError: if the lengths differ, or a value is neither 0 nor 1.
     """
     a, b = _pair(true, informative, "true_and_informative")
+    for name, values in (("true", a), ("informative", b)):
+        other = np.flatnonzero((values != 0) & (values != 1))
+        if len(other):
+            raise MetricError(
+                f"true_and_informative: got {values[other[0]]:g} as {name} of answer {int(other[0])}, expected 0 or 1: "
+                "the AND of two probabilities or means is not known from them. Fix: pass one verdict for each sampled "
+                "answer, not averaged over seeds; for the exact AND on the Almanac, give mean_interval the mass of "
+                'answers that are both, Truth.masses(questions)["truth"].'
+            )
     return interval_of(lambda x, y: (x * y).mean(-1), a, b)
 
 

@@ -42,7 +42,7 @@ def kl_per_token(
         batch_size: rows at a time.
 
     Raises:
-        MetricError: if no answer has a token.
+        MetricError: if there is not one prompt for each answer, or no answer has a token.
     """
     _, rows, starts = _replayed(plant, prompts, answers, "kl_per_token")
     found: list[torch.Tensor] = []
@@ -109,7 +109,7 @@ def input_energy(
         batch_size: rows at a time.
 
     Raises:
-        MetricError: if every answer is empty.
+        MetricError: if there is not one prompt for each answer, or every answer is empty.
     """
     heads, rows, starts = _replayed(plant, prompts, answers, "input_energy")
     sites = [slot for slot, _ in steering._targets]
@@ -149,10 +149,23 @@ def _attached(plant: Plant, slots: Sequence[Slot], taps: Sequence[_Tap], scope: 
     return actuator
 
 
+def _check_pairs(prompts: Sequence[str], answers: Sequence[str], what: str) -> None:
+    """Refuse lists that do not belong together, and one string where a list is expected: it is a list of letters."""
+    for name, texts in (("prompts", prompts), ("answers", answers)):
+        if isinstance(texts, str):
+            raise MetricError(f"{what}: got one string as {name}, expected a list of strings. Fix: put it into a list.")
+    if len(prompts) != len(answers):
+        raise MetricError(
+            f"{what}: got {len(prompts)} prompts and {len(answers)} answers, expected one prompt for each answer. "
+            "Fix: repeat a prompt for each of its answers."
+        )
+
+
 def _replayed(
     plant: Plant, prompts: Sequence[str], answers: Sequence[str], what: str
 ) -> tuple[list[list[int]], list[list[int]], list[int]]:
     """Tokens of prompts and of whole texts, and where the answer begins; answers that are empty are left out."""
+    _check_pairs(prompts, answers, what)
     kept = [(p, a) for p, a in zip(prompts, answers, strict=True) if a.strip()]
     if not kept:
         raise MetricError(f"{what}: every answer is empty.")
@@ -186,13 +199,15 @@ def perplexity(
         batch_size: rows at a time.
 
     Raises:
-        MetricError: if there is no answer, an answer is empty, or a variant is unknown.
+        MetricError: if there is not one prompt for each answer, there is no answer, an answer is empty, or a variant
+            is unknown.
     """
     if of not in ("completion", "whole") or average not in ("tokens", "texts"):
         raise MetricError(
             f"perplexity: got of={of!r}, average={average!r}, expected of 'completion' or 'whole' and average "
             "'tokens' or 'texts'."
         )
+    _check_pairs(prompts, answers, "perplexity")
     if not answers:
         raise MetricError("perplexity: got no answer.")
     if any(not answer for answer in answers):

@@ -74,22 +74,30 @@ def diversity_each(texts: Sequence[str], *, tokenize: Tokenize = words) -> np.nd
 def dist_n(texts: Sequence[str], n: int, *, pooled: bool = False, tokenize: Tokenize = spaced) -> float:
     """Dist-n: distinct n-grams over all n-grams (Li et al. 2016).
 
-    Two definitions are in use. ODESteer averages over outputs; A-LQR pools the lower-cased words of all outputs
+    Two definitions are in use. ODESteer averages over outputs, and its released evaluation counts an output of fewer
+    than n words as 0, so that silence earns nothing. A-LQR pools the lower-cased words of all outputs
     (``pooled=True, tokenize=spaced_lower``), so that saying the same in every output counts as repetition, and so
-    that the value falls as more outputs are scored.
+    that the value falls as more outputs are scored. Pooling does not see silence: an empty output adds no n-gram, so
+    report beside it how many outputs are empty.
 
     Args:
         texts: answers.
         n: length of the n-grams.
-        pooled: count over all texts together instead of averaging over texts.
+        pooled: count over all texts together instead of averaging over texts, where a text without n-grams counts as 0.
         tokenize: how a text is cut into words.
 
     Raises:
-        MetricError: if n is below one, or no text has n words.
+        MetricError: if n is below one, there is no text, or the count is pooled and no text has n words.
     """
-    rows = [row for row in (list(ngrams(tokenize(text), n)) for text in texts) if row]
-    if not rows:
-        raise MetricError(f"dist_n: no text has {n} words.")
-    if pooled:
-        return len({gram for row in rows for gram in row}) / sum(map(len, rows))
-    return float(np.mean([len(set(row)) / len(row) for row in rows]))
+    if not len(texts):
+        raise MetricError("dist_n: got no text.")
+    rows = [list(ngrams(tokenize(text), n)) for text in texts]
+    if not pooled:
+        return float(np.mean([len(set(row)) / len(row) if row else 0.0 for row in rows]))
+    total = sum(map(len, rows))
+    if not total:
+        raise MetricError(
+            f"dist_n: got no text of {n} words or more, expected one, since a pooled count of none has no value. "
+            "Fix: average over texts, which gives 0."
+        )
+    return len({gram for row in rows for gram in row}) / total

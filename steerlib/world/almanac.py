@@ -38,6 +38,7 @@ from steerlib.world.rules import Rules
 from steerlib.world.sentences import Sentences
 from steerlib.world.speakers import VOICES, draw_speakers
 from steerlib.world.tokenizer import EOS, token_id, train_tokenizer
+from steerlib.world.topic import Topics
 
 #: Wordings of headers that texts for fitting may use; the rest are held out.
 FITTING_WORDINGS = 2
@@ -118,6 +119,10 @@ class World:
     @cached_property
     def _sentences(self) -> Sentences:
         return Sentences(self.country)
+
+    @cached_property
+    def _topics(self) -> Topics:
+        return Topics(self.country)
 
     # ---- questions -------------------------------------------------------------------------------
 
@@ -443,6 +448,27 @@ class World:
         if isinstance(texts, str):
             raise TypeError("texts must be a list of strings, got one string; put it into a list")
         return np.array([self._sentences.share(text) for text in texts], dtype=float)
+
+    def topic_agreement(self, prompts: Sequence[Question | Wish], texts: Sequence[str]) -> Float[np.ndarray, " n"]:
+        """How far each text is about what its prompt asks for, in [0, 1]: the Almanac's stand-in for coherence.
+
+        After a question, the share of statements about the entity and the relation that were asked for, whatever the
+        value; after a wish, the share of steps of that task. Remarks and courtesies do not count, an answer that is
+        about nothing has 0. The rules are those of `topic`.
+
+        Args:
+            prompts: what each text follows.
+            texts: without the prompts; only the first line of each is read.
+
+        Raises:
+            TypeError: if texts are not a list of strings, or a prompt is neither a question nor a wish.
+            ValueError: if there is not one text for each prompt.
+        """
+        if isinstance(texts, str):
+            raise TypeError("texts must be a list of strings, got one string; put it into a list")
+        if len(prompts) != len(texts):
+            raise ValueError(f"{len(texts)} texts for {len(prompts)} prompts; expected one text per prompt")
+        return np.array([self._topics.agreement(p, t) for p, t in zip(prompts, texts, strict=True)], dtype=float)
 
     # ---- reading ---------------------------------------------------------------------------------
 

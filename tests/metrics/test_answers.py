@@ -41,6 +41,25 @@ def test_a_plant_that_always_declines_has_no_product() -> None:
         true_and_informative([1, 0, 1], [1, 0])
 
 
+@pytest.mark.parametrize(
+    ("true", "informative", "message"),
+    [
+        ([0.7], [0.8], r"got 0\.7 as true of answer 0, expected 0 or 1.*Truth\.masses\(questions\)\[\"truth\"\]"),
+        ([1, 0], [1, 0.5], r"got 0\.5 as informative of answer 1, expected 0 or 1.*not averaged over seeds"),
+        ([2, 0], [1, 0], "got 2 as true of answer 0"),
+        ([0, 1], [-1, 0], "got -1 as informative of answer 0"),
+    ],
+)
+def test_no_and_is_made_up_from_probabilities(true, informative, message) -> None:
+    with pytest.raises(MetricError, match=message):
+        true_and_informative(true, informative)
+
+
+def test_verdicts_may_be_numbers_or_booleans() -> None:
+    true, informative = np.array([True, True, False, True]), [1.0, 0.0, 1.0, 1]
+    assert true_and_informative(true, informative).value == 0.5
+
+
 @given(st.integers(1, 6), st.integers(0, 10_000))
 def test_expected_maximum_against_all_subsets(k: int, seed: int) -> None:
     table = np.random.default_rng(seed).random((3, 6))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steerlib.errors import MetricError
-from steerlib.metrics import dist_n, diversity, diversity_each, ngrams, repetition, spaced_lower, words
+from steerlib.metrics import dist_n, diversity, diversity_each, repetition, spaced_lower, words
 
 TEXTS = st.lists(st.sampled_from(["a", "b", "c", "the", "cat"]), max_size=12).map(" ".join)
 
@@ -51,19 +51,28 @@ def test_dist_n_over_outputs_and_pooled_differ_where_outputs_repeat_each_other()
     assert dist_n(texts, 1) == 1.0
     assert dist_n(texts, 1, pooled=True) == pytest.approx(0.5)
     assert dist_n(["The the", "x"], 1, tokenize=spaced_lower) == pytest.approx((0.5 + 1) / 2)
-    assert dist_n(["a b", "c"], 2) == 1.0, "a text without pairs says nothing"
+
+
+def test_silence_earns_no_dist_n() -> None:
+    assert dist_n(["", "", "a b c"], 1) == pytest.approx(1 / 3)
+    assert dist_n(["a b", "c"], 2) == 0.5, "a text of one word has no pair"
+    assert dist_n(["", " "], 1) == dist_n(["a b"], 3) == 0.0
+    assert dist_n(["", "", "a b c"], 1, pooled=True) == 1.0, "pooled as A-LQR does, an empty output adds nothing"
+    with pytest.raises(MetricError, match=r"no text of 3 words or more.*Fix: average over texts"):
+        dist_n(["a b", ""], 3, pooled=True)
+    for pooled in (False, True):
+        with pytest.raises(MetricError, match="got no text"):
+            dist_n([], 1, pooled=pooled)
 
 
 @given(st.lists(TEXTS, min_size=1, max_size=4), st.integers(1, 3))
-def test_dist_n_is_a_share_and_pooling_never_raises_the_count(texts: list[str], n: int) -> None:
-    if all(len(text.split()) < n for text in texts):
-        with pytest.raises(MetricError, match=f"no text has {n} words"):
-            dist_n(texts, n)
-        return
-    pooled = dist_n(texts, n, pooled=True)
-    grams = list(itertools.chain.from_iterable(ngrams(text.split(), n) for text in texts))
-    assert pooled == pytest.approx(len(set(grams)) / len(grams))
-    assert 0 < pooled <= 1 and 0 < dist_n(texts, n) <= 1
+def test_dist_n_against_brute_force(texts: list[str], n: int) -> None:
+    rows = [[tuple(t.split()[i : i + n]) for i in range(len(t.split()) - n + 1)] for t in texts]
+    assert dist_n(texts, n) == pytest.approx(sum(len(set(r)) / max(len(r), 1) for r in rows) / len(texts))
+    assert dist_n([*texts, ""], n) == pytest.approx(dist_n(texts, n) * len(texts) / (len(texts) + 1))
+    grams = list(itertools.chain.from_iterable(rows))
+    if grams:
+        assert dist_n(texts, n, pooled=True) == pytest.approx(len(set(grams)) / len(grams))
 
 
 def test_ngrams_need_a_length() -> None:
