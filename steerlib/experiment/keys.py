@@ -12,6 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from steerlib.data.reading import DataError
+from steerlib.errors import SteerlibError
 from steerlib.experiment.cells import Cell, canonical, code_hash, key_from, versions
 from steerlib.files import data_folder, sha256
 from steerlib.loading import resolve_plant
@@ -19,6 +21,8 @@ from steerlib.registry import task_class
 
 #: What stands for the hash of a file that is not there: computing the cell then fails with the task's own message.
 ABSENT = "absent"
+#: What stands for the hash of data that a task cannot name: it does not take its options. Likewise.
+BAD_OPTIONS = "bad options"
 
 
 def key_of(cell: Cell, *, device: str = "cpu") -> str:
@@ -77,8 +81,17 @@ def plant_identity(name: str, *, device: str = "cpu") -> tuple[str, str]:
 
 
 def data_hash(cell: Cell) -> str:
-    """Hash of the files that the cell's task reads; "" if it reads none."""
-    files = task_class(cell.task).data_files(cell.task_options)
+    """Hash of the files that the cell's task reads; "" if it reads none.
+
+    Nothing is raised for data that are absent or damaged, nor for options that the task does not take: such a cell gets
+    a key, so that it fails alone, with the task's own message, when it is computed, and not a whole grid with it.
+    """
+    try:
+        files = task_class(cell.task).data_files(cell.task_options)
+    except (DataError, OSError):
+        return ABSENT
+    except (SteerlibError, TypeError, ValueError):
+        return BAD_OPTIONS
     if not files:
         return ""
     found = [_file_hash(_mark(path)) if path.is_file() else ABSENT for path in files]
