@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import multiprocessing
 import os
 from pathlib import Path
@@ -83,6 +84,26 @@ def test_a_scan_agrees_with_reading(store):
 
 def test_damage_in_a_store_that_is_only_read_counts_as_absence(store, monkeypatch):
     path = store.put(record(CELLS[0]))
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"schema_version":1', '"schema_version":2', "got a record of schema 2, expected 1"),
+        ('"schema_version":1', '"schema_version":12', "got a record of schema 12, expected 1"),
+        ('"schema_version":1,', "", "it names no schema"),
+    ],
+)
+@pytest.mark.parametrize("scan", [False, True], ids=["read", "scanned"])
+def test_a_record_of_another_schema_is_absent_to_a_scan_as_to_a_reader(store, old, new, message, scan):
+    # Options may hold the words that the scan looks for: they are those of the cell, not of the record.
+    path = store.put(record(Cell(plant="p", task="truth", task_options={"schema_version": 1, "sides": 2})))
+    body = path.read_text().partition("\n")[2][:-1]
+    cut = body.rindex(old)
+    body = body[:cut] + new + body[cut + len(old) :]
+    path.write_text(f"{hashlib.sha256(body.encode()).hexdigest()}\n{body}\n")
+    assert (store.holds if scan else store.get)(path.stem) in (None, False)
+    assert message in store.damaged[0] and not path.exists()
+
+
     path.write_text("half")
 
     def refuse(*_, **__):
@@ -95,8 +116,6 @@ def test_damage_in_a_store_that_is_only_read_counts_as_absence(store, monkeypatc
 
 def test_another_schema_is_refused_by_number():
     body = '{"key":"k","schema_version":9}'
-    import hashlib
-
     text = f"{hashlib.sha256(body.encode()).hexdigest()}\n{body}\n"
     with pytest.raises(RecordError, match="got a record of schema 9, expected 1"):
         parse(text.encode(), key="k", name="x")
