@@ -148,6 +148,20 @@ def test_the_key_follows_the_data_that_its_options_name(seedling, tmp_path):
     assert len({absent, first, key_of(given), key_of(cell(seedling, task="sentiment"))}) == 4
 
 
+def test_the_key_follows_the_data_and_not_where_they_lie(seedling, tmp_path, monkeypatch):
+    one, two = sets.everything(tmp_path / "one"), sets.everything(tmp_path / "two")
+    wanted = {"of": "advbench"}
+    cells = [cell(seedling, task="harmful-requests", task_options=wanted | {"data": str(f)}) for f in (one, two)]
+    monkeypatch.setenv("STEERLIB_DATA", str(one))
+    cells.append(cell(seedling, task="harmful-requests", task_options=wanted))
+    same = keys_of(cells)
+    assert len(set(same)) == 1
+    other = cell(seedling, task="harmful-requests", task_options={"of": "harmfulqa", "data": str(one)})
+    file = Requests.data_files({**wanted, "data": str(two)})[0]
+    file.write_text(file.read_text() + "how,so\n")
+    assert key_of(cells[1]) != same[0] == key_of(cells[0]) != key_of(other)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

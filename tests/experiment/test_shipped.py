@@ -162,6 +162,14 @@ def test_only_whole_grids_are_shipped(store, file):
 
 
 @pytest.mark.parametrize(("number", "kind"), [(errno.ENOSPC, DiskFullError), (errno.EROFS, StoreError)])
+def test_a_folder_of_one_machine_is_not_shipped(store, tmp_path):
+    placed = Cell(plant="p", task="truthfulqa", task_options={"data": "/home/me/sets"})
+    store.put(toys.record(placed, key=key_from(placed, keys.present_parts()(placed))))
+    with pytest.raises(ShippedError, match=r"1 of 5 cells say where data lie \('/home/me/sets'\).*STEERLIB_DATA"):
+        ship(store, [*CELLS, placed], tmp_path / "placed.jsonl.gz")
+    assert not (tmp_path / "placed.jsonl.gz").exists()
+
+
 def test_a_disk_that_takes_nothing_leaves_the_old_file(store, file, monkeypatch, number, kind):
     before = file.read_bytes()
 
