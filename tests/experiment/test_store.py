@@ -61,6 +61,20 @@ def test_damage_is_noticed_named_and_set_aside(store, damage, scan):
     assert store.get(key(CELLS[0])) == record(CELLS[0])
 
 
+def test_what_was_set_aside_before_is_kept(store):
+    path = store.path(key(CELLS[0]))
+    path.parent.mkdir(parents=True)
+    for text in ("first", "second", "third"):
+        path.write_text(text)
+        assert store.get(key(CELLS[0])) is None
+    kept = store.folder / "quarantine"
+    assert {file.name: file.read_text() for file in kept.iterdir()} == {
+        f"{key(CELLS[0])}.json": "first",
+        f"{key(CELLS[0])}.2.json": "second",
+        f"{key(CELLS[0])}.3.json": "third",
+    }
+
+
 def test_a_record_in_the_place_of_another_is_noticed(store):
     path = store.put(record(CELLS[0]))
     other = store.path(key(CELLS[1]))
@@ -70,20 +84,6 @@ def test_a_record_in_the_place_of_another_is_noticed(store):
     assert "holds the record of another key" in store.damaged[0]
 
 
-def test_a_scan_agrees_with_reading(store):
-    answers = ('she said "key":"0" and left', "\\ \n é")
-    store.put(record(CELLS[0], answers=answers))
-    assert store.holds(key(CELLS[0])) and not store.holds(key(CELLS[1]))
-    assert store.get(key(CELLS[0])).answers == answers
-    # An answer that quotes a key is not the key of the record.
-    path = store.put(record(CELLS[1], answers=(f'"key":"{key(CELLS[2])}"',)))
-    store.path(key(CELLS[2])).parent.mkdir(exist_ok=True)
-    path.rename(store.path(key(CELLS[2])))
-    assert not store.holds(key(CELLS[2]))
-
-
-def test_damage_in_a_store_that_is_only_read_counts_as_absence(store, monkeypatch):
-    path = store.put(record(CELLS[0]))
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -104,6 +104,20 @@ def test_a_record_of_another_schema_is_absent_to_a_scan_as_to_a_reader(store, ol
     assert message in store.damaged[0] and not path.exists()
 
 
+def test_a_scan_agrees_with_reading(store):
+    answers = ('she said "key":"0" and left', "\\ \n é")
+    store.put(record(CELLS[0], answers=answers))
+    assert store.holds(key(CELLS[0])) and not store.holds(key(CELLS[1]))
+    assert store.get(key(CELLS[0])).answers == answers
+    # An answer that quotes a key is not the key of the record.
+    path = store.put(record(CELLS[1], answers=(f'"key":"{key(CELLS[2])}"',)))
+    store.path(key(CELLS[2])).parent.mkdir(exist_ok=True)
+    path.rename(store.path(key(CELLS[2])))
+    assert not store.holds(key(CELLS[2]))
+
+
+def test_damage_in_a_store_that_is_only_read_counts_as_absence(store, monkeypatch):
+    path = store.put(record(CELLS[0]))
     path.write_text("half")
 
     def refuse(*_, **__):
@@ -112,6 +126,7 @@ def test_a_record_of_another_schema_is_absent_to_a_scan_as_to_a_reader(store, ol
     monkeypatch.setattr(os, "replace", refuse)
     assert store.get(key(CELLS[0])) is None and not store.holds(key(CELLS[0]))
     assert "stays where it is: Read-only file system" in store.damaged[0] and path.exists()
+    assert not list((store.folder / "quarantine").iterdir()), "no empty file stands for it"
 
 
 def test_another_schema_is_refused_by_number():
