@@ -15,6 +15,7 @@ from steerlib.experiment.cells import Cell, _Data, canonical
 from steerlib.experiment.records import Finite, Provenance, RecordError
 
 SCHEMA = 1
+_SCHEMA_BYTES = f',"schema_version":{SCHEMA},"scores":{{'.encode()
 
 
 class Metric(_Data):
@@ -73,10 +74,12 @@ def dump(record: CellRecord) -> str:
 
 
 def inspect(content: bytes, *, key: str, name: str) -> bytes:
-    """The body of a written record, once its bytes are known to be whole and those of this key; nothing is parsed.
+    """The body of a written record, once its bytes are known to be whole, of this key and of this schema.
+
+    Nothing is parsed unless something is wrong.
 
     Raises:
-        RecordError: truncated, altered, or the record of another key; names the file.
+        RecordError: truncated, altered, or the record of another key or another schema; names the file.
     """
     head, _, body = content.partition(b"\n")
     if not body.endswith(b"\n") or hashlib.sha256(body[:-1]).hexdigest().encode() != head:
@@ -84,7 +87,19 @@ def inspect(content: bytes, *, key: str, name: str) -> bytes:
     # The text is canonical, and quotes within strings are escaped, so that this cannot be part of an answer.
     if f'"key":"{key}"'.encode() not in body:
         raise RecordError(f"{name} holds the record of another key")
+    # Likewise; keys are sorted, so that the schema of the record itself stands before its scores.
+    if _SCHEMA_BYTES not in body:
+        version = _version(body, name)
+        if version != SCHEMA:
+            raise RecordError(f"{name}: got a record of schema {version!r}, expected {SCHEMA}")
     return body
+
+
+def _version(body: bytes, name: str) -> object:
+    try:
+        return json.loads(body)["schema_version"]
+    except (ValueError, TypeError, KeyError):
+        raise RecordError(f"{name} does not hold the record of a cell: it names no schema") from None
 
 
 def parse(content: bytes, *, key: str, name: str) -> CellRecord:
@@ -93,10 +108,7 @@ def parse(content: bytes, *, key: str, name: str) -> CellRecord:
     Raises:
         RecordError: truncated, altered, of another key, or of another schema; names the file.
     """
-    raw = json.loads(inspect(content, key=key, name=name))
-    if raw.get("schema_version") != SCHEMA:
-        raise RecordError(f"{name}: got a record of schema {raw.get('schema_version')!r}, expected {SCHEMA}")
     try:
-        return CellRecord.model_validate(raw)
+        return CellRecord.model_validate(json.loads(inspect(content, key=key, name=name)))
     except ValidationError as error:
         raise RecordError(f"{name} does not hold the record of a cell: {error}") from error

@@ -21,6 +21,8 @@ from steerlib.registry import LAWS, TASKS, place_of
 
 #: Packages whose version can move a number.
 DECIDING = ("torch", "transformers", "numpy")
+#: The option by which every task that reads files is told the folder where they lie.
+DATA = "data"
 _ROOT = Path(steerlib.__file__).resolve().parents[1]
 
 
@@ -171,7 +173,8 @@ def cell_key(cell: Cell, *, weights: str, data: str = "", code: str | None = Non
 
 def key_from(cell: Cell, parts: dict[str, Any]) -> str:
     """The content key, from the parts that decide it besides the cell: see `keys.present_parts`."""
-    # The name of the plant does not count, nor where it lies: its weights do.
+    # The name of the plant does not count, nor where it lies: its weights do. So with data: their content does.
+    left_out: dict[str, Any] = {"plant": True, "task_options": {DATA}}
     return hashlib.sha256(
-        canonical({"cell": cell.model_dump(mode="json", exclude={"plant"}), **parts}).encode()
+        canonical({"cell": cell.model_dump(mode="json", exclude=left_out), **parts}).encode()
     ).hexdigest()

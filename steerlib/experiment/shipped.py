@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from steerlib.errors import SteerlibError
 from steerlib.experiment.cell_records import CellRecord
-from steerlib.experiment.cells import Cell, _Data, canonical, key_from
+from steerlib.experiment.cells import DATA, Cell, _Data, canonical, key_from
 from steerlib.experiment.records import Finite, Provenance
 from steerlib.experiment.store import Store, writing
 from steerlib.files import data_folder, sha256, write_atomic
@@ -107,7 +107,7 @@ def ship(store: Store, cells: Sequence[Cell], path: str | Path) -> Path:
         path: file to write; its stem names the grid. See `shipped_path`.
 
     Raises:
-        ShippedError: no cells, or records missing.
+        ShippedError: no cells, records missing, or cells that name a folder of one machine.
         StoreError: if the file cannot be written.
         DiskFullError: if the disk is full; a file that was there before is untouched.
     """
@@ -116,6 +116,12 @@ def ship(store: Store, cells: Sequence[Cell], path: str | Path) -> Path:
     target = Path(path)
     if not target.name.endswith(SUFFIX):
         raise ShippedError(f"got {target.name!r}, expected a name that ends in {SUFFIX}")
+    if placed := [cell for cell in cells if DATA in cell.task_options]:
+        raise ShippedError(
+            f"{len(placed)} of {len(cells)} cells say where data lie ({placed[0].task_options[DATA]!r}), which is not "
+            "so on other machines. Fix: leave `task_options.data` out of the grid and let STEERLIB_DATA name the "
+            "folder; the records stay valid where the data are the same"
+        )
     parts_of = present_parts()
     made = [(cell, parts_of(cell)) for cell in cells]
     records = [store.get(key_from(cell, parts)) for cell, parts in made]

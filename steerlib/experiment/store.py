@@ -12,7 +12,7 @@ import errno
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -151,14 +151,32 @@ class Store:
             return None
 
     def _set_aside(self, path: Path, why: str) -> None:
-        target = self.folder / QUARANTINE / path.name
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(FileNotFoundError):  # another process may have set it aside
+            place = self.folder / QUARANTINE
+            place.mkdir(parents=True, exist_ok=True)
+            target = _free(place, path)
+            try:
                 os.replace(path, target)
+            except OSError as error:
+                target.unlink(missing_ok=True)
+                if not isinstance(error, FileNotFoundError):  # another process may have set it aside
+                    raise
         except OSError as error:  # it counts as absent all the same, and a store that is only read stays readable
             why += f" (and it stays where it is: {error.strerror})"
         self.damaged.append(why)
+
+
+def _free(folder: Path, path: Path) -> Path:
+    """A name for a file in a folder that holds others of its name; it is taken at once, so that no other takes it."""
+    target, number = folder / path.name, 1
+    while True:
+        try:
+            target.touch(exist_ok=False)
+        except FileExistsError:
+            number += 1
+            target = folder / f"{path.stem}.{number}{path.suffix}"
+        else:
+            return target
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import re
 import shutil
 
 import numpy as np
@@ -12,15 +13,19 @@ import pytest
 
 from steerlib import cli
 from steerlib.experiment.cells import Cell, Fit, LawSpec, key_from
+from steerlib.experiment.grid import missing, run_grid
 from steerlib.experiment.keys import files_hash, key_of, keys_of, present_parts
 from steerlib.experiment.recompute import reference
 from steerlib.experiment.running import CellError, run_cell
+from steerlib.experiment.store import Store
 from steerlib.experiment.verification import DriftError
 from steerlib.files import data_folder
 from steerlib.laws.additive import DifferenceOfMeans, shuffled
 from steerlib.plant import Plant
 from steerlib.tasks import Truth
+from steerlib.tasks.real import Requests
 from steerlib.world.grow import grow
+from tests.data import sets
 from tests.test_cli import run
 
 PUSH = LawSpec(name="difference-of-means", layer=0, strength=2.0, fit=Fit(n=12))
@@ -143,6 +148,20 @@ def test_the_key_follows_the_data_that_its_options_name(seedling, tmp_path):
     assert len({absent, first, key_of(given), key_of(cell(seedling, task="sentiment"))}) == 4
 
 
+def test_the_key_follows_the_data_and_not_where_they_lie(seedling, tmp_path, monkeypatch):
+    one, two = sets.everything(tmp_path / "one"), sets.everything(tmp_path / "two")
+    wanted = {"of": "advbench"}
+    cells = [cell(seedling, task="harmful-requests", task_options=wanted | {"data": str(f)}) for f in (one, two)]
+    monkeypatch.setenv("STEERLIB_DATA", str(one))
+    cells.append(cell(seedling, task="harmful-requests", task_options=wanted))
+    same = keys_of(cells)
+    assert len(set(same)) == 1
+    other = cell(seedling, task="harmful-requests", task_options={"of": "harmfulqa", "data": str(one)})
+    file = Requests.data_files({**wanted, "data": str(two)})[0]
+    file.write_text(file.read_text() + "how,so\n")
+    assert key_of(cells[1]) != same[0] == key_of(cells[0]) != key_of(other)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -153,6 +172,58 @@ def test_the_key_follows_the_data_that_its_options_name(seedling, tmp_path):
 def test_options_that_do_not_exist_are_named(seedling, change, message):
     with pytest.raises(CellError, match=message):
         run_cell(cell(seedling, **change))
+
+
+def test_data_sets_are_read_for_a_key_only_when_they_may_have_changed(seedling, tmp_path, monkeypatch):
+    asked, named = [], Requests.data_files
+    monkeypatch.setattr(Requests, "data_files", lambda options: asked.append(options) or named(options))
+    one, two = sets.everything(tmp_path / "one"), sets.everything(tmp_path / "two")
+    monkeypatch.setenv("STEERLIB_DATA", str(one))
+    given = cell(seedling, task="harmful-requests", task_options={"of": "advbench"})
+    before = key_of(given)
+    assert key_of(given) == before != key_of(given.model_copy(update={"law": PUSH}))
+    assert len(asked) == 1
+    key_of(given.model_copy(update={"task_options": {"of": "harmfulqa"}}))
+    assert len(asked) == 2, "other options"
+    monkeypatch.setenv("STEERLIB_DATA", str(two))
+    assert key_of(given) == before and len(asked) == 3, "another place"
+    file = named({"of": "advbench"})[0]
+    file.write_text(file.read_text() + "how,so\n")
+    assert key_of(given) != before and len(asked) == 4, "other content"
+    (file.parent / "another").touch()
+    key_of(given)
+    assert len(asked) == 5, "a folder with another file"
+    file.unlink()
+    assert key_of(given) not in (before, key_of(cell(seedling))) and len(asked) == 6, "no file any more"
+
+
+BAD = [
+    ("harmful-requests", {"data": "/nowhere"}, "AbsentDataError: "),
+    ("harmful-requests", {"colour": "red"}, "CellError: task 'harmful-requests' does not take the options"),
+    ("harmful-requests", {"of": "mars"}, "MetricError: .* got of='mars'"),
+    ("concept", {"colour": "red"}, "CellError: task 'concept' does not take the options"),
+]
+
+
+@pytest.mark.parametrize(("task", "options", "message"), BAD)
+def test_a_cell_without_its_data_or_with_bad_options_fails_alone(seedling, tmp_path, task, options, message):
+    good, bad = cell(seedling), cell(seedling, task=task, task_options=options)
+    outcome = run_grid([bad, good], Store(tmp_path), progress=False)
+    assert outcome.computed == [good] and list(outcome.failed) == [bad]
+    assert re.match(message, outcome.failed[bad])
+    assert missing([bad, good], Store(tmp_path)) == [bad]
+
+
+def test_a_damaged_data_set_fails_alone(seedling, tmp_path):
+    options = {"data": str(tmp_path / "sets"), "of": "advbench"}
+    sets.everything(tmp_path / "sets")
+    bad = cell(seedling, task="harmful-requests", task_options=options)
+    whole = key_of(bad)
+    for file in Requests.data_files(options):
+        file.write_text("half a row")
+    assert key_of(bad) != whole
+    outcome = run_grid([bad, cell(seedling)], Store(tmp_path / "store"), progress=False)
+    assert len(outcome.computed) == 1 and "DataError" in outcome.failed[bad]
 
 
 GRID = """

@@ -14,9 +14,10 @@ import pytest
 from steerlib.experiment import keys
 from steerlib.experiment.cell_records import Metric, hash_of
 from steerlib.experiment.cells import Cell, LawSpec, key_from
+from steerlib.experiment.grid import read_grid
 from steerlib.experiment.shipped import ShippedError, read_header, ship, shipped
 from steerlib.experiment.store import Store, StoreError
-from steerlib.files import DiskFullError
+from steerlib.files import DiskFullError, data_folder
 from tests.experiment import toys
 
 PUSH = LawSpec(name="difference-of-means", layer=1)
@@ -161,6 +162,14 @@ def test_only_whole_grids_are_shipped(store, file):
     assert file.read_bytes() == before
 
 
+def test_a_folder_of_one_machine_is_not_shipped(store, tmp_path):
+    placed = Cell(plant="p", task="truthfulqa", task_options={"data": "/home/me/sets"})
+    store.put(toys.record(placed, key=key_from(placed, keys.present_parts()(placed))))
+    with pytest.raises(ShippedError, match=r"1 of 5 cells say where data lie \('/home/me/sets'\).*STEERLIB_DATA"):
+        ship(store, [*CELLS, placed], tmp_path / "placed.jsonl.gz")
+    assert not (tmp_path / "placed.jsonl.gz").exists()
+
+
 @pytest.mark.parametrize(("number", "kind"), [(errno.ENOSPC, DiskFullError), (errno.EROFS, StoreError)])
 def test_a_disk_that_takes_nothing_leaves_the_old_file(store, file, monkeypatch, number, kind):
     before = file.read_bytes()
@@ -200,6 +209,23 @@ def test_damage_is_refused_by_name(file, damage, message):
     with pytest.raises(ShippedError, match=message) as raised:
         shipped(file)
     assert str(file) in str(raised.value) and "Fix: " in str(raised.value)
+
+
+SHIPPED = sorted((data_folder() / "reference").glob("*/records/*.jsonl.gz"))
+
+
+def test_grids_are_shipped():
+    assert SHIPPED
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.parent.name}/{path.name}")
+def test_a_shipped_grid_holds_the_cells_of_its_file_and_no_others(path):
+    name = path.name.removesuffix(".jsonl.gz")
+    assert read_header(path).grid == name
+    _, *lines = gzip.decompress(path.read_bytes()).decode().splitlines()
+    held = [Cell.model_validate(json.loads(line)["cell"]) for line in lines]
+    wanted = read_grid(data_folder() / "grids" / f"{name}.yml")
+    assert set(held) == set(wanted) and len(held) == len(set(held)), "ship it anew: `steerlib run ... --ship`"
 
 
 def test_absent_records_name_the_command_that_makes_them(tmp_path):

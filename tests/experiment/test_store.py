@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import multiprocessing
 import os
 from pathlib import Path
@@ -60,6 +61,20 @@ def test_damage_is_noticed_named_and_set_aside(store, damage, scan):
     assert store.get(key(CELLS[0])) == record(CELLS[0])
 
 
+def test_what_was_set_aside_before_is_kept(store):
+    path = store.path(key(CELLS[0]))
+    path.parent.mkdir(parents=True)
+    for text in ("first", "second", "third"):
+        path.write_text(text)
+        assert store.get(key(CELLS[0])) is None
+    kept = store.folder / "quarantine"
+    assert {file.name: file.read_text() for file in kept.iterdir()} == {
+        f"{key(CELLS[0])}.json": "first",
+        f"{key(CELLS[0])}.2.json": "second",
+        f"{key(CELLS[0])}.3.json": "third",
+    }
+
+
 def test_a_record_in_the_place_of_another_is_noticed(store):
     path = store.put(record(CELLS[0]))
     other = store.path(key(CELLS[1]))
@@ -67,6 +82,26 @@ def test_a_record_in_the_place_of_another_is_noticed(store):
     path.rename(other)
     assert not store.holds(key(CELLS[1])) and store.get(key(CELLS[1])) is None
     assert "holds the record of another key" in store.damaged[0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"schema_version":1', '"schema_version":2', "got a record of schema 2, expected 1"),
+        ('"schema_version":1', '"schema_version":12', "got a record of schema 12, expected 1"),
+        ('"schema_version":1,', "", "it names no schema"),
+    ],
+)
+@pytest.mark.parametrize("scan", [False, True], ids=["read", "scanned"])
+def test_a_record_of_another_schema_is_absent_to_a_scan_as_to_a_reader(store, old, new, message, scan):
+    # Options may hold the words that the scan looks for: they are those of the cell, not of the record.
+    path = store.put(record(Cell(plant="p", task="truth", task_options={"schema_version": 1, "sides": 2})))
+    body = path.read_text().partition("\n")[2][:-1]
+    cut = body.rindex(old)
+    body = body[:cut] + new + body[cut + len(old) :]
+    path.write_text(f"{hashlib.sha256(body.encode()).hexdigest()}\n{body}\n")
+    assert (store.holds if scan else store.get)(path.stem) in (None, False)
+    assert message in store.damaged[0] and not path.exists()
 
 
 def test_a_scan_agrees_with_reading(store):
@@ -91,12 +126,11 @@ def test_damage_in_a_store_that_is_only_read_counts_as_absence(store, monkeypatc
     monkeypatch.setattr(os, "replace", refuse)
     assert store.get(key(CELLS[0])) is None and not store.holds(key(CELLS[0]))
     assert "stays where it is: Read-only file system" in store.damaged[0] and path.exists()
+    assert not list((store.folder / "quarantine").iterdir()), "no empty file stands for it"
 
 
 def test_another_schema_is_refused_by_number():
     body = '{"key":"k","schema_version":9}'
-    import hashlib
-
     text = f"{hashlib.sha256(body.encode()).hexdigest()}\n{body}\n"
     with pytest.raises(RecordError, match="got a record of schema 9, expected 1"):
         parse(text.encode(), key="k", name="x")
