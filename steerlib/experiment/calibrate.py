@@ -26,6 +26,9 @@ Budget = Literal["kl", "energy", "perplexity"]
 SLACK = 0.05
 #: A cost that a doubling raises by less than this share has stopped rising.
 FLAT = 0.01
+#: So many multipliers, each twice the one before, may cost nothing before the law counts as one without effect: a gate
+#: or a deadband costs nothing below its threshold, and its multiplier must be searched beyond it.
+DEAD = 8
 
 
 class Status(StrEnum):
@@ -74,7 +77,8 @@ def calibrate(
 ) -> Calibration:
     """Find the multiplier at which a cost that is zero at zero, and rises, has a given value.
 
-    Doubles or halves until the budget is enclosed, then interpolates between logarithms, halving where that stalls.
+    Doubles or halves until the budget is enclosed, then interpolates between logarithms, halving where that stalls. A
+    cost that stops rising below the budget ends the search; one that is still zero does so after `DEAD` multipliers.
 
     Args:
         cost: cost of a multiplier; one that is not finite says that the plant broke.
@@ -114,7 +118,7 @@ class _Search:
             if self.falls():
                 return self.end(Status.NOT_MONOTONE)
             if value < self.target:
-                if low is not None and high is None and value <= (1 + FLAT) * self.seen[low]:
+                if low is not None and high is None and self.flat(self.seen[low], value):
                     return self.end(Status.UNREACHABLE)
                 low = size
             else:
@@ -150,6 +154,12 @@ class _Search:
         self.seen[size] = value if math.isfinite(value) else math.inf
         return self.seen[size]
 
+    def flat(self, before: float, value: float) -> bool:
+        """Whether a doubling raised the cost too little to go on."""
+        if value <= 0:
+            return sum(cost <= 0 for cost in self.seen.values()) >= DEAD
+        return value <= (1 + FLAT) * before
+
     def close(self, value: float) -> bool:
         return abs(value - self.target) <= self.tolerance * self.target
 
@@ -174,6 +184,11 @@ class _Search:
     def message(self, status: Status, cost: float) -> str:
         if status is Status.REACHED:
             return ""
+        if status is Status.UNREACHABLE and cost <= 0:
+            return (
+                f"{status.value}: nothing of {self.target:.4g} is spent up to a multiplier of "
+                f"{self.sign * max(self.seen):.4g}. The law has no effect there. Fix: a larger start, or another law."
+            )
         fix = {
             Status.TOO_FEW: f"Fix: allow more than {self.most} evaluations, or a wider tolerance.",
             Status.UNREACHABLE: "The law saturates: compare it at the budget it can spend, and say so.",

@@ -59,6 +59,24 @@ def test_a_plant_that_breaks_before_the_budget():
 def test_no_effect_at_all():
     found = calibrate(lambda s: 0.0, 0.1)  # noqa: ARG005
     assert found.status is Status.UNREACHABLE and found.cost == 0.0
+    assert len(found.tried) == 8 and "nothing of 0.1 is spent up to a multiplier of 128" in found.message
+
+
+@pytest.mark.parametrize("start", [1.0, -0.5, 100.0])
+def test_a_deadband_is_left_before_the_law_is_called_saturated(start):
+    found = calibrate(lambda s: max(0.0, abs(s) - 4), 1.0, start=start)
+    assert found.reached and found.strength == pytest.approx(math.copysign(5.0, start), rel=0.01)
+
+
+def test_a_law_that_saturates_beyond_a_deadband_still_says_so():
+    found = calibrate(lambda s: 0.4 if s > 4 else 0.0, 1.0)
+    assert found.status is Status.UNREACHABLE and "The law saturates" in found.message
+    assert [s for s, _ in found.tried] == [1, 2, 4, 8, 16], "a plateau that costs something ends at once"
+
+
+def test_a_deadband_is_searched_no_further_than_the_cap():
+    found = calibrate(lambda s: 0.0, 0.1, most=3)  # noqa: ARG005
+    assert found.status is Status.TOO_FEW and len(found.tried) == 3
 
 
 def test_small_falls_are_chance_and_large_ones_are_not():
