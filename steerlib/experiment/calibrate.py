@@ -29,6 +29,9 @@ FLAT = 0.01
 #: So many multipliers, each twice the one before, may cost nothing before the law counts as one without effect: a gate
 #: or a deadband costs nothing below its threshold, and its multiplier must be searched beyond it.
 DEAD = 8
+#: Share of the answers that a law may empty before a perplexity budget counts the plant as broken: perplexity knows
+#: nothing of an answer that is not there, and would be that of the few that are left.
+SILENCED = 0.1
 
 
 class Status(StrEnum):
@@ -126,7 +129,8 @@ class _Search:
             if low is not None and high is not None:
                 return self.narrow(low, high)
             size = 2 * size if high is None else size / 2
-        return self.end(Status.TOO_FEW)
+        broken = all(math.isinf(cost) for cost in self.seen.values())
+        return self.end(Status.BREAKS if broken else Status.TOO_FEW)
 
     def narrow(self, low: float, high: float) -> Calibration:
         halve = False
@@ -192,7 +196,8 @@ class _Search:
         fix = {
             Status.TOO_FEW: f"Fix: allow more than {self.most} evaluations, or a wider tolerance.",
             Status.UNREACHABLE: "The law saturates: compare it at the budget it can spend, and say so.",
-            Status.BREAKS: "Fix: compute in float32, or compare at a smaller budget.",
+            Status.BREAKS: "The plant breaks: its numbers overflow, or its answers are empty. Fix: compute in float32, "
+            "or compare at a smaller budget.",
             Status.NOT_MONOTONE: "Fix: search the multiplier of the input, not a setpoint; use the same prompts and "
             "seeds at every point.",
         }[status]
@@ -213,7 +218,9 @@ def cost_of(
 ) -> Callable[[float], float]:
     """The cost of a law's multiplier on a plant: what `calibrate` searches.
 
-    Every call uses the same prompts and the same noise, so that costs of two multipliers differ by the law alone.
+    Every call uses the same prompts and the same noise, so that costs of two multipliers differ by the law alone. A
+    plant that is left with nothing to say is broken, and its cost infinite: where every steered answer is empty, and
+    for perplexity, which cannot be measured on an empty answer, where the law empties more than a share `SILENCED`.
 
     Args:
         plant: the plant.
@@ -231,7 +238,7 @@ def cost_of(
         seed: of the answers.
 
     Raises:
-        MetricError: if there is no prompt, or the combination has no meaning.
+        MetricError: if there is no prompt, the combination has no meaning, or the unsteered plant answers nothing.
     """
     if not prompts:
         raise MetricError("cost_of: got no prompt.")
@@ -241,6 +248,9 @@ def cost_of(
             "'perplexity' on steered ones."
         )
     own = plant.generate(prompts, max_new_tokens=max_new_tokens, seed=seed).texts
+    spoken = sum(bool(text.strip()) for text in own)
+    if not spoken:
+        raise MetricError("cost_of: every answer of the unsteered plant is empty. Fix: give prompts that it goes on.")
 
     def cost(strength: float) -> float:
         acting = plant.under(law.at(strength), layer=layer, scope=scope)
@@ -248,17 +258,17 @@ def cost_of(
         if answers == "steered":
             with acting:
                 texts = plant.generate(prompts, max_new_tokens=max_new_tokens, seed=seed).texts
+        if not any(text.strip() for text in texts):
+            return math.inf
         if budget == "energy":
             return input_energy(plant, acting, prompts, texts).per_token
         if budget == "kl":
             return kl_per_token(plant, acting, prompts, texts).mean
-        kept = [(p, t) for p, t in zip(prompts, texts, strict=True) if t]
-        if not kept:
+        # The same prompts on both sides, so that leaving a prompt out does not look like a change of fluency.
+        both = [(p, t, o) for p, t, o in zip(prompts, texts, own, strict=True) if t.strip() and o.strip()]
+        if len(both) < (1 - SILENCED) * spoken:
             return math.inf
-        mine = [(p, t) for p, t in zip(prompts, own, strict=True) if t]
-        ratio = perplexity(plant, *map(list, zip(*kept, strict=True))) / perplexity(
-            plant, *map(list, zip(*mine, strict=True))
-        )
-        return max(ratio - 1.0, 0.0)
+        asked, steered, free = (list(column) for column in zip(*both, strict=True))
+        return max(perplexity(plant, asked, steered) / perplexity(plant, asked, free) - 1.0, 0.0)
 
     return cost

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -159,3 +160,58 @@ def test_costs_without_meaning_are_refused():
     assert cost_of(lm, law, PROMPTS, budget="perplexity", layer=1, max_new_tokens=3)(0.0) == pytest.approx(
         0.0, abs=1e-6
     )
+
+
+def saying(monkeypatch, lm, steered, free=" w7 w8"):
+    """Let the plant answer each prompt with `free`, and with `steered` (one for each prompt) under a law beyond 1."""
+    made = type(lm).generate
+
+    def generate(self, prompts, **options):
+        found = made(self, prompts, **options)
+        strengths = [float(layer.strength) for layer in acting]
+        texts = steered if any(s > 1 for s in strengths) else [free] * len(prompts)
+        return replace(found, texts=list(texts))
+
+    acting = []
+    under = type(lm).under
+
+    def noted(self, law, **options):
+        acting[:] = [law]
+        return under(self, law, **options)
+
+    monkeypatch.setattr(type(lm), "generate", generate)
+    monkeypatch.setattr(type(lm), "under", noted)
+
+
+@pytest.mark.parametrize("budget", ["kl", "energy"])
+def test_a_plant_that_is_left_with_nothing_to_say_is_broken(monkeypatch, budget):
+    lm = plant("llama")
+    saying(monkeypatch, lm, ["", " ", ""])
+    cost = cost_of(lm, Additive(torch.ones(WIDTH)), PROMPTS, budget=budget, layer=1, max_new_tokens=3)
+    assert math.isfinite(cost(0.5)) and cost(0.5) > 0 and math.isinf(cost(2.0))
+    found = calibrate(cost, 1e6, start=0.5, most=30)
+    assert found.status is Status.BREAKS and "its answers are empty" in found.message
+    assert 0 < found.strength <= 1
+
+
+def test_a_plant_that_every_multiplier_breaks_is_said_to_break():
+    found = calibrate(lambda s: math.inf, 1.0, most=4)  # noqa: ARG005
+    assert (found.status, found.strength, found.cost) == (Status.BREAKS, 0.0, 0.0)
+
+
+def test_perplexity_is_not_that_of_the_few_answers_that_are_left(monkeypatch):
+    lm, prompts = plant("llama"), PROMPTS * 7  # 21 prompts, of which two may fall silent
+    options = {"budget": "perplexity", "layer": 1, "max_new_tokens": 3}
+    for silent, broken in ((2, False), (3, True), (21, True)):
+        with monkeypatch.context() as patch:
+            # What is left is as fluent as before, so that it costs nothing: only the silence can be seen.
+            saying(patch, lm, [""] * silent + [" w7 w8"] * (21 - silent))
+            found = cost_of(lm, Additive(torch.ones(WIDTH)), prompts, **options)(2.0)
+        assert found == (math.inf if broken else 0.0)
+
+
+def test_a_plant_that_says_nothing_by_itself_is_refused(monkeypatch):
+    lm = plant("llama")
+    saying(monkeypatch, lm, [" w4"] * 3, free="")
+    with pytest.raises(MetricError, match="every answer of the unsteered plant is empty"):
+        cost_of(lm, Additive(torch.ones(WIDTH)), PROMPTS)
