@@ -210,6 +210,7 @@ def cost_of(
     prompts: Sequence[str],
     *,
     budget: Budget = "kl",
+    reader: Plant | None = None,
     answers: Literal["steered", "unsteered"] = "steered",
     layer: int | None = None,
     scope: str | None = None,
@@ -227,8 +228,10 @@ def cost_of(
         law: fitted; its strength is set by each call.
         prompts: validation prompts.
         budget: "kl", divergence from the unsteered plant in nats for each token; "energy", squared norm of what was
-            added for each token; "perplexity", how many times as perplexing the answers are to the unsteered plant as
-            its own, less one.
+            added for each token; "perplexity", how many times as perplexing the answers are to the reader as those of
+            the unsteered plant, less one.
+        reader: for perplexity alone, and needed there: another plant than the steered one, which finds its own
+            habits fluent, broken or not.
         answers: on whose answers the cost is measured: "steered" goes where the law leads, and is sampled anew for
             each multiplier; "unsteered" is one fixed text, smoother and blind to where the law leads. Perplexity
             knows only the first.
@@ -238,7 +241,8 @@ def cost_of(
         seed: of the answers.
 
     Raises:
-        MetricError: if there is no prompt, the combination has no meaning, or the unsteered plant answers nothing.
+        MetricError: if there is no prompt, the combination has no meaning, the reader is missing, not needed or the
+            steered plant, or the unsteered plant answers nothing.
     """
     if not prompts:
         raise MetricError("cost_of: got no prompt.")
@@ -246,6 +250,17 @@ def cost_of(
         raise MetricError(
             f"cost_of: got budget={budget!r} on {answers} answers; expected 'kl' or 'energy' on either, or "
             "'perplexity' on steered ones."
+        )
+    if (reader is None) == (budget == "perplexity"):
+        raise MetricError(
+            "cost_of: perplexity is read by another plant than the steered one, and got none. Fix: "
+            "reader=Plant.load(...)."
+            if reader is None
+            else f"cost_of: got a reader for a budget of {budget!r}, which needs none. Fix: leave it out."
+        )
+    if reader is not None and (reader is plant or reader.weight_hash == plant.weight_hash):
+        raise MetricError(
+            f"cost_of: the reader {reader.name!r} has the weights of the steered plant. Fix: give another plant."
         )
     own = plant.generate(prompts, max_new_tokens=max_new_tokens, seed=seed).texts
     spoken = sum(bool(text.strip()) for text in own)
@@ -262,13 +277,13 @@ def cost_of(
             return math.inf
         if budget == "energy":
             return input_energy(plant, acting, prompts, texts).per_token
-        if budget == "kl":
+        if reader is None:
             return kl_per_token(plant, acting, prompts, texts).mean
         # The same prompts on both sides, so that leaving a prompt out does not look like a change of fluency.
         both = [(p, t, o) for p, t, o in zip(prompts, texts, own, strict=True) if t.strip() and o.strip()]
         if len(both) < (1 - SILENCED) * spoken:
             return math.inf
         asked, steered, free = (list(column) for column in zip(*both, strict=True))
-        return max(perplexity(plant, asked, steered) / perplexity(plant, asked, free) - 1.0, 0.0)
+        return max(perplexity(reader, asked, steered) / perplexity(reader, asked, free) - 1.0, 0.0)
 
     return cost

@@ -157,9 +157,31 @@ def test_costs_without_meaning_are_refused():
         cost_of(lm, law, PROMPTS, budget="perplexity", answers="unsteered")
     with pytest.raises(MetricError, match="got budget='time'"):
         cost_of(lm, law, PROMPTS, budget="time")  # type: ignore[arg-type]
-    assert cost_of(lm, law, PROMPTS, budget="perplexity", layer=1, max_new_tokens=3)(0.0) == pytest.approx(
-        0.0, abs=1e-6
-    )
+    with pytest.raises(MetricError, match="read by another plant than the steered one, and got none"):
+        cost_of(lm, law, PROMPTS, budget="perplexity")
+    with pytest.raises(MetricError, match="got a reader for a budget of 'kl', which needs none"):
+        cost_of(lm, law, PROMPTS, reader=plant("gpt2"))
+    with pytest.raises(MetricError, match="'random-llama-0' has the weights of the steered plant"):
+        cost_of(lm, law, PROMPTS, budget="perplexity", reader=plant("llama"))
+
+
+def test_perplexity_is_how_much_harder_another_plant_finds_the_answers():
+    lm, reader, law = plant("llama"), plant("llama", seed=1), Additive(torch.ones(WIDTH))
+    cost = cost_of(lm, law, PROMPTS, budget="perplexity", reader=reader, layer=1, max_new_tokens=3)
+    assert cost(0.0) == 0.0
+    free = lm.generate(PROMPTS, max_new_tokens=3, seed=0).texts
+    measured = []
+    for strength in (-1.0, 0.3, 1.0, 3.0):
+        with lm.under(law.at(strength), layer=1):
+            steered = lm.generate(PROMPTS, max_new_tokens=3, seed=0).texts
+        # Mean negative log probability of a token: one word is one token here.
+        nats = [
+            -float(reader.logprobs(PROMPTS, texts).sum()) / sum(len(text.split()) for text in texts)
+            for texts in (steered, free)
+        ]
+        measured.append((cost(strength), max(math.exp(nats[0] - nats[1]) - 1, 0.0)))
+    assert [found for found, _ in measured] == pytest.approx([expected for _, expected in measured], rel=1e-4)
+    assert max(expected for _, expected in measured) > 0.01
 
 
 def saying(monkeypatch, lm, steered, free=" w7 w8"):
@@ -201,7 +223,7 @@ def test_a_plant_that_every_multiplier_breaks_is_said_to_break():
 
 def test_perplexity_is_not_that_of_the_few_answers_that_are_left(monkeypatch):
     lm, prompts = plant("llama"), PROMPTS * 7  # 21 prompts, of which two may fall silent
-    options = {"budget": "perplexity", "layer": 1, "max_new_tokens": 3}
+    options = {"budget": "perplexity", "reader": plant("llama", seed=1), "layer": 1, "max_new_tokens": 3}
     for silent, broken in ((2, False), (3, True), (21, True)):
         with monkeypatch.context() as patch:
             # What is left is as fluent as before, so that it costs nothing: only the silence can be seen.
