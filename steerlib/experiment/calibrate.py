@@ -26,6 +26,12 @@ Budget = Literal["kl", "energy", "perplexity"]
 SLACK = 0.05
 #: A cost that a doubling raises by less than this share has stopped rising.
 FLAT = 0.01
+#: So many multipliers, each twice the one before, may cost nothing before the law counts as one without effect: a gate
+#: or a deadband costs nothing below its threshold, and its multiplier must be searched beyond it.
+DEAD = 8
+#: Share of the answers that a law may empty before a perplexity budget counts the plant as broken: perplexity knows
+#: nothing of an answer that is not there, and would be that of the few that are left.
+SILENCED = 0.1
 
 
 class Status(StrEnum):
@@ -74,7 +80,8 @@ def calibrate(
 ) -> Calibration:
     """Find the multiplier at which a cost that is zero at zero, and rises, has a given value.
 
-    Doubles or halves until the budget is enclosed, then interpolates between logarithms, halving where that stalls.
+    Doubles or halves until the budget is enclosed, then interpolates between logarithms, halving where that stalls. A
+    cost that stops rising below the budget ends the search; one that is still zero does so after `DEAD` multipliers.
 
     Args:
         cost: cost of a multiplier; one that is not finite says that the plant broke.
@@ -114,7 +121,7 @@ class _Search:
             if self.falls():
                 return self.end(Status.NOT_MONOTONE)
             if value < self.target:
-                if low is not None and high is None and value <= (1 + FLAT) * self.seen[low]:
+                if low is not None and high is None and self.flat(self.seen[low], value):
                     return self.end(Status.UNREACHABLE)
                 low = size
             else:
@@ -122,7 +129,8 @@ class _Search:
             if low is not None and high is not None:
                 return self.narrow(low, high)
             size = 2 * size if high is None else size / 2
-        return self.end(Status.TOO_FEW)
+        broken = all(math.isinf(cost) for cost in self.seen.values())
+        return self.end(Status.BREAKS if broken else Status.TOO_FEW)
 
     def narrow(self, low: float, high: float) -> Calibration:
         halve = False
@@ -150,6 +158,12 @@ class _Search:
         self.seen[size] = value if math.isfinite(value) else math.inf
         return self.seen[size]
 
+    def flat(self, before: float, value: float) -> bool:
+        """Whether a doubling raised the cost too little to go on."""
+        if value <= 0:
+            return sum(cost <= 0 for cost in self.seen.values()) >= DEAD
+        return value <= (1 + FLAT) * before
+
     def close(self, value: float) -> bool:
         return abs(value - self.target) <= self.tolerance * self.target
 
@@ -174,10 +188,16 @@ class _Search:
     def message(self, status: Status, cost: float) -> str:
         if status is Status.REACHED:
             return ""
+        if status is Status.UNREACHABLE and cost <= 0:
+            return (
+                f"{status.value}: nothing of {self.target:.4g} is spent up to a multiplier of "
+                f"{self.sign * max(self.seen):.4g}. The law has no effect there. Fix: a larger start, or another law."
+            )
         fix = {
             Status.TOO_FEW: f"Fix: allow more than {self.most} evaluations, or a wider tolerance.",
             Status.UNREACHABLE: "The law saturates: compare it at the budget it can spend, and say so.",
-            Status.BREAKS: "Fix: compute in float32, or compare at a smaller budget.",
+            Status.BREAKS: "The plant breaks: its numbers overflow, or its answers are empty. Fix: compute in float32, "
+            "or compare at a smaller budget.",
             Status.NOT_MONOTONE: "Fix: search the multiplier of the input, not a setpoint; use the same prompts and "
             "seeds at every point.",
         }[status]
@@ -190,6 +210,7 @@ def cost_of(
     prompts: Sequence[str],
     *,
     budget: Budget = "kl",
+    reader: Plant | None = None,
     answers: Literal["steered", "unsteered"] = "steered",
     layer: int | None = None,
     scope: str | None = None,
@@ -198,15 +219,19 @@ def cost_of(
 ) -> Callable[[float], float]:
     """The cost of a law's multiplier on a plant: what `calibrate` searches.
 
-    Every call uses the same prompts and the same noise, so that costs of two multipliers differ by the law alone.
+    Every call uses the same prompts and the same noise, so that costs of two multipliers differ by the law alone. A
+    plant that is left with nothing to say is broken, and its cost infinite: where every steered answer is empty, and
+    for perplexity, which cannot be measured on an empty answer, where the law empties more than a share `SILENCED`.
 
     Args:
         plant: the plant.
         law: fitted; its strength is set by each call.
         prompts: validation prompts.
         budget: "kl", divergence from the unsteered plant in nats for each token; "energy", squared norm of what was
-            added for each token; "perplexity", how many times as perplexing the answers are to the unsteered plant as
-            its own, less one.
+            added for each token; "perplexity", how many times as perplexing the answers are to the reader as those of
+            the unsteered plant, less one.
+        reader: for perplexity alone, and needed there: another plant than the steered one, which finds its own
+            habits fluent, broken or not.
         answers: on whose answers the cost is measured: "steered" goes where the law leads, and is sampled anew for
             each multiplier; "unsteered" is one fixed text, smoother and blind to where the law leads. Perplexity
             knows only the first.
@@ -216,7 +241,8 @@ def cost_of(
         seed: of the answers.
 
     Raises:
-        MetricError: if there is no prompt, or the combination has no meaning.
+        MetricError: if there is no prompt, the combination has no meaning, the reader is missing, not needed or the
+            steered plant, or the unsteered plant answers nothing.
     """
     if not prompts:
         raise MetricError("cost_of: got no prompt.")
@@ -225,7 +251,21 @@ def cost_of(
             f"cost_of: got budget={budget!r} on {answers} answers; expected 'kl' or 'energy' on either, or "
             "'perplexity' on steered ones."
         )
+    if (reader is None) == (budget == "perplexity"):
+        raise MetricError(
+            "cost_of: perplexity is read by another plant than the steered one, and got none. Fix: "
+            "reader=Plant.load(...)."
+            if reader is None
+            else f"cost_of: got a reader for a budget of {budget!r}, which needs none. Fix: leave it out."
+        )
+    if reader is not None and (reader is plant or reader.weight_hash == plant.weight_hash):
+        raise MetricError(
+            f"cost_of: the reader {reader.name!r} has the weights of the steered plant. Fix: give another plant."
+        )
     own = plant.generate(prompts, max_new_tokens=max_new_tokens, seed=seed).texts
+    spoken = sum(bool(text.strip()) for text in own)
+    if not spoken:
+        raise MetricError("cost_of: every answer of the unsteered plant is empty. Fix: give prompts that it goes on.")
 
     def cost(strength: float) -> float:
         acting = plant.under(law.at(strength), layer=layer, scope=scope)
@@ -233,17 +273,17 @@ def cost_of(
         if answers == "steered":
             with acting:
                 texts = plant.generate(prompts, max_new_tokens=max_new_tokens, seed=seed).texts
+        if not any(text.strip() for text in texts):
+            return math.inf
         if budget == "energy":
             return input_energy(plant, acting, prompts, texts).per_token
-        if budget == "kl":
+        if reader is None:
             return kl_per_token(plant, acting, prompts, texts).mean
-        kept = [(p, t) for p, t in zip(prompts, texts, strict=True) if t]
-        if not kept:
+        # The same prompts on both sides, so that leaving a prompt out does not look like a change of fluency.
+        both = [(p, t, o) for p, t, o in zip(prompts, texts, own, strict=True) if t.strip() and o.strip()]
+        if len(both) < (1 - SILENCED) * spoken:
             return math.inf
-        mine = [(p, t) for p, t in zip(prompts, own, strict=True) if t]
-        ratio = perplexity(plant, *map(list, zip(*kept, strict=True))) / perplexity(
-            plant, *map(list, zip(*mine, strict=True))
-        )
-        return max(ratio - 1.0, 0.0)
+        asked, steered, free = (list(column) for column in zip(*both, strict=True))
+        return max(perplexity(reader, asked, steered) / perplexity(reader, asked, free) - 1.0, 0.0)
 
     return cost

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import JsonValue
@@ -22,6 +23,7 @@ from steerlib.experiment.cells import Cell, LawSpec
 from steerlib.experiment.methods import TOLD, UNSTEERED, Method, seeded
 from steerlib.experiment.selecting import RaceError, ScoreName, Selection, score_of, select_on_validation
 from steerlib.experiment.store import Store
+from steerlib.plant import Plant
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,13 +62,34 @@ def spender(
     budget: float,
     *,
     measure: Budget = "kl",
+    reader: str | None = None,
     limit: int = 20,
     max_new_tokens: int = 32,
     tolerance: float = 0.02,
     most: int = 16,
     device: str = "cpu",
 ) -> Spender:
-    """A spender of one budget on validation prompts; see `cost_of` and `calibrate` for its arguments."""
+    """A spender of one budget on validation prompts; see `cost_of` and `calibrate` for its arguments.
+
+    Args:
+        budget: how much every law spends.
+        measure: of what; "perplexity" needs a reader.
+        reader: name, folder or hub id of the plant that reads the answers, another than the steered one.
+        limit: validation prompts, spread evenly.
+        max_new_tokens: length of the answers.
+        tolerance: how close the cost must come, as a share of the budget.
+        most: evaluations of the cost.
+        device: where the plants run.
+
+    Raises:
+        RaceError: if perplexity is to be measured without a reader, or there is one for another measure.
+    """
+    if (reader is None) == (measure == "perplexity"):
+        raise RaceError(
+            f"spender: got measure={measure!r} and reader={reader!r}; expected the name of another plant than the "
+            "steered one as the reader for 'perplexity', and none for others."
+        )
+    reading = cache(lambda name: Plant.load(name, device=device))  # loaded when first needed, and once
 
     def spend(cell: Cell) -> Calibration:
         from steerlib.experiment.running import task_and_law
@@ -76,7 +99,10 @@ def spender(
             raise RaceError(f"{cell.title}: nothing to spend a budget on")
         task, law = task_and_law(cell, device=device)
         prompts = spread(task.prompts("validation"), limit)
-        cost = cost_of(task.plant, law, prompts, budget=measure, scope=cell.law.scope, max_new_tokens=max_new_tokens)
+        cost = cost_of(
+            task.plant, law, prompts, budget=measure, reader=None if reader is None else reading(reader),
+            scope=cell.law.scope, max_new_tokens=max_new_tokens,
+        )  # fmt: skip
         return calibrate(cost, budget, start=cell.law.strength, tolerance=tolerance, most=most)
 
     return spend

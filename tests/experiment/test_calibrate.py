@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -59,6 +60,24 @@ def test_a_plant_that_breaks_before_the_budget():
 def test_no_effect_at_all():
     found = calibrate(lambda s: 0.0, 0.1)  # noqa: ARG005
     assert found.status is Status.UNREACHABLE and found.cost == 0.0
+    assert len(found.tried) == 8 and "nothing of 0.1 is spent up to a multiplier of 128" in found.message
+
+
+@pytest.mark.parametrize("start", [1.0, -0.5, 100.0])
+def test_a_deadband_is_left_before_the_law_is_called_saturated(start):
+    found = calibrate(lambda s: max(0.0, abs(s) - 4), 1.0, start=start)
+    assert found.reached and found.strength == pytest.approx(math.copysign(5.0, start), rel=0.01)
+
+
+def test_a_law_that_saturates_beyond_a_deadband_still_says_so():
+    found = calibrate(lambda s: 0.4 if s > 4 else 0.0, 1.0)
+    assert found.status is Status.UNREACHABLE and "The law saturates" in found.message
+    assert [s for s, _ in found.tried] == [1, 2, 4, 8, 16], "a plateau that costs something ends at once"
+
+
+def test_a_deadband_is_searched_no_further_than_the_cap():
+    found = calibrate(lambda s: 0.0, 0.1, most=3)  # noqa: ARG005
+    assert found.status is Status.TOO_FEW and len(found.tried) == 3
 
 
 def test_small_falls_are_chance_and_large_ones_are_not():
@@ -138,6 +157,83 @@ def test_costs_without_meaning_are_refused():
         cost_of(lm, law, PROMPTS, budget="perplexity", answers="unsteered")
     with pytest.raises(MetricError, match="got budget='time'"):
         cost_of(lm, law, PROMPTS, budget="time")  # type: ignore[arg-type]
-    assert cost_of(lm, law, PROMPTS, budget="perplexity", layer=1, max_new_tokens=3)(0.0) == pytest.approx(
-        0.0, abs=1e-6
-    )
+    with pytest.raises(MetricError, match="read by another plant than the steered one, and got none"):
+        cost_of(lm, law, PROMPTS, budget="perplexity")
+    with pytest.raises(MetricError, match="got a reader for a budget of 'kl', which needs none"):
+        cost_of(lm, law, PROMPTS, reader=plant("gpt2"))
+    with pytest.raises(MetricError, match="'random-llama-0' has the weights of the steered plant"):
+        cost_of(lm, law, PROMPTS, budget="perplexity", reader=plant("llama"))
+
+
+def test_perplexity_is_how_much_harder_another_plant_finds_the_answers():
+    lm, reader, law = plant("llama"), plant("llama", seed=1), Additive(torch.ones(WIDTH))
+    cost = cost_of(lm, law, PROMPTS, budget="perplexity", reader=reader, layer=1, max_new_tokens=3)
+    assert cost(0.0) == 0.0
+    free = lm.generate(PROMPTS, max_new_tokens=3, seed=0).texts
+    measured = []
+    for strength in (-1.0, 0.3, 1.0, 3.0):
+        with lm.under(law.at(strength), layer=1):
+            steered = lm.generate(PROMPTS, max_new_tokens=3, seed=0).texts
+        # Mean negative log probability of a token: one word is one token here.
+        nats = [
+            -float(reader.logprobs(PROMPTS, texts).sum()) / sum(len(text.split()) for text in texts)
+            for texts in (steered, free)
+        ]
+        measured.append((cost(strength), max(math.exp(nats[0] - nats[1]) - 1, 0.0)))
+    assert [found for found, _ in measured] == pytest.approx([expected for _, expected in measured], rel=1e-4)
+    assert max(expected for _, expected in measured) > 0.01
+
+
+def saying(monkeypatch, lm, steered, free=" w7 w8"):
+    """Let the plant answer each prompt with `free`, and with `steered` (one for each prompt) under a law beyond 1."""
+    made = type(lm).generate
+
+    def generate(self, prompts, **options):
+        found = made(self, prompts, **options)
+        strengths = [float(layer.strength) for layer in acting]
+        texts = steered if any(s > 1 for s in strengths) else [free] * len(prompts)
+        return replace(found, texts=list(texts))
+
+    acting = []
+    under = type(lm).under
+
+    def noted(self, law, **options):
+        acting[:] = [law]
+        return under(self, law, **options)
+
+    monkeypatch.setattr(type(lm), "generate", generate)
+    monkeypatch.setattr(type(lm), "under", noted)
+
+
+@pytest.mark.parametrize("budget", ["kl", "energy"])
+def test_a_plant_that_is_left_with_nothing_to_say_is_broken(monkeypatch, budget):
+    lm = plant("llama")
+    saying(monkeypatch, lm, ["", " ", ""])
+    cost = cost_of(lm, Additive(torch.ones(WIDTH)), PROMPTS, budget=budget, layer=1, max_new_tokens=3)
+    assert math.isfinite(cost(0.5)) and cost(0.5) > 0 and math.isinf(cost(2.0))
+    found = calibrate(cost, 1e6, start=0.5, most=30)
+    assert found.status is Status.BREAKS and "its answers are empty" in found.message
+    assert 0 < found.strength <= 1
+
+
+def test_a_plant_that_every_multiplier_breaks_is_said_to_break():
+    found = calibrate(lambda s: math.inf, 1.0, most=4)  # noqa: ARG005
+    assert (found.status, found.strength, found.cost) == (Status.BREAKS, 0.0, 0.0)
+
+
+def test_perplexity_is_not_that_of_the_few_answers_that_are_left(monkeypatch):
+    lm, prompts = plant("llama"), PROMPTS * 7  # 21 prompts, of which two may fall silent
+    options = {"budget": "perplexity", "reader": plant("llama", seed=1), "layer": 1, "max_new_tokens": 3}
+    for silent, broken in ((2, False), (3, True), (21, True)):
+        with monkeypatch.context() as patch:
+            # What is left is as fluent as before, so that it costs nothing: only the silence can be seen.
+            saying(patch, lm, [""] * silent + [" w7 w8"] * (21 - silent))
+            found = cost_of(lm, Additive(torch.ones(WIDTH)), prompts, **options)(2.0)
+        assert found == (math.inf if broken else 0.0)
+
+
+def test_a_plant_that_says_nothing_by_itself_is_refused(monkeypatch):
+    lm = plant("llama")
+    saying(monkeypatch, lm, [" w4"] * 3, free="")
+    with pytest.raises(MetricError, match="every answer of the unsteered plant is empty"):
+        cost_of(lm, Additive(torch.ones(WIDTH)), PROMPTS)

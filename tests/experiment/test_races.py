@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from steerlib.errors import MetricError
 from steerlib.experiment.calibrate import Status
 from steerlib.experiment.cells import Cell, Fit, LawSpec
 from steerlib.experiment.methods import Method, controls_of, seeded
@@ -261,3 +262,18 @@ def test_a_race_on_a_plant_is_kept_by_the_store(seedling, tmp_path):
     assert np.asarray(spent) == pytest.approx(0.02, rel=0.11)
     with pytest.raises(RaceError, match="1 of 1 cells cannot be computed:\n.*does not take the options"):
         stored(store)([Cell(plant=str(seedling), task="truth", task_options={"colour": 1})])
+
+
+@pytest.mark.parametrize(("measure", "reader"), [("perplexity", None), ("kl", "almanac-llama")])
+def test_a_reader_belongs_to_perplexity(measure, reader):
+    with pytest.raises(RaceError, match=f"got measure='{measure}' and reader="):
+        spender(0.1, measure=measure, reader=reader)
+
+
+def test_a_perplexity_budget_is_read_by_the_plant_of_that_name(seedling):
+    law = method("push", (1,), (2.0,)).laws[0]
+    cell = Cell(plant=str(seedling), task="truth", law=law, split="validation")
+    found = spender(0.5, measure="perplexity", reader="almanac-llama-tiny", limit=3, max_new_tokens=4, most=2)(cell)
+    assert len(found.tried) in (1, 2)
+    with pytest.raises(MetricError, match="has the weights of the steered plant"):
+        spender(0.5, measure="perplexity", reader=str(seedling), limit=3, max_new_tokens=4)(cell)
