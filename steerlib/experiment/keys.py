@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from steerlib.data.reading import DataError
+from steerlib.data.sources import cache_folder
 from steerlib.errors import SteerlibError
 from steerlib.experiment.cells import Cell, canonical, code_hash, key_from, versions
 from steerlib.files import data_folder, sha256
 from steerlib.loading import resolve_plant
 from steerlib.registry import task_class
 
+#: Path, size and date of a file: whether it must be read again.
+Mark = tuple[str, int, int]
 #: What stands for the hash of a file that is not there: computing the cell then fails with the task's own message.
 ABSENT = "absent"
 #: What stands for the hash of data that a task cannot name: it does not take its options. Likewise.
@@ -87,7 +91,7 @@ def data_hash(cell: Cell) -> str:
     a key, so that it fails alone, with the task's own message, when it is computed, and not a whole grid with it.
     """
     try:
-        files = task_class(cell.task).data_files(cell.task_options)
+        files = _files_of(cell)
     except (DataError, OSError):
         return ABSENT
     except (SteerlibError, TypeError, ValueError):
@@ -96,6 +100,27 @@ def data_hash(cell: Cell) -> str:
         return ""
     found = [_file_hash(_mark(path)) if path.is_file() else ABSENT for path in files]
     return hashlib.sha256(json.dumps(found).encode()).hexdigest()
+
+
+#: Files that tasks named, and how they and their folders looked then.
+_named: dict[tuple[str, ...], tuple[tuple[Path, ...], list[Mark | None]]] = {}
+
+
+def _files_of(cell: Cell) -> tuple[Path, ...]:
+    """The files that the cell's task reads. To name them a task reads them: once, as long as they stay as they are."""
+    options, data = canonical(cell.task_options), os.environ.get("STEERLIB_DATA", "")
+    asked = (cell.task, options, data, str(cache_folder()), str(data_folder()), str(Path.cwd()))
+
+    def marks(files: tuple[Path, ...]) -> list[Mark | None]:
+        # A new file changes its folder; a set that is put where it is looked for first, that place.
+        seen = [*files, *dict.fromkeys(file.parent for file in files), *([Path(data)] if data else [])]
+        return [_mark(path) if path.exists() else None for path in seen]
+
+    known = _named.get(asked)
+    if known is None or marks(known[0]) != known[1]:
+        files = task_class(cell.task).data_files(cell.task_options)
+        known = _named[asked] = (files, marks(files))
+    return known[0]
 
 
 def files_hash(folder: str) -> str:
@@ -113,18 +138,18 @@ def folder_of(name: str) -> Path | None:
     return Path(name) if Path(name).is_dir() else None
 
 
-def _mark(path: Path) -> tuple[str, int, int]:
+def _mark(path: Path) -> Mark:
     stat = path.stat()
     return str(path), stat.st_size, stat.st_mtime_ns
 
 
 @lru_cache(maxsize=64)
-def _identity(name: str, folder: str, _marks: tuple[tuple[str, int, int], ...]) -> tuple[str, str]:
+def _identity(name: str, folder: str, _marks: tuple[Mark, ...]) -> tuple[str, str]:
     """Hashes of the plant and of what it has read, once its files are known to be those of its card."""
     source = resolve_plant(name)
     return files_hash(folder), str(source.card.get("world_fingerprint", ""))
 
 
 @lru_cache(maxsize=1024)
-def _file_hash(mark: tuple[str, int, int]) -> str:
+def _file_hash(mark: Mark) -> str:
     return sha256(Path(mark[0]))

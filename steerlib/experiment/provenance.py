@@ -8,6 +8,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -36,23 +37,38 @@ def commit_of(root: Path | None) -> tuple[str, bool | None]:
     return commit, None if status is None else bool(status)
 
 
+@cache
+def _commit_here(root: Path | None) -> tuple[str, bool | None]:
+    """`commit_of`, asked once in a process: what it has imported does not change with the clone."""
+    return commit_of(root)
+
+
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that can move a number."""
+    found = dict(_installed())
+    if (torch := sys.modules.get("torch")) is not None:
+        found["torch"] = str(torch.__version__)  # with its build, which the metadata of a CUDA wheel leaves out
+    return found
+
+
+@cache
+def _installed() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = "absent"
-    if (torch := sys.modules.get("torch")) is not None:
-        found["torch"] = str(torch.__version__)  # with its build, which the metadata of a CUDA wheel leaves out
     return found
 
 
 def provenance(*, device: str = "cpu", dtype: str = UNKNOWN, weights: str = UNKNOWN) -> Provenance:
-    """Describe this process. `device`, `dtype` and `weights` (a hash) are those of the plant in use."""
+    """Describe this process. `device`, `dtype` and `weights` (a hash) are those of the plant in use.
+
+    The commit is that of the first call: a process goes on with the code that it has imported.
+    """
     root = project_root()
-    commit, dirty = commit_of(root)
+    commit, dirty = _commit_here(root)
     lock = root / "requirements.lock" if root else None
     return Provenance(
         commit=commit,

@@ -174,6 +174,29 @@ def test_options_that_do_not_exist_are_named(seedling, change, message):
         run_cell(cell(seedling, **change))
 
 
+def test_data_sets_are_read_for_a_key_only_when_they_may_have_changed(seedling, tmp_path, monkeypatch):
+    asked, named = [], Requests.data_files
+    monkeypatch.setattr(Requests, "data_files", lambda options: asked.append(options) or named(options))
+    one, two = sets.everything(tmp_path / "one"), sets.everything(tmp_path / "two")
+    monkeypatch.setenv("STEERLIB_DATA", str(one))
+    given = cell(seedling, task="harmful-requests", task_options={"of": "advbench"})
+    before = key_of(given)
+    assert key_of(given) == before != key_of(given.model_copy(update={"law": PUSH}))
+    assert len(asked) == 1
+    key_of(given.model_copy(update={"task_options": {"of": "harmfulqa"}}))
+    assert len(asked) == 2, "other options"
+    monkeypatch.setenv("STEERLIB_DATA", str(two))
+    assert key_of(given) == before and len(asked) == 3, "another place"
+    file = named({"of": "advbench"})[0]
+    file.write_text(file.read_text() + "how,so\n")
+    assert key_of(given) != before and len(asked) == 4, "other content"
+    (file.parent / "another").touch()
+    key_of(given)
+    assert len(asked) == 5, "a folder with another file"
+    file.unlink()
+    assert key_of(given) not in (before, key_of(cell(seedling))) and len(asked) == 6, "no file any more"
+
+
 BAD = [
     ("harmful-requests", {"data": "/nowhere"}, "AbsentDataError: "),
     ("harmful-requests", {"colour": "red"}, "CellError: task 'harmful-requests' does not take the options"),
