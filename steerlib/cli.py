@@ -23,6 +23,7 @@ from rich.table import Table
 from steerlib.errors import SteerlibError
 
 if TYPE_CHECKING:
+    from steerlib.experiment.cell_records import CellRecord
     from steerlib.experiment.cells import Cell
     from steerlib.experiment.records import PageRecord
     from steerlib.experiment.store import Store
@@ -204,7 +205,12 @@ def accept(
 
 @app.command()
 def run(
-    grid: Annotated[Path, typer.Argument(help="a grid of cells, such as data/grids/push.yml")],
+    grid: Annotated[
+        Path | None,
+        typer.Argument(
+            help="a grid of cells, such as data/grids/push.yml; none for the whole store (--list, --export)"
+        ),
+    ] = None,
     store: Annotated[Path, typer.Option(help="folder of the records")] = Path("build/store"),
     jobs: Annotated[int, typer.Option(min=1, help="cells at a time; cores are divided among them")] = 1,
     device: Annotated[list[str] | None, typer.Option(help="where to run; repeat it for several GPUs")] = None,
@@ -223,10 +229,19 @@ def run(
     # Threads that wait by spinning slow down every other worker; see `grow`.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
-        from steerlib.experiment.grid import missing, part_of, read_grid, run_grid
+        from steerlib.experiment.grid import GridError, missing, part_of, read_grid, run_grid
         from steerlib.experiment.store import Store
 
-        cells, place = part_of(read_grid(grid), shard), Store(store)
+        place = Store(store)
+        if grid is None:
+            if dry_run or profile is not None or shard != "1/1" or not (listing or export):
+                raise GridError(
+                    "got no grid, expected one such as data/grids/push.yml. Fix: `steerlib run GRID`; without a grid "
+                    "`--list` and `--export FILE` show and write the whole store"
+                )
+            _whole_store(place, listing=listing, export=export)
+            return
+        cells = part_of(read_grid(grid), shard)
         if listing or dry_run:
             lacking = missing(cells, place)
             if listing:
@@ -265,15 +280,33 @@ def _ship(cells: list[Cell], place: Store, name: str, profile: str) -> None:
     console.print(f"shipped: {file}, {size / 1e3:.0f} kB, {each}", soft_wrap=True, highlight=False)
 
 
+def _whole_store(place: Store, *, listing: bool, export: Path | None) -> None:
+    if not place.keys():
+        raise FileNotFoundError(
+            f"no records in {place.folder}. Fix: `steerlib run GRID` computes some, or name --store"
+        )
+    if listing:
+        _show([(record.cell, record) for record in place.records()])
+    if export is not None:
+        console.print(f"written: {place.export(export)}", soft_wrap=True)
+    for why in place.damaged:
+        errors.print(f"set aside: {why}", soft_wrap=True)
+
+
 def _show_cells(cells: list[Cell], place: Store) -> None:
     from steerlib.experiment.keys import keys_of
 
-    table = Table(title=f"{len(cells)} cells", title_justify="left")
+    _show([(cell, place.get(key)) for cell, key in zip(cells, keys_of(cells), strict=True)])
+
+
+def _show(rows: list[tuple[Cell, CellRecord | None]]) -> None:
+    table = Table(title=f"{len(rows)} cells", title_justify="left")
     for column in ("cell", "wanted", "intact", "combined", "seconds"):
         table.add_column(column, overflow="fold")
-    for cell, key in zip(cells, keys_of(cells), strict=True):
-        record = place.get(key)
-        shown = [f"{m.value:.3f} [{m.low:.3f}, {m.high:.3f}]" for m in record.metrics.values()] if record else ["-"] * 3
+    for cell, record in rows:
+        found = record.metrics if record else {}
+        metrics = [found.get(name) for name in ("wanted", "intact", "combined")]
+        shown = [f"{m.value:.3f} [{m.low:.3f}, {m.high:.3f}]" if m else "-" for m in metrics]
         table.add_row(cell.title, *shown, f"{record.seconds:.1f}" if record else "-")
     console.print(table)
 

@@ -154,3 +154,27 @@ def test_accept_exits_as_the_measurement_says(code: int, monkeypatch: pytest.Mon
     assert run(app, ["accept", "almanac-llama", "--write"]).exit_code == code
     assert run(app, ["accept", "almanac-llama", "--quick"]).exit_code == code
     assert asked == [("almanac-llama", True, False), ("almanac-llama", False, True)]
+
+
+def test_without_a_grid_the_whole_store_is_shown_and_written(tmp_path: Path) -> None:
+    from steerlib.experiment.cells import Cell
+    from steerlib.experiment.store import Store
+    from tests.experiment.toys import record
+
+    base = ["run", "--store", str(tmp_path / "store")]
+    out = run(app, [*base, "--list"])
+    assert out.exit_code == 2 and "no records in" in out.output
+    for plant in ("one", "two"):
+        Store(tmp_path / "store").put(record(Cell(plant=plant, task="truth")))
+    out = run(app, [*base, "--list", "--export", str(tmp_path / "all.csv")])
+    assert out.exit_code == 0, out.output
+    assert "2 cells" in out.output and "one: truth" in out.output and "two: truth" in out.output
+    assert len((tmp_path / "all.csv").read_text().splitlines()) == 1 + 2
+
+
+@pytest.mark.parametrize(
+    "more", [[], ["--dry-run", "--list"], ["--ship", "tiny", "--export", "x.csv"], ["--shard=1/2"]]
+)
+def test_what_needs_a_grid_says_so(tmp_path: Path, more: list[str]) -> None:
+    out = run(app, ["run", "--store", str(tmp_path), *more])
+    assert out.exit_code == 2 and "got no grid, expected one such as data/grids/push.yml" in out.output

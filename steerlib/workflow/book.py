@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from steerlib.experiment.recompute import FRESH
-from steerlib.experiment.shipped import SUFFIX, read_header
+from steerlib.experiment.shipped import SUFFIX, Header, read_header
 from steerlib.experiment.verification import SLICE_SEED, build_seed
 from steerlib.workflow import gate, stage
 from steerlib.workflow.errors import WorkflowError, run_command
@@ -98,7 +98,7 @@ def only_one(run: Run) -> Iterator[int]:
 
 
 def recompute_grids(run: Run, *, jobs: int, lock: int) -> Path:
-    """Compute all cells of the grids whose records are shipped; says beforehand how long it will take.
+    """Compute all cells of the grids whose records are shipped; says beforehand how long all will take.
 
     An interrupted one goes on where it was; a finished one is begun again.
 
@@ -112,21 +112,22 @@ def recompute_grids(run: Run, *, jobs: int, lock: int) -> Path:
     if finished.exists():
         shutil.rmtree(store, ignore_errors=True)
         finished.unlink()
-    for file in sorted((run.root / "data" / "reference" / run.profile.name / "records").glob(f"*{SUFFIX}")):
-        known = read_header(file)
-        grid = run.root / "data" / "grids" / f"{known.grid}.yml"
-        if not grid.is_file():
-            raise WorkflowError(
-                f"{file.relative_to(run.root)} holds the records of {known.grid!r}, but there is no "
-                f"{grid.relative_to(run.root)}. Fix: restore the grid, or remove its records"
-            )
+    plan = _shipped_grids(run)
+    for grid, known in plan:
         machines = ", ".join(sorted({f"{origin.device}, {origin.platform}" for origin in known.provenance}))
-        minutes = known.seconds / 60
         print(
-            f"[book] FRESH: the {known.cells} cells of {known.grid} took {minutes:.1f} minutes of one worker "
-            f"({machines}); with {jobs} at a time about {minutes / jobs:.1f} minutes here",
+            f"[book] FRESH: the {known.cells} cells of {grid.stem} took {known.seconds / 60:.1f} minutes of one worker "
+            f"({machines})",
             flush=True,
         )
+    if plan:
+        cells, minutes = sum(known.cells for _, known in plan), sum(known.seconds for _, known in plan) / 60
+        print(
+            f"[book] FRESH: {len(plan)} grids, {cells} cells, {minutes:.1f} minutes of one worker in all; with {jobs} "
+            f"at a time about {minutes / jobs:.1f} minutes here, then the notebooks",
+            flush=True,
+        )
+    for grid, _ in plan:
         command = [sys.executable, "-m", "steerlib.cli", "run", str(grid), "--store", str(store), "--jobs", str(jobs)]
         environment = {**os.environ, "STEERLIB_ROOT": str(run.root)}
         process = subprocess.Popen(command, cwd=run.root, env=environment, pass_fds=(lock,))
@@ -138,10 +139,29 @@ def recompute_grids(run: Run, *, jobs: int, lock: int) -> Path:
         if code == INTERRUPTED:
             raise KeyboardInterrupt
         if code:
-            raise WorkflowError(f"not built: cells of {known.grid} cannot be computed (see above); the others are kept")
+            raise WorkflowError(f"not built: cells of {grid.stem} cannot be computed (see above); the others are kept")
     finished.parent.mkdir(parents=True, exist_ok=True)
     finished.touch()
     return store
+
+
+def _shipped_grids(run: Run) -> list[tuple[Path, Header]]:
+    """The grids whose records the profile ships, with what the records say of themselves.
+
+    Raises:
+        WorkflowError: a grid that is not there any more.
+    """
+    found = []
+    for file in sorted((run.root / "data" / "reference" / run.profile.name / "records").glob(f"*{SUFFIX}")):
+        known = read_header(file)
+        grid = run.root / "data" / "grids" / f"{known.grid}.yml"
+        if not grid.is_file():
+            raise WorkflowError(
+                f"{file.relative_to(run.root)} holds the records of {known.grid!r}, but there is no "
+                f"{grid.relative_to(run.root)}. Fix: restore the grid, or remove its records"
+            )
+        found.append((grid, known))
+    return found
 
 
 def snakemake(run: Run, *, plant: str, jobs: int, queue: list[str], lock: int, store: Path | None = None) -> int:

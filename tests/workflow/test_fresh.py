@@ -45,14 +45,18 @@ def calls(project: Project, monkeypatch: pytest.MonkeyPatch) -> Calls:
 @pytest.fixture
 def grid(project: Project) -> Path:
     """A grid that took ten minutes, shipped."""
+    return shipped_grid(project, "push", cells=108, seconds=600.0)
+
+
+def shipped_grid(project: Project, name: str, *, cells: int, seconds: float) -> Path:
     from tests.experiment.toys import PROVENANCE
 
-    header = Header(grid="push", cells=108, seconds=600.0, parts=(), provenance=(PROVENANCE,), sha256="")
-    file = project.root / "data" / "reference" / "tiny" / "records" / "push.jsonl.gz"
-    file.parent.mkdir(parents=True)
+    header = Header(grid=name, cells=cells, seconds=seconds, parts=(), provenance=(PROVENANCE,), sha256="")
+    file = project.root / "data" / "reference" / "tiny" / "records" / f"{name}.jsonl.gz"
+    file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(gzip.compress(json.dumps(header.model_dump(mode="json")).encode() + b"\n"))
-    path = project.root / "data" / "grids" / "push.yml"
-    path.parent.mkdir(parents=True)
+    path = project.root / "data" / "grids" / f"{name}.yml"
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("blocks: []")
     return path
 
@@ -69,6 +73,28 @@ def test_it_says_how_long_and_hands_the_store_to_the_pages(
     assert run[-7:] == ["steerlib.cli", "run", str(grid), "--store", str(calls.store), "--jobs", "2"]
     assert "snakemake" in dag and environment[FRESH] == str(calls.store)
     assert environment[SLICE_SEED].isdigit()
+
+
+def test_it_says_what_all_grids_take_before_it_begins_one(
+    project: Project, calls: Calls, grid: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del grid
+    shipped_grid(project, "race", cells=12, seconds=90.0)
+    calls.code = 1
+    with pytest.raises(WorkflowError, match="cells of push cannot be computed"):
+        book.recompute_grids(project.run(), jobs=2, lock=0)
+    out = capsys.readouterr().out
+    assert "12 cells of race took 1.5 minutes of one worker" in out
+    assert "2 grids, 120 cells, 11.5 minutes of one worker in all; with 2 at a time about 5.8 minutes here" in out
+    assert len(calls.made) == 1
+
+
+def test_a_later_grid_that_is_gone_costs_no_computing(project: Project, calls: Calls, grid: Path) -> None:
+    del grid
+    shipped_grid(project, "race", cells=12, seconds=90.0).unlink()
+    with pytest.raises(WorkflowError, match="there is no data/grids/race.yml"):
+        book.recompute_grids(project.run(), jobs=2, lock=0)
+    assert not calls.made
 
 
 def test_a_usual_build_computes_no_grid(
