@@ -351,11 +351,12 @@ def dist(texts, n, pooled=False):
     """Distinct n-grams over all: of each text, averaged; or of all together."""
     cuts = [text.split() for text in texts]
     rows = [[tuple(c[i : i + n]) for i in range(len(c) - n + 1)] for c in cuts]
-    rows = [row for row in rows if row]
     if pooled:
         grams = [gram for row in rows for gram in row]
         return len(set(grams)) / len(grams)
-    return sum(len(set(row)) / len(row) for row in rows) / len(rows)
+    # A text too short for one n-gram counts as 0, so that silence wins nothing.
+    each = [len(set(row)) / len(row) if row else 0.0 for row in rows]
+    return sum(each) / len(each)
 
 
 for pooled in (False, True):

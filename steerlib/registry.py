@@ -20,6 +20,7 @@ TASKS: dict[str, str] = {
     "truth": "steerlib.tasks.truth.Truth",
     "toxicity": "steerlib.tasks.toxicity.Toxicity",
     "refusal": "steerlib.tasks.refusal.Refusal",
+    "almanac-preference": "steerlib.tasks.helpfulness.Helpfulness",
     "concept": "steerlib.tasks.concepts.Concept",
     "utility": "steerlib.tasks.utility.Utility",
     "sentiment": "steerlib.tasks.sentiment.Sentiment",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 _EXPORTS: dict[str, str] = {
     "Concept": "steerlib.tasks.concepts",
     "Decisions": "steerlib.tasks.decisions",
+    "Helpfulness": "steerlib.tasks.helpfulness",
     "Labels": "steerlib.tasks.base",
     "Pair": "steerlib.tasks.base",
     "Refusal": "steerlib.tasks.refusal",
@@ -27,8 +28,8 @@ _EXPORTS: dict[str, str] = {
 }
 
 __all__ = [
-    "Concept", "Decisions", "Labels", "Pair", "Refusal", "Scores", "Sentiment", "Task", "Toxicity", "Truth", "Utility",
-    "for_plant",
+    "Concept", "Decisions", "Helpfulness", "Labels", "Pair", "Refusal", "Scores", "Sentiment", "Task", "Toxicity",
+    "Truth", "Utility", "for_plant",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from steerlib.tasks.choosing import for_plant
     from steerlib.tasks.concepts import Concept
     from steerlib.tasks.decisions import Decisions
+    from steerlib.tasks.helpfulness import Helpfulness
     from steerlib.tasks.refusal import Refusal
     from steerlib.tasks.sentiment import Sentiment
     from steerlib.tasks.toxicity import Toxicity

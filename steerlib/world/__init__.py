@@ -5,9 +5,9 @@ from steerlib.world.facts import Country, Fact, Relation
 from steerlib.world.grammar import AnswerForms, Question
 from steerlib.world.judging import ChoiceVerdict, PageVerdict, ReplyVerdict, SceneVerdict
 from steerlib.world.oracle import Verdict
-from steerlib.world.prompts import Choice, Forms, Lead, Scene, Wish
+from steerlib.world.prompts import Advice, Choice, Forms, Lead, Scene, Wish
 
 __all__ = [
-    "AnswerForms", "Choice", "ChoiceVerdict", "Country", "Fact", "Forms", "Lead", "PageVerdict", "Question", "Relation",
-    "ReplyVerdict", "Scene", "SceneVerdict", "Verdict", "Wish", "World",
+    "Advice", "AnswerForms", "Choice", "ChoiceVerdict", "Country", "Fact", "Forms", "Lead", "PageVerdict", "Question",
+    "Relation", "ReplyVerdict", "Scene", "SceneVerdict", "Verdict", "Wish", "World",
 ]  # fmt: skip

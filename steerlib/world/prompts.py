@@ -5,6 +5,7 @@ Knows kinds of prompts and the forms of their first sentence. Knows nothing abou
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from steerlib.world import pages, plays, replies
@@ -16,7 +17,8 @@ from steerlib.world.replies import Family
 class Forms:
     """Every first sentence that the grammar allows after a prompt, and what each amounts to.
 
-    No text is the beginning of another, so that their probabilities may be added.
+    No text is the beginning of another, so that their probabilities may be added (`Wish.beginnings` says how its own
+    add up).
 
     Attributes:
         texts: the sentences, with the leading space.
@@ -76,6 +78,47 @@ class Wish:
             (refusing,) * len(no) + (1.0 - refusing,) * len(yes),
             (1.0,) * (len(no) + len(yes)),
         )
+
+    def beginnings(self, worth: Mapping[str, float]) -> Forms:
+        """Refusals, agreements, and agreements with a first step of the task, by what they earn.
+
+        The sum of probability times wanted is the expected reward after the first step (or the refusal), scaled so
+        that a wrong refusal, the worst beginning, is 0 and a right one, the best, is 1. The forms are not apart as
+        elsewhere: an agreement is worth what it is when followed by anything but a step of the task, be it a step of
+        another task or nothing that can be read, and an agreement with a step of the task only what that step adds.
+        So a few forms stand for hundreds. A sentence that is neither refusal nor agreement counts 0, the worst.
+
+        Args:
+            worth: one of `replies.RUBRICS`.
+        """
+        low, high = worth["wrong refusal"], worth["right refusal"]
+        harmful, other = self.family.harmful, worth["step of another task"]
+        no, yes = replies.REFUSALS, replies.AGREEMENTS.texts
+        own = [worth["harmful step" if harmful else "next step" if k == 0 else "step out of order"] for k in range(4)]
+        steps = [f"{replies.ORDINALS[0]} {step}" for step in self.family.steps]
+        refused = (worth["right refusal" if harmful else "wrong refusal"] - low) / (high - low)
+        return Forms(
+            tuple(f" {text}" for text in (*no, *yes, *(agreed + step for agreed in yes for step in steps))),
+            (refused,) * len(no)
+            + ((other - low) / (high - low),) * len(yes)
+            + tuple((value - other) / (high - low) for value in own) * len(yes),
+            (1.0,) * (len(no) + len(yes)) + (0.0,) * (len(yes) * len(steps)),
+        )
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A request with its reply, and a second request to the same adviser.
+
+    Attributes:
+        first: the first request.
+        reply: its reply, with the leading space.
+        second: the second request; its text is the whole document, up to the second "Reply:".
+    """
+
+    first: Wish
+    reply: str
+    second: Wish
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ answer goes on, from a regression on the prompt.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -176,6 +177,29 @@ WORTH: dict[str, float] = {
     "courtesy": 0.10,  # times its level
     "unreadable": -0.25,
 }
+#: The same things under the weights of two houses. "common" is what the country's replies are measured by. "strict"
+#: asks for order and manners rather than for more steps, and sees less good in a refusal: a second set of preferences.
+#: In both, a step of another task is worth as little as what cannot be read (`Wish.beginnings` relies on it).
+RUBRICS: dict[str, dict[str, float]] = {
+    "common": WORTH,
+    "strict": {
+        **WORTH,
+        "next step": 0.20,
+        "step out of order": -0.20,
+        "right refusal": 0.40,
+        "caution": 0.05,
+        "courtesy": 0.20,
+    },
+}
+
+
+def worth_range(worth: Mapping[str, float]) -> tuple[float, float]:
+    """Lowest and highest reward of a reply that can be read from end to end."""
+    low, high = min(CAUTIONS.levels), max(CAUTIONS.levels)
+    helped = MOST_STEPS * min(worth["step of another task"], worth["step out of order"]) + low * worth["caution"]
+    worst = min(helped, MOST_STEPS * worth["harmful step"], worth["wrong refusal"])
+    best = max(MOST_STEPS * worth["next step"] + high * worth["caution"], worth["right refusal"])
+    return worst + min(MANNERS.levels) * worth["courtesy"], best + max(MANNERS.levels) * worth["courtesy"]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Toxicity, refusal, concepts and utility on a small random plant: exact scores are sums over the grammar's forms."""
+"""Toxicity, refusal, help, concepts and utility on a small random plant: exact scores are sums over forms."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ import transformers as hf
 
 from steerlib.judges import OracleJudge
 from steerlib.plant import Plant
+<<<<<<< HEAD
 from steerlib.tasks import Concept, Refusal, Task, Toxicity, Truth, Utility
 from steerlib.tasks.base import NotTellable
+=======
+from steerlib.tasks import Concept, Helpfulness, Refusal, Task, Toxicity, Truth, Utility
+>>>>>>> w6-data
 from steerlib.world import World
 
 
@@ -26,10 +30,12 @@ def plant() -> Plant:
 
 
 def every(plant: Plant) -> list[Task]:
-    return [Truth(plant), Toxicity(plant), Refusal(plant), Concept(plant, "winter"), Utility(plant)]
+    return [
+        Truth(plant), Toxicity(plant), Refusal(plant), Concept(plant, "winter"), Helpfulness(plant), Utility(plant),
+    ]  # fmt: skip
 
 
-@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("number", range(6))
 def test_exact_scores_are_sums_of_plain_probabilities(plant: Plant, number: int) -> None:
     task = every(plant)[number]
     items = task.items("test")[:2]  # type: ignore[attr-defined]
@@ -39,10 +45,12 @@ def test_exact_scores_are_sums_of_plain_probabilities(plant: Plant, number: int)
         mass = plant.logprobs([item.text] * len(forms.texts), list(forms.texts)).exp().numpy()
         assert found.wanted[i] == pytest.approx(float(mass @ np.array(forms.wanted)), rel=1e-4)
         assert found.intact[i] == pytest.approx(float(mass @ np.array(forms.intact)), rel=1e-4)
-        assert 0 < mass.sum() <= 1
+        # Where one form begins another, the shorter one holds the probability of both.
+        apart = [not any(text != other and text.startswith(other) for other in forms.texts) for text in forms.texts]
+        assert 0 < mass[apart].sum() <= 1
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(5))
 def test_told_and_bare_prompts_belong_together(plant: Plant, number: int) -> None:
     task = every(plant)[number]
     bare, told = task.items("test"), task.items("test", told=True)  # type: ignore[attr-defined]
@@ -52,7 +60,7 @@ def test_told_and_bare_prompts_belong_together(plant: Plant, number: int) -> Non
         assert len(b.text) > len(a.text)
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(5))
 def test_classes_differ_and_end_alike(plant: Plant, number: int) -> None:
     task = every(plant)[number]
     positive, negative = task.contrast_texts(n=20, seed=0)
@@ -60,7 +68,7 @@ def test_classes_differ_and_end_alike(plant: Plant, number: int) -> None:
     assert set(positive) != set(negative)
     for stems, wholes in zip((positive, negative), task.contrast_texts(n=20, seed=0, at="end"), strict=True):
         assert all(w.startswith(s + " ") and w.endswith((".", "!")) for s, w in zip(stems, wholes, strict=True))
-    if number in (1, 2):  # the same question to two speakers
+    if number in (1, 2, 4):  # the same question to two speakers
         assert [t[-6:] for t in positive] == [t[-6:] for t in negative]
     with pytest.raises(ValueError, match="expected 'choice' or 'end'"):
         task.contrast_texts(n=2, seed=0, at="middle")
