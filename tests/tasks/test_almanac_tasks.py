@@ -9,12 +9,8 @@ import transformers as hf
 
 from steerlib.judges import OracleJudge
 from steerlib.plant import Plant
-<<<<<<< HEAD
-from steerlib.tasks import Concept, Refusal, Task, Toxicity, Truth, Utility
-from steerlib.tasks.base import NotTellable
-=======
 from steerlib.tasks import Concept, Helpfulness, Refusal, Task, Toxicity, Truth, Utility
->>>>>>> w6-data
+from steerlib.tasks.base import NotTellable
 from steerlib.world import World
 
 
