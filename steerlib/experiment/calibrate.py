@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
 
@@ -103,6 +103,27 @@ def calibrate(
     if target == 0:
         return Calibration(Status.REACHED, 0.0, 0.0, 0.0, ((0.0, 0.0),))
     return _Search(cost, target, math.copysign(1.0, start), tolerance, most).run(abs(start))
+
+
+def rounded(found: Calibration, cost: Callable[[float], float], *, digits: int = 3) -> Calibration:
+    """A calibration at a multiplier of few digits, with the cost measured there.
+
+    Processors that differ in the last digits then name one multiplier, and what is reported is what is spent.
+
+    Args:
+        found: what `calibrate` found; comes back as it is where it did not reach the budget.
+        cost: the cost that was searched.
+        digits: significant ones that are kept.
+    """
+    strength = float(f"{found.strength:.{digits}g}")
+    if not found.reached or strength == found.strength:
+        return found
+    value = float(cost(strength))
+    if not math.isfinite(value):
+        message = f"{Status.BREAKS.value}: at the multiplier {strength}, rounded from {found.strength}."
+        return replace(found, status=Status.BREAKS, message=message)
+    tried = tuple(sorted([*found.tried, (strength, value)], key=lambda pair: abs(pair[0])))
+    return replace(found, strength=strength, cost=value, tried=tried)
 
 
 class _Search:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import JsonValue
 
-from steerlib.experiment.calibrate import Budget, Calibration, calibrate, cost_of
+from steerlib.experiment.calibrate import Budget, Calibration, calibrate, cost_of, rounded
+from steerlib.experiment.calibrations import Calibrations
 from steerlib.experiment.cell_records import CellRecord
 from steerlib.experiment.cells import Cell, LawSpec
 from steerlib.experiment.methods import TOLD, UNSTEERED, Method, seeded
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 Setting = Literal["own", "budget", "none"]
 #: Computes cells, in order.
 Runner = Callable[[Sequence[Cell]], Sequence[CellRecord]]
-#: Finds the multiplier of a cell's law that spends the budget.
+#: Finds the multiplier of a cell's law that spends the budget; it is used as it is, so that its cost is what is spent.
 Spender = Callable[[Cell], Calibration]
 
 
@@ -67,7 +68,9 @@ def spender(
     max_new_tokens: int = 32,
     tolerance: float = 0.02,
     most: int = 16,
+    seed: int = 0,
     device: str = "cpu",
+    store: Store | None = None,
 ) -> Spender:
     """A spender of one budget on validation prompts; see `cost_of` and `calibrate` for its arguments.
 
@@ -79,7 +82,9 @@ def spender(
         max_new_tokens: length of the answers.
         tolerance: how close the cost must come, as a share of the budget.
         most: evaluations of the cost.
+        seed: of the answers.
         device: where the plants run.
+        store: where calibrations are kept, beside the records, so that a race that was killed goes on; None for none.
 
     Raises:
         RaceError: if perplexity is to be measured without a reader, or there is one for another measure.
@@ -89,21 +94,35 @@ def spender(
             f"spender: got measure={measure!r} and reader={reader!r}; expected the name of another plant than the "
             "steered one as the reader for 'perplexity', and none for others."
         )
+    kept = None if store is None else Calibrations(store)
     reading = cache(lambda name: Plant.load(name, device=device))  # loaded when first needed, and once
 
     def spend(cell: Cell) -> Calibration:
+        from steerlib.experiment.keys import key_of, plant_identity
         from steerlib.experiment.running import task_and_law
         from steerlib.tasks.base import spread
 
         if cell.law is None:
             raise RaceError(f"{cell.title}: nothing to spend a budget on")
+        settings: dict[str, JsonValue] = {}
+        if kept is not None:
+            settings = {
+                "cell": key_of(cell, device=device), "budget": budget, "measure": measure, "limit": limit,
+                "max_new_tokens": max_new_tokens, "tolerance": tolerance, "most": most, "seed": seed,
+                "reader": "" if reader is None else plant_identity(reader, device=device)[0],
+            }  # fmt: skip
+            if (found := kept.get(settings)) is not None:
+                return found
         task, law = task_and_law(cell, device=device)
         prompts = spread(task.prompts("validation"), limit)
         cost = cost_of(
             task.plant, law, prompts, budget=measure, reader=None if reader is None else reading(reader),
-            scope=cell.law.scope, max_new_tokens=max_new_tokens,
+            scope=cell.law.scope, max_new_tokens=max_new_tokens, seed=seed,
         )  # fmt: skip
-        return calibrate(cost, budget, start=cell.law.strength, tolerance=tolerance, most=most)
+        found = rounded(calibrate(cost, budget, start=cell.law.strength, tolerance=tolerance, most=most), cost)
+        if kept is not None:
+            kept.put(settings, found)
+        return found
 
     return spend
 
@@ -312,10 +331,10 @@ def _at_budget(method: Method, course: _Course, spend: Spender) -> _Plan:
 
 
 def _with_strength(cell: Cell, strength: float) -> Cell:
-    """The cell at a multiplier of three digits, so that processors which differ in the last ones measure one cell."""
+    """The cell at the multiplier that a spender found."""
     if cell.law is None:
         raise RaceError(f"{cell.title}: has no law")
-    return cell.model_copy(update={"law": cell.law.model_copy(update={"strength": float(f"{strength:.3g}")})})
+    return cell.model_copy(update={"law": cell.law.model_copy(update={"strength": strength})})
 
 
 def _choose(plan: _Plan, course: _Course, score: ScoreName, floor: float) -> tuple[Entry, list[Cell]]:

@@ -245,7 +245,7 @@ def test_a_race_on_a_plant_is_kept_by_the_store(seedling, tmp_path):
     push = method("push", (0, 1), (2.0,))
     store = Store(tmp_path / "store")
     options = {"plant": str(seedling), "task": "truth", "limit": 6, "validation_limit": 5, "keep": 0.0}
-    spending = spender(0.02, limit=3, max_new_tokens=4, tolerance=0.1)
+    spending = spender(0.02, limit=3, max_new_tokens=4, tolerance=0.1, store=store)
 
     def go():
         methods = [push, controls_of(push)[0]]
@@ -277,3 +277,21 @@ def test_a_perplexity_budget_is_read_by_the_plant_of_that_name(seedling):
     assert len(found.tried) in (1, 2)
     with pytest.raises(MetricError, match="has the weights of the steered plant"):
         spender(0.5, measure="perplexity", reader=str(seedling), limit=3, max_new_tokens=4)(cell)
+
+
+def test_a_race_that_was_killed_does_not_search_again(seedling, tmp_path, monkeypatch):
+    law = method("push", (1,), (2.0,)).laws[0]
+    cell = Cell(plant=str(seedling), task="truth", law=law, split="validation")
+    options = {"limit": 3, "max_new_tokens": 4, "tolerance": 0.1, "store": Store(tmp_path)}
+    found = spender(0.02, **options)(cell)
+    assert found.reached and found.strength == float(f"{found.strength:.3g}")
+    assert (found.strength, found.cost) in found.tried
+
+    def searched(*_args, **_options):
+        raise AssertionError("searched again")
+
+    monkeypatch.setattr("steerlib.experiment.races.cost_of", searched)
+    assert spender(0.02, **options)(cell) == found
+    for other in ({"seed": 1}, {"limit": 2}, {"measure": "energy"}, {"most": 9}):
+        with pytest.raises(AssertionError, match="searched again"):
+            spender(0.02, **{**options, **other})(cell)
