@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from steerlib.data.reading import DataError, Record, read_json_lines, read_list, read_parquet
 from steerlib.data.sources import Loaded, locate
+from steerlib.errors import unknown
 
+#: Parts of HH-RLHF, as its authors name their folders.
+HhSubset = Literal["harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled"]
+HH_SUBSETS: tuple[HhSubset, ...] = get_args(HhSubset)
 HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
 
 
@@ -34,15 +38,27 @@ class PreferencePair:
     family: str
 
 
-def load_hh(data: str | Path | None = None, *, part: Literal["train", "test"] = "test") -> Loaded[PreferencePair]:
-    """HH-RLHF, harmless part (Bai et al. 2022).
+def load_hh(
+    data: str | Path | None = None, *, part: Literal["train", "test"] = "test", subset: HhSubset = "harmless-base"
+) -> Loaded[PreferencePair]:
+    """A subset of HH-RLHF (Bai et al. 2022); RE-Control takes all four.
 
     Rows whose two conversations differ before the last answer are left out: they are no choice between answers.
 
+    Args:
+        data: data folder; see `steerlib.data.sources.locate`.
+        part: "train" or "test".
+        subset: one of `HH_SUBSETS`. The harmless one lies in ``hh_rlhf``, each of the others in a folder of its name
+            therein, which `steerlib fetch hh_rlhf_helpful` fills.
+
     Raises:
-        DataError: the file is absent or malformed, or a conversation does not take turns.
+        DataError: no such subset, the file is absent or malformed, or a conversation does not take turns.
     """
-    files = locate("hh_rlhf", [f"hh_rlhf/{part}.jsonl.gz"], data=data)
+    if subset not in HH_SUBSETS:
+        raise DataError(unknown("subset of HH-RLHF", subset, HH_SUBSETS))
+    harmless = subset == "harmless-base"
+    name, folder = ("hh_rlhf", "hh_rlhf") if harmless else ("hh_rlhf_helpful", f"hh_rlhf/{subset}")
+    files = locate(name, [f"{folder}/{part}.jsonl.gz"], data=data)
     rows, left_out = [], []
     for row in read_json_lines(files[0]):
         asked, chosen = _cut(row, "chosen")
@@ -51,7 +67,7 @@ def load_hh(data: str | Path | None = None, *, part: Literal["train", "test"] = 
             why = "the conversations differ before the answer" if asked != other else "no two answers"
             left_out.append(f"{row.place}: {why}")
             continue
-        rows.append(PreferencePair(asked, chosen, rejected, asked[0], "harmless"))
+        rows.append(PreferencePair(asked, chosen, rejected, asked[0], "harmless" if harmless else subset))
     return Loaded(tuple(rows), files, tuple(left_out))
 
 

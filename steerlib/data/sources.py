@@ -141,6 +141,22 @@ SOURCES: dict[str, Source] = {
             (Home("hub", "Anthropic/hh-rlhf", _under("hh_rlhf", "harmless-base", "train.jsonl.gz", "test.jsonl.gz")),),
         ),
         Source(
+            "hh_rlhf_helpful",
+            "HH-RLHF, the three helpful parts: the rest of what RE-Control fits and evaluates on",
+            "MIT",
+            (
+                Home(
+                    "hub",
+                    "Anthropic/hh-rlhf",
+                    tuple(
+                        pair
+                        for part in ("helpful-base", "helpful-online", "helpful-rejection-sampled")
+                        for pair in _under(f"hh_rlhf/{part}", part, "train.jsonl.gz", "test.jsonl.gz")
+                    ),
+                ),
+            ),
+        ),
+        Source(
             "re_control",
             "Stanford Human Preferences: the posts that RE-Control evaluates on, with the preferred answers",
             "none stated",

@@ -83,17 +83,26 @@ class Partition:
             "sha256": self.digests,
         }
 
-    def write(self, file: Path) -> None:
-        """Write the split down as JSON, so that a later one can be compared with it."""
-        write_atomic(file, json.dumps(self.written(), indent=1) + "\n")
+    def write(self, file: Path, *, about: Mapping[str, object] | None = None) -> None:
+        """Write the split down as JSON, so that a later one can be compared with it.
 
-    def check(self, file: Path) -> None:
+        Args:
+            file: where to.
+            about: what else to write down, such as the hashes of the files that were split; never a part of the split.
+        """
+        write_atomic(file, json.dumps({**(about or {}), **self.written()}, indent=1) + "\n")
+
+    def check(self, file: Path, *, about: Mapping[str, object] | None = None) -> None:
         """Compare with a split that was written down.
+
+        Args:
+            file: what was written.
+            about: what else must have been written down.
 
         Raises:
             DataError: if another split was written; says what differs.
         """
-        ours = self.written()
+        ours = {**(about or {}), **self.written()}
         try:
             theirs = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:

@@ -5,7 +5,8 @@ Knows which files and settings an executed notebook depends on; knows nothing of
 - its text source and its parameters;
 - the modules of steerlib it imports, and those that they import (read from the source, nothing is imported);
 - the data it can read: what its header declares (`steerlib: {data: [...]}` under `jupyter:`), otherwise all
-  of `data/` but other plants, profiles, and the accepted figures of pages; and always the plant it runs on;
+  of `data/` but other plants, profiles, written splits of public data, and the accepted figures of pages; and always
+  the plant it runs on;
 - the lock file, and whether the device is a CPU or a GPU;
 - the module that executes notebooks.
 
@@ -73,7 +74,7 @@ def data_files(run: Run, notebook: str) -> list[Path]:
     declared = settings.get("data") if isinstance(settings, dict) else None
     data = run.root / "data"
     if declared is None:
-        apart = {data / "plants", data / "profiles"}
+        apart = {data / "plants", data / "profiles", data / "splits"}
         # Accepting a page's figures must not make the page stale.
         accepted = set(page_references(data))
         found = [f for f in files_under(data) if f not in accepted and not apart & set(f.parents)]

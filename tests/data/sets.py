@@ -73,13 +73,13 @@ def jigsaw(folder: Path, n: int = 200) -> None:
     write(folder, "jigsaw/all_data.csv", table([*rows, rows[1], ["x", " ", "0.1"]]))
 
 
-def hh(folder: Path, n: int = 60, *, part: str = "test", first: int = 0) -> None:
+def hh(folder: Path, n: int = 60, *, part: str = "test", first: int = 0, subset: str = "") -> None:
     rows = []
     for i in range(first, first + n):
         last = words(i, i // 4, *[5] * (i % 6))  # of several lengths, so that some do not fit a plant
         head = f"\n\nHuman: {words(i, 60)}\n\nAssistant: {words(i)}\n\nHuman: {last}\n\nAssistant: "
         rows.append({"chosen": head + words(i, 70), "rejected": head + words(i, 71, 72)})
-    write(folder, f"hh_rlhf/{part}.jsonl.gz", gzip.compress(lines(rows).encode()))
+    write(folder, f"hh_rlhf/{subset}/{part}.jsonl.gz", gzip.compress(lines(rows).encode()))
 
 
 def shp(folder: Path, n: int = 60) -> None:

@@ -12,9 +12,9 @@ import pytest
 from steerlib.data.choices import load_mmlu
 from steerlib.data.concepts import load_concepts
 from steerlib.data.instructions import load_advbench, load_instructions, load_red
-from steerlib.data.preference import load_hh, load_shp, load_ultrafeedback
+from steerlib.data.preference import HH_SUBSETS, load_hh, load_shp, load_ultrafeedback
 from steerlib.data.reading import DataError, Record
-from steerlib.data.sources import AbsentDataError
+from steerlib.data.sources import SOURCES, AbsentDataError
 from steerlib.data.toxicity import load_jigsaw, load_paradetox, load_rtp
 from steerlib.data.truth import load_truthfulqa
 from tests.data import sets
@@ -57,6 +57,21 @@ class TestRows:
         row = load_hh(folder).rows[1]
         assert row.turns == (sets.words(1, 60), sets.words(1), sets.words(1, 0, 5))
         assert (row.chosen, row.rejected, row.entity) == (sets.words(1, 70), sets.words(1, 71, 72), sets.words(1, 60))
+
+    def test_subsets_of_hh_lie_in_folders_of_their_names(self, tmp_path: Path) -> None:
+        for k, subset in enumerate(HH_SUBSETS):
+            sets.hh(tmp_path, 4 + k, first=10 * k, subset="" if k == 0 else subset)
+            found = load_hh(tmp_path, subset=subset)
+            assert len(found.rows) == 4 + k and found.rows[0].chosen == sets.words(10 * k, 70)
+            assert {row.family for row in found.rows} == {subset if k else "harmless"}
+            # Each is what `steerlib fetch` brings, under the name that its folder has at the home.
+            home = SOURCES["hh_rlhf_helpful" if k else "hh_rlhf"].homes[0]
+            places = {here: remote for remote, here in home.files}
+            assert places[found.files[0].relative_to(tmp_path).as_posix()] == f"{subset}/test.jsonl.gz"
+        with pytest.raises(AbsentDataError, match=r"helpful-online/train\.jsonl\.gz.*steerlib fetch hh_rlhf_helpful"):
+            load_hh(tmp_path, part="train", subset="helpful-online")
+        with pytest.raises(DataError, match="subset of HH-RLHF 'helpful-bse', which does not exist. Did you mean help"):
+            load_hh(tmp_path, subset="helpful-bse")  # type: ignore[arg-type]
 
     def test_hh_leaves_out_what_is_no_choice(self, tmp_path: Path) -> None:
         a, b = "\n\nHuman: x\n\nAssistant: ", "\n\nHuman: y\n\nAssistant: "

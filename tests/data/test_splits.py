@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from pathlib import Path
 
@@ -110,3 +111,15 @@ def test_a_written_split_is_compared(tmp_path: Path) -> None:
     file.write_text("{")
     with pytest.raises(DataError, match="not a written split"):
         found.check(file)
+
+
+def test_what_is_said_about_a_split_is_compared_too(tmp_path: Path) -> None:
+    file, found = tmp_path / "split.json", partition([[f"q{i}"] for i in range(50)], seed=4)
+    found.write(file, about={"files": {"a.csv": "0"}, "seed": 5})
+    assert json.loads(file.read_text())["seed"] == 4  # the split says its own seed
+    found.check(file, about={"files": {"a.csv": "0"}})
+    found.check(file)
+    with pytest.raises(DataError, match="written down: files differ"):
+        found.check(file, about={"files": {"a.csv": "1"}})
+    with pytest.raises(DataError, match="written down: task differ"):
+        found.check(file, about={"task": "truthfulqa"})

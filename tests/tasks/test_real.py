@@ -260,6 +260,32 @@ class TestOthers:
         assert len(task.partition.rows("left out")) == 10
         assert len(task.partition.rows("fit")) + len(task.partition.rows("validation")) == 30
 
+    def test_subsets_of_hh(self, plant: Plant, tmp_path: Path) -> None:
+        sets.hh(tmp_path, 20)
+        sets.hh(tmp_path, 30, subset="helpful-base", first=10)  # half of the harmless ones are here too
+        sets.hh(tmp_path, 40, subset="helpful-base", part="train", first=30)
+        sets.hh(tmp_path, 6, part="train", first=80)
+        both = ["harmless-base", "helpful-base"]
+        task = Preference(plant, data=tmp_path, subsets=both, settings=SHORT)
+        assert len(task.rows) == 50 and len(task.files()) == 2
+        assert all(task.partition.sides[10 + k] == task.partition.sides[20 + k] for k in range(10))
+        assert len({*task.partition.sides}) == 3
+        task = Preference(plant, data=tmp_path, subsets=both, held_out=["helpful-base"], settings=SHORT)
+        # What is in both subsets is held out with the one that is.
+        assert task.partition.rows("held out") == list(range(10, 50))
+        task = Preference(plant, data=tmp_path, subsets=both, published=True, settings=SHORT)
+        assert len(task.partition.rows("test")) == 50 and len(task.files()) == 4
+        assert task.partition.rows("left out") == list(range(56, 66))  # after 50 tests and 6 harmless ones
+
+    @pytest.mark.parametrize(
+        "options",
+        [{"subsets": []}, {"subsets": "helpful-base"}, {"subsets": ["helpful-base"] * 2},
+         {"subsets": ["helpful-base"], "of": "shp"}],
+    )  # fmt: skip
+    def test_bad_subsets(self, plant: Plant, folder: Path, options: dict) -> None:
+        with pytest.raises(MetricError, match="expected a list of subsets of hh, each once"):
+            Preference(plant, data=folder, settings=SHORT, **options)
+
     def test_held_out_topics(self, plant: Plant, folder: Path) -> None:
         task = Requests(plant, data=folder, of="harmfulqa", held_out=["topic 2"], settings=SHORT)
         assert {task.rows[item.row].family for item in task.items()} == {"topic 2"}

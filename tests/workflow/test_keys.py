@@ -99,13 +99,15 @@ def test_a_plant_folder_counts_by_content(library: Project, tmp_path: Path) -> N
     assert all_keys(library, plant=str(folder))["01_first"] != before["01_first"]
 
 
-def test_other_plants_and_profiles_do_not_count(library: Project) -> None:
+def test_other_plants_profiles_and_splits_do_not_count(library: Project) -> None:
     other = library.root / "data" / "plants" / "other" / "model.safetensors"
 
     def add() -> None:
         other.parent.mkdir()
         other.write_text("")
         (library.root / "data" / "profiles" / "gpu.yml").write_text("")
+        (library.root / "data" / "splits").mkdir()
+        (library.root / "data" / "splits" / "onesec.json").write_text("{}")
 
     assert changed(library, add) == set()
 

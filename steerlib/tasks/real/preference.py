@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from steerlib.data.preference import PreferencePair, load_hh, load_shp, load_ultrafeedback
+from steerlib.data.preference import HhSubset, PreferencePair, load_hh, load_shp, load_ultrafeedback
 from steerlib.data.sources import Loaded
 from steerlib.data.splits import Side, fixed, partition
 from steerlib.errors import MetricError
@@ -37,11 +37,13 @@ class Preference(RealTask):
         plant: any causal language model.
         data: folder of the data; see `steerlib.data.sources.locate`.
         of: "hh", "shp" or "ultrafeedback".
+        subsets: which of `steerlib.data.preference.HH_SUBSETS` to take of HH-RLHF, together; RE-Control takes all.
         published: fit and validate on the published training part and test on the published test part, where a
             training row that shares its conversation with a test row is left out; otherwise the test part alone is
             split.
         person: what the person is called in a dialogue: "Human" (Vicuna) or "User" (Llama 3, Falcon).
-        held_out: forums of SHP that nothing is fitted on, by name, or what part of them; they are then what is tested.
+        held_out: forums of SHP, or subsets of HH-RLHF, that nothing is fitted on, by name ("harmless" is that of
+            harmless-base), or what part of them; they are then what is tested.
         seed: of the split.
         settings: how answers are sampled.
         judge: its score is the reward of an answer, of any size.
@@ -67,6 +69,7 @@ class Preference(RealTask):
         *,
         data: str | Path | None = None,
         of: Set = "hh",
+        subsets: Sequence[HhSubset] = ("harmless-base",),
         published: bool = False,
         person: Literal["Human", "User"] = "Human",
         held_out: float | list[str] = 0.0,
@@ -86,8 +89,14 @@ class Preference(RealTask):
                 f"{self.name}: got of={of!r}, published={published}, held_out={held_out!r}; expected one of "
                 f"{', '.join(SETS)}; only the test posts of shp are here; families are held out of a split of our own."
             )
+        plain = tuple(subsets) == ("harmless-base",)
+        if isinstance(subsets, str) or not subsets or len(set(subsets)) < len(subsets) or (of != "hh" and not plain):
+            raise MetricError(
+                f"{self.name}: got subsets={subsets!r} of {of}; expected a list of subsets of hh, each once."
+            )
         self.of, self.person, self.held_out = of, person, bool(held_out)
-        parts = [_load(of, "test", data), *([_load(of, "train", data)] if published else [])]
+        tests = _load(of, "test", data, subsets)
+        parts = [*tests, *(_load(of, "train", data, subsets) if published else [])]
         self.paths = tuple(file for part in parts for file in part.files)
         self.rows: tuple[PreferencePair, ...] = tuple(row for part in parts for row in part.rows)
         # A conversation is known by what it is about and by what was asked last.
@@ -96,7 +105,7 @@ class Preference(RealTask):
             families = [row.family for row in self.rows]
             self.partition = partition(entities, seed=seed, families=families, held_out=held_out)
             return
-        tested = len(parts[0].rows)
+        tested = sum(len(part.rows) for part in tests)
         inner = partition(entities[tested:], seed=seed, shares={"fit": 1 - VALIDATION, "validation": VALIDATION})
         sides: list[Side] = ["test" for _ in range(tested)]
         self.partition = fixed(entities, [*sides, *inner.sides], seed=seed)
@@ -158,7 +167,9 @@ class Preference(RealTask):
         return Scores(won, np.clip(diversity_each(texts), 0.0, 1.0), gaps(ours=ours, preferred=preferred))
 
 
-def _load(of: Set, part: Literal["train", "test"], data: str | Path | None) -> Loaded[PreferencePair]:
-    if of == "shp":
-        return load_shp(data)
-    return load_hh(data, part=part) if of == "hh" else load_ultrafeedback(data, part=part)
+def _load(
+    of: Set, part: Literal["train", "test"], data: str | Path | None, subsets: Sequence[HhSubset]
+) -> list[Loaded[PreferencePair]]:
+    if of == "hh":
+        return [load_hh(data, part=part, subset=subset) for subset in subsets]
+    return [load_shp(data) if of == "shp" else load_ultrafeedback(data, part=part)]
