@@ -45,17 +45,17 @@ def present_parts(
         A function from a cell to its parts. What cells share is found once: it holds for one moment only.
     """
     plants = dict(known or {})
-    files: dict[tuple[str, str], str] = {}
-    codes: dict[tuple[str, str], str] = {}
+    files: dict[str, str] = {}
+    codes: dict[tuple[str, ...], str] = {}
 
     def parts(cell: Cell) -> dict[str, Any]:
         if cell.plant not in plants:
             plants[cell.plant] = plant_identity(cell.plant, device=device)
         weights, world = plants[cell.plant]
-        read = (cell.task, json.dumps(cell.task_options, sort_keys=True)) if cell.task_options else (cell.task, "")
+        read = json.dumps(cell.tasks, sort_keys=True)
         if read not in files:
             files[read] = data_hash(cell)
-        made = (cell.task, cell.law.name if cell.law is not None else "")
+        made = (cell.law.name if cell.law is not None else "", *(name for name, _ in cell.tasks))
         if made not in codes:
             codes[made] = code_hash(cell)
         data = f"{world}:{files[read]}" if files[read] else world
@@ -77,8 +77,8 @@ def plant_identity(name: str, *, device: str = "cpu") -> tuple[str, str]:
 
 
 def data_hash(cell: Cell) -> str:
-    """Hash of the files that the cell's task reads; "" if it reads none."""
-    files = task_class(cell.task).data_files(cell.task_options)
+    """Hash of the files that the cell's tasks read; "" if they read none."""
+    files = [file for name, options in cell.tasks for file in task_class(name).data_files(options)]
     if not files:
         return ""
     found = [_file_hash(_mark(path)) if path.is_file() else ABSENT for path in files]

@@ -59,7 +59,7 @@ def _contrast(task: Task, spec: str, layer: int, point: Any, scope: str) -> Cont
 @lru_cache(maxsize=64)
 def _law(spec: str, task: Task) -> Law:
     law = LawSpec.model_validate_json(spec)
-    same = canonical(law.fit.model_copy(update={"labels": "true"}))
+    same = canonical(law.fit.model_copy(update={"labels": "true", "task": None, "task_options": {}}))
     contrast = _contrast(task, same, law.layer, law.point, law.scope)
     if law.fit.labels == "shuffled":
         contrast = shuffled(contrast, seed=law.fit.seed)
@@ -115,16 +115,18 @@ def run_cell(cell: Cell, *, device: str = "cpu") -> CellRecord:
 
 
 def task_and_law(cell: Cell, *, device: str = "cpu") -> tuple[Task, Law]:
-    """The task of a cell and its law, fitted, at the cell's strength; a process keeps both for neighbouring cells.
+    """The task that a cell scores and its law, fitted, at the cell's strength; a process keeps both for neighbours.
 
     Raises:
-        CellError: if the cell has no law, or the law or the task does not take its options.
+        CellError: if the cell has no law, or the law or a task does not take its options.
     """
-    if cell.law is None:
+    if cell.law is None or cell.fitted_for is None:
         raise CellError(f"{cell.title}: has no law")
-    task = _task(cell.task, canonical(cell.task_options), cell.plant, device)
+    task, other = (
+        _task(name, canonical(options), cell.plant, device) for name, options in (cell.tasks[0], cell.fitted_for)
+    )
     # The strength is a buffer: one fitted law serves a whole sweep.
-    law = _law(canonical(cell.law.model_copy(update={"strength": 1.0})), task)
+    law = _law(canonical(cell.law.model_copy(update={"strength": 1.0})), other)
     return task, law.at(cell.law.strength)
 
 

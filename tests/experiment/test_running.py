@@ -19,6 +19,7 @@ from steerlib.experiment.verification import DriftError
 from steerlib.files import data_folder
 from steerlib.laws.additive import DifferenceOfMeans, shuffled
 from steerlib.plant import Plant
+from steerlib.registry import task_class
 from steerlib.tasks import Truth
 from steerlib.world.grow import grow
 from tests.test_cli import run
@@ -58,6 +59,33 @@ def test_one_fitted_law_serves_a_sweep_without_leaking_its_strength(seedling):
     zero, strong, again = (run_cell(cell(seedling, law=PUSH.model_copy(update={"strength": s}))) for s in strengths)
     assert zero.scores == again.scores == run_cell(cell(seedling)).scores
     assert strong.scores != zero.scores
+
+
+@pytest.mark.parametrize("scored", ["utility", "toxicity"])
+def test_a_law_fitted_for_truth_is_scored_on_another_behaviour(seedling, task, scored):
+    law = DifferenceOfMeans().fit(task.contrast(layer=0, n=12)).at(2.0)
+    other = task_class(scored)(task.plant)
+    with task.plant.under(law):
+        expected = other.exact(limit=5)
+    pushed = PUSH.model_copy(update={"fit": Fit(n=12, task="truth")})
+    found = run_cell(cell(seedling, task=scored, law=pushed))
+    assert found.scores["wanted"] == pytest.approx(expected.wanted.tolist())
+    assert found.scores["intact"] == pytest.approx(expected.intact.tolist())
+    assert found.scores != run_cell(cell(seedling, task=scored)).scores
+    if scored == "toxicity":
+        own = run_cell(cell(seedling, task=scored, law=PUSH))
+        assert own.scores["wanted"] != found.scores["wanted"] and own.key != found.key
+
+
+def test_the_key_follows_the_data_that_a_law_is_fitted_on(seedling, tmp_path):
+    law = PUSH.model_copy(update={"fit": Fit(task="sentiment", task_options={"data": str(tmp_path)})})
+    absent = key_of(cell(seedling, law=law))
+    file = tmp_path / "sst2" / "train.tsv"
+    file.parent.mkdir()
+    file.write_text("a fine film\t1\n")
+    assert key_of(cell(seedling, law=law)) != absent
+    several = [cell(seedling, law=law), cell(seedling, law=PUSH)]
+    assert keys_of(several) == [key_of(one) for one in several]
 
 
 def test_shuffled_labels_are_the_control_that_they_claim_to_be(seedling, task):
