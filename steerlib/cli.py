@@ -273,7 +273,8 @@ def _show_cells(cells: list[Cell], place: Store) -> None:
         table.add_column(column, overflow="fold")
     for cell, key in zip(cells, keys_of(cells), strict=True):
         record = place.get(key)
-        shown = [f"{m.value:.3f} [{m.low:.3f}, {m.high:.3f}]" for m in record.metrics.values()] if record else ["-"] * 3
+        found = [record.metrics[name] for name in ("wanted", "intact", "combined")] if record else []
+        shown = [f"{m.value:.3f} [{m.low:.3f}, {m.high:.3f}]" for m in found] or ["-"] * 3
         table.add_row(cell.title, *shown, f"{record.seconds:.1f}" if record else "-")
     console.print(table)
 

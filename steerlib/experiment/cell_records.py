@@ -33,7 +33,8 @@ class CellRecord(_Data):
         key: content key; see `cells.cell_key`.
         cell: what was measured.
         scores: the scores of each prompt, by name: "wanted" and "intact".
-        metrics: their means and the combined score, with intervals.
+        metrics: their means and the combined score, with intervals; of a sampled cell also, by names of
+            `steerlib.metrics.METRICS`, how varied the answers are and, under a law, what they cost.
         answers: what was said, for a sampled cell; empty where only hashes are shipped.
         answers_sha256: hash of the answers; "" for an exact cell.
         seconds: wall time of measuring, without loading the plant.

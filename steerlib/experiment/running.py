@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from steerlib.errors import SteerlibError
+from steerlib.experiment.answered import effort, variety
 from steerlib.experiment.cell_records import CellRecord, Metric, hash_of
 from steerlib.experiment.cells import Cell, Fit, LawSpec, canonical
 from steerlib.experiment.keys import key_of
@@ -27,7 +28,7 @@ from steerlib.laws.base import Contrast, Law
 from steerlib.metrics import Estimate
 from steerlib.plant import Plant
 from steerlib.registry import law_class, task_class
-from steerlib.tasks.base import Scores, Task, spread
+from steerlib.tasks.base import Task, spread
 
 
 class CellError(SteerlibError, ValueError):
@@ -78,12 +79,12 @@ def run_cell(cell: Cell, *, device: str = "cpu") -> CellRecord:
     plant = plant_of(cell.plant, device)
     task: Any = _task(cell.task, canonical(cell.task_options), cell.plant, device)
     start = time.perf_counter()
-    acting = nullcontext()
+    law, scope = None, "generated"
     if cell.law is not None:
-        acting = plant.under(task_and_law(cell, device=device)[1], scope=cell.law.scope)
+        law, scope = task_and_law(cell, device=device)[1], cell.law.scope
     fitted = time.perf_counter()
     answers: tuple[str, ...] = ()
-    with acting:
+    with nullcontext() if law is None else plant.under(law, scope=scope):
         if cell.told:
             items = _told(task, cell)
             if cell.kind == "exact":
@@ -96,12 +97,19 @@ def run_cell(cell: Cell, *, device: str = "cpu") -> CellRecord:
         else:
             scores, texts = task.sampled(split=cell.split, seed=cell.seed, limit=cell.limit)
             answers = tuple(texts)
+    found = {"wanted": scores.wanted_mean(), "intact": scores.intact_mean(), "combined": scores.combined()}
+    if cell.kind == "sampled":
+        found |= variety(answers)
+        if law is not None:
+            bare = spread(task.prompts(cell.split), cell.limit)
+            prompts = [item.text for item in _told(task, cell)] if cell.told else bare
+            found |= effort(plant, lambda: plant.under(law, scope=scope), prompts, answers)
     done = time.perf_counter()
     return CellRecord(
         key=key_of(cell, device=device),
         cell=cell,
         scores={"wanted": tuple(scores.wanted.tolist()), "intact": tuple(scores.intact.tolist())},
-        metrics=_metrics(scores),
+        metrics={name: _plain(estimate) for name, estimate in found.items()},
         answers=answers,
         answers_sha256=hash_of(answers) if answers else "",
         seconds=round(done - fitted, 4),
@@ -136,15 +144,8 @@ def _told(task: Any, cell: Cell) -> list[Any]:
     return spread(task.items(cell.split, told=True), cell.limit)
 
 
-def _metrics(scores: Scores) -> dict[str, Metric]:
-    def plain(found: Estimate) -> Metric:
-        return Metric(value=found.value, low=found.low, high=found.high, n=found.n)
-
-    return {
-        "wanted": plain(scores.wanted_mean()),
-        "intact": plain(scores.intact_mean()),
-        "combined": plain(scores.combined()),
-    }
+def _plain(found: Estimate) -> Metric:
+    return Metric(value=found.value, low=found.low, high=found.high, n=found.n)
 
 
 def _memory_mb(plant: Plant) -> float:

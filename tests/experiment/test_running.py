@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from steerlib import cli
+from steerlib.experiment.answered import _sectioned, effort, variety
 from steerlib.experiment.cells import Cell, Fit, LawSpec, key_from
 from steerlib.experiment.keys import files_hash, key_of, keys_of, present_parts
 from steerlib.experiment.recompute import reference
@@ -18,9 +19,11 @@ from steerlib.experiment.running import CellError, run_cell
 from steerlib.experiment.verification import DriftError
 from steerlib.files import data_folder
 from steerlib.laws.additive import DifferenceOfMeans, shuffled
+from steerlib.metrics import METRICS, dist_n, diversity, input_energy, kl_per_token
 from steerlib.plant import Plant
 from steerlib.registry import task_class
 from steerlib.tasks import Truth
+from steerlib.tasks.base import spread
 from steerlib.world.grow import grow
 from tests.test_cli import run
 
@@ -119,6 +122,46 @@ def test_told_and_sampled_cells(seedling, task):
     scores, texts = task.sampled(seed=4, limit=5)
     assert said.answers == tuple(texts) and np.allclose(said.scores["intact"], scores.intact)
     assert said.answers_sha256 and said.without_answers().answers == ()
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_sampled_answers_are_measured_besides_their_scores(seedling, task, told):
+    pushed = run_cell(cell(seedling, kind="sampled", seed=4, limit=10, law=PUSH, told=told))
+    bare = run_cell(cell(seedling, kind="sampled", seed=4, limit=10, told=told))
+    texts, base = pushed.answers, {"wanted", "intact", "combined"}
+    varied = {"diversity", "dist-1", "dist-2", "dist-3"}
+    assert set(bare.metrics) == base | varied and set(pushed.metrics) == base | varied | {"kl", "kl-p95", "energy"}
+    assert set(pushed.metrics) - base <= set(METRICS)
+    assert set(run_cell(cell(seedling, law=PUSH)).metrics) == base
+    assert pushed.metrics["diversity"].value == pytest.approx(diversity(texts))
+    for n in (1, 2, 3):
+        assert pushed.metrics[f"dist-{n}"].value == pytest.approx(dist_n(texts, n))
+    law = DifferenceOfMeans().fit(task.contrast(layer=0, n=12)).at(2.0)
+    asked = [item.text for item in spread(task.items("test", told=told), 10)]
+    kl = kl_per_token(task.plant, task.plant.under(law), asked, texts)
+    energy = input_energy(task.plant, task.plant.under(law), asked, texts)
+    assert pushed.metrics["kl"].value == pytest.approx(kl.mean, rel=1e-4) and kl.mean > 0
+    assert pushed.metrics["kl-p95"].value == pytest.approx(kl.p95, rel=1e-4)
+    assert pushed.metrics["energy"].value == pytest.approx(energy.per_token, rel=1e-4)
+    for name in ("kl", "kl-p95"):
+        assert pushed.metrics[name].low < pushed.metrics[name].value < pushed.metrics[name].high
+    none = run_cell(cell(seedling, kind="sampled", seed=4, limit=10, law=PUSH.model_copy(update={"strength": 0.0})))
+    assert none.metrics["kl"].value == pytest.approx(0.0, abs=1e-6) and none.metrics["energy"].value == 0.0
+
+
+def test_intervals_of_sections_hold_the_truth_as_often_as_they_say():
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(400):
+        sections = rng.normal(5.0, 1.0, size=8)
+        found = _sectioned(float(sections.mean()), sections.tolist(), 80)
+        held += found.low <= 5.0 <= found.high
+    assert 0.92 < held / 400 < 0.98
+
+
+def test_answers_that_say_too_little_have_no_effort_and_no_dist(task):
+    assert set(variety(["a b", "", "c"])) == {"diversity", "dist-1"}
+    assert effort(task.plant, lambda: task.plant.under(None), ["x", "y"], ["", " z"]) == {}
 
 
 def test_the_key_follows_the_weights_and_not_the_card(seedling, tmp_path):
