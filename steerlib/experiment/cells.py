@@ -118,6 +118,27 @@ class LawSpec(_Data):
         return name
 
 
+class Sampling(_Data):
+    """How answers are sampled; None is the task's own way.
+
+    Attributes:
+        max_new_tokens: longest answer, in tokens.
+        temperature: 0 for greedy.
+        top_p: keep the smallest set of tokens whose probability reaches p.
+    """
+
+    later = frozenset({"max_new_tokens", "temperature", "top_p"})
+
+    max_new_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: Annotated[float, Field(ge=0)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """Those that are not the task's own."""
+        return {name: value for name, value in self if value is not None}
+
+
 class Cell(_Data):
     """One measurement.
 
@@ -131,7 +152,10 @@ class Cell(_Data):
         split: which prompts.
         limit: at most so many, spread evenly; None for all.
         seed: of the sampling; 0 where nothing is sampled.
+        settings: how answers are sampled where that is not the task's own way.
     """
+
+    later = frozenset({"settings"})
 
     plant: str
     task: str
@@ -142,6 +166,7 @@ class Cell(_Data):
     split: Literal["validation", "test"] = "test"
     limit: Annotated[int, Field(ge=2)] | None = None
     seed: int = 0
+    settings: Sampling = Sampling()
 
     @field_validator("task")
     @classmethod
@@ -159,7 +184,11 @@ class Cell(_Data):
         return law.model_copy(update={"fit": law.fit.model_copy(update={"task": None, "task_options": {}})})
 
     def model_post_init(self, _context: Any) -> None:
-        """Refuse a seed where nothing is drawn: two names for one measurement would be computed twice."""
+        """Refuse a seed or settings where nothing is drawn: two names for one cell would be computed twice."""
+        if self.kind == "exact" and self.settings.given:
+            raise ValueError(
+                f"settings={self.settings.given} with kind='exact', where nothing is sampled; expected none"
+            )
         if self.kind == "exact" and self.seed != 0:
             raise ValueError(f"seed={self.seed} with kind='exact', where nothing is sampled; expected 0")
 
@@ -188,6 +217,7 @@ class Cell(_Data):
         told = ", told" if self.told else ""
         options = "".join(f" {value}" for value in self.task_options.values())
         seed = f", seed {self.seed}" if self.kind == "sampled" else ""
+        seed += "".join(f", {name} {value:g}" for name, value in self.settings.given.items())
         return f"{self.plant}: {self.task}{options}, {law}{told} ({self.kind}{seed})"
 
 

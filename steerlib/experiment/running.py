@@ -10,7 +10,9 @@ import json
 import resource
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
+from copy import copy
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -26,7 +28,7 @@ from steerlib.experiment.provenance import provenance
 from steerlib.laws.additive import shuffled
 from steerlib.laws.base import Contrast, Law
 from steerlib.metrics import Estimate
-from steerlib.plant import Plant
+from steerlib.plant import Generation, Plant
 from steerlib.registry import law_class, task_class
 from steerlib.tasks.base import Task, spread
 
@@ -78,6 +80,8 @@ def run_cell(cell: Cell, *, device: str = "cpu") -> CellRecord:
     """
     plant = plant_of(cell.plant, device)
     task: Any = _task(cell.task, canonical(cell.task_options), cell.plant, device)
+    if cell.settings.given:
+        task = _sampling(task, cell)
     start = time.perf_counter()
     law, scope = None, "generated"
     if cell.law is not None:
@@ -142,6 +146,30 @@ def _told(task: Any, cell: Cell) -> list[Any]:
     if not hasattr(task, "items"):
         raise CellError(f"task {cell.task!r} has no prompts that say what is wanted: leave told out")
     return spread(task.items(cell.split, told=True), cell.limit)
+
+
+class _Sampled:
+    """A plant that samples by other settings than it is asked for, and is the plant itself in all else."""
+
+    def __init__(self, plant: Plant, settings: dict[str, Any]) -> None:
+        self._plant, self._settings = plant, settings
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._plant, name)
+
+    def generate(self, prompts: Sequence[str], **asked: Any) -> Generation:
+        return self._plant.generate(prompts, **(asked | self._settings))
+
+
+def _sampling(task: Any, cell: Cell) -> Any:
+    """The task under the cell's settings; the task that neighbouring cells share is left as it is."""
+    if hasattr(task, "settings"):
+        raise CellError(
+            f"task {cell.task!r} has settings of its own. Fix: give {cell.settings.given} as task_options.settings"
+        )
+    own = copy(task)
+    own.plant = _Sampled(task.plant, cell.settings.given)
+    return own
 
 
 def _plain(found: Estimate) -> Metric:

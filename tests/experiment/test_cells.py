@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from steerlib.experiment import cells
-from steerlib.experiment.cells import Cell, Fit, LawSpec, canonical, cell_key, code_hash
+from steerlib.experiment.cells import Cell, Fit, LawSpec, Sampling, canonical, cell_key, code_hash
 
 ROOT = Path(cells.__file__).resolve().parents[2]
 PUSH = LawSpec(name="difference-of-means", layer=2, strength=0.5)
@@ -33,6 +33,8 @@ def test_every_part_of_a_cell_decides_its_key():
         CELL.model_copy(update=change)
         for change in (
             {"task": "toxicity"}, {"task_options": {"concept": "war"}}, {"law": None}, {"told": True},
+            {"kind": "sampled", "settings": Sampling(temperature=0.0)},
+            {"kind": "sampled", "settings": Sampling(top_p=1.0)},
             {"kind": "sampled"}, {"split": "validation"}, {"limit": 10}, {"kind": "sampled", "seed": 1},
             {"law": law(update={"layer": 3})}, {"law": law(update={"strength": 0.75})},
             {"law": law(update={"scope": "all"})}, {"law": law(update={"options": {"scale": "unit"}})},
@@ -111,6 +113,13 @@ def test_fields_that_came_later_leave_the_text_of_older_cells_as_it_was():
     )
 
 
+def test_settings_are_told_and_come_back():
+    cell = CELL.model_copy(update={"law": None, "kind": "sampled", "settings": Sampling(temperature=0, top_p=0.9)})
+    assert cell.title == "almanac-llama: truth, unsteered (sampled, seed 0, temperature 0, top_p 0.9)"
+    assert '"settings":{"temperature":0.0,"top_p":0.9}' in canonical(cell)
+    assert Cell.model_validate_json(canonical(cell)) == cell
+
+
 def fitted(task, *, scored="utility", **options):
     fit = {"task": task, "task_options": options}
     law = {"name": "difference-of-means", "layer": 2, "fit": fit}
@@ -155,6 +164,9 @@ def test_a_law_fitted_for_the_task_that_is_scored_has_one_name():
         ({"task": "truht"}, "got task 'truht', which does not exist. Did you mean truth"),
         ({"law": {"name": "diff-of-means", "layer": 1}}, "Did you mean difference-of-means"),
         ({"seed": 3}, "seed=3 with kind='exact', where nothing is sampled"),
+        ({"settings": {"top_p": 0.5}}, "settings={'top_p': 0.5} with kind='exact'"),
+        ({"kind": "sampled", "settings": {"top_p": 1.5}}, "less than or equal to 1"),
+        ({"kind": "sampled", "settings": {"top_k": 5}}, "Extra inputs are not permitted"),
         ({"limit": 1}, "greater than or equal to 2"),
         ({"law": {"name": "random-direction", "layer": 1, "strength": float("nan")}}, "finite number"),
         ({"strength": 2}, "Extra inputs are not permitted"),

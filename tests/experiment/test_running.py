@@ -12,7 +12,7 @@ import pytest
 
 from steerlib import cli
 from steerlib.experiment.answered import _sectioned, effort, variety
-from steerlib.experiment.cells import Cell, Fit, LawSpec, key_from
+from steerlib.experiment.cells import Cell, Fit, LawSpec, Sampling, key_from
 from steerlib.experiment.keys import files_hash, key_of, keys_of, present_parts
 from steerlib.experiment.recompute import reference
 from steerlib.experiment.running import CellError, run_cell
@@ -147,6 +147,22 @@ def test_sampled_answers_are_measured_besides_their_scores(seedling, task, told)
         assert pushed.metrics[name].low < pushed.metrics[name].value < pushed.metrics[name].high
     none = run_cell(cell(seedling, kind="sampled", seed=4, limit=10, law=PUSH.model_copy(update={"strength": 0.0})))
     assert none.metrics["kl"].value == pytest.approx(0.0, abs=1e-6) and none.metrics["energy"].value == 0.0
+
+
+def test_settings_reach_the_sampling_and_do_not_stay(seedling, task):
+    before = run_cell(cell(seedling, kind="sampled", seed=4))
+    settings = Sampling(max_new_tokens=6, temperature=0.0)
+    greedy = [run_cell(cell(seedling, kind="sampled", seed=s, settings=settings)) for s in (4, 5)]
+    out = task.plant.generate(spread(task.prompts(), 5), max_new_tokens=6, temperature=0.0, seed=0)
+    assert greedy[0].answers == greedy[1].answers == tuple(text.partition("\n")[0] for text in out.texts)
+    assert greedy[0].key != before.key
+    assert run_cell(cell(seedling, kind="sampled", seed=4)).answers == before.answers != greedy[0].answers
+
+
+def test_settings_have_one_place_where_a_task_has_its_own(monkeypatch, seedling):
+    monkeypatch.setattr(Truth, "settings", "odesteer", raising=False)
+    with pytest.raises(CellError, match=r"settings of its own. Fix: give {'top_p': 0.5} as task_options.settings"):
+        run_cell(cell(seedling, kind="sampled", settings=Sampling(top_p=0.5)))
 
 
 def test_intervals_of_sections_hold_the_truth_as_often_as_they_say():
