@@ -39,7 +39,8 @@ class CellRecord(_Data):
         answers_sha256: hash of the answers; "" for an exact cell.
         seconds: wall time of measuring, without loading the plant.
         fit_seconds: wall time of fitting the law.
-        memory_mb: largest resident memory of the process, or memory of the GPU where there is one.
+        memory_mb: largest memory of the GPU in this cell where there is one; else the largest resident memory that the
+            process ever had, earlier cells included.
         provenance: where and with what it was computed.
         created: when, in UTC.
     """

@@ -80,6 +80,7 @@ def run_cell(cell: Cell, *, device: str = "cpu") -> CellRecord:
     """
     plant = plant_of(cell.plant, device)
     task: Any = _task(cell.task, canonical(cell.task_options), cell.plant, device)
+    _forget_peak(plant)
     if cell.settings.given:
         task = _sampling(task, cell)
     start = time.perf_counter()
@@ -176,7 +177,18 @@ def _plain(found: Estimate) -> Metric:
     return Metric(value=found.value, low=found.low, high=found.high, n=found.n)
 
 
+def _forget_peak(plant: Plant) -> None:
+    """Let the peak of a GPU's memory begin anew, so that a cell does not show that of the one before."""
+    if plant.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(plant.device)
+
+
 def _memory_mb(plant: Plant) -> float:
+    """Largest memory: on a GPU what was allocated since `_forget_peak`, the plant included; else of the whole process.
+
+    The system keeps one resident peak (ru_maxrss) for the life of a process, so on a CPU a cell shows that of its
+    largest predecessor in the same process if that was larger.
+    """
     if plant.device.type == "cuda":
         return torch.cuda.max_memory_allocated(plant.device) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -6,11 +6,14 @@ import gzip
 import hashlib
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from steerlib import cli
+from steerlib.experiment import running
 from steerlib.experiment.answered import _sectioned, effort, variety
 from steerlib.experiment.cells import Cell, Fit, LawSpec, Sampling, key_from
 from steerlib.experiment.keys import files_hash, key_of, keys_of, present_parts
@@ -163,6 +166,23 @@ def test_settings_have_one_place_where_a_task_has_its_own(monkeypatch, seedling)
     monkeypatch.setattr(Truth, "settings", "odesteer", raising=False)
     with pytest.raises(CellError, match=r"settings of its own. Fix: give {'top_p': 0.5} as task_options.settings"):
         run_cell(cell(seedling, kind="sampled", settings=Sampling(top_p=0.5)))
+
+
+@pytest.mark.parametrize(("device", "begun"), [("cuda", 1), ("cpu", 0)])
+def test_the_peak_of_a_gpu_begins_anew_with_each_cell(monkeypatch, device, begun):
+    class Stop(Exception):
+        pass
+
+    def stop(*_):
+        raise Stop
+
+    anew = []
+    monkeypatch.setattr(running, "plant_of", lambda *_: SimpleNamespace(device=torch.device(device)))
+    monkeypatch.setattr(running, "_task", lambda *_: SimpleNamespace(exact=lambda **_: stop()))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", anew.append)
+    with pytest.raises(Stop):
+        run_cell(Cell(plant="p", task="truth"), device=device)
+    assert len(anew) == begun
 
 
 def test_intervals_of_sections_hold_the_truth_as_often_as_they_say():
