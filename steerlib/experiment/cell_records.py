@@ -9,7 +9,7 @@ import hashlib
 import json
 from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from steerlib.experiment.cells import Cell, _Data, canonical
 from steerlib.experiment.records import Finite, Provenance, RecordError
@@ -43,7 +43,11 @@ class CellRecord(_Data):
             process ever had, earlier cells included.
         provenance: where and with what it was computed.
         created: when, in UTC.
+        parts: what decided the key besides the cell: hashes of weights, data and code, and versions; see
+            `keys.present_parts`. None in records that are older, or whose file states the parts once for all.
     """
+
+    later = frozenset({"parts"})
 
     schema_version: Literal[1] = SCHEMA
     key: str
@@ -57,6 +61,7 @@ class CellRecord(_Data):
     memory_mb: Finite
     provenance: Provenance
     created: str
+    parts: dict[str, JsonValue] | None = None
 
     def without_answers(self) -> CellRecord:
         """The compact form that is shipped: scores of every prompt, and a hash of what was said."""

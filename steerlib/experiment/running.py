@@ -22,8 +22,8 @@ import torch
 from steerlib.errors import SteerlibError
 from steerlib.experiment.answered import effort, variety
 from steerlib.experiment.cell_records import CellRecord, Metric, hash_of
-from steerlib.experiment.cells import Cell, Fit, LawSpec, canonical
-from steerlib.experiment.keys import key_of
+from steerlib.experiment.cells import Cell, Fit, LawSpec, canonical, key_from
+from steerlib.experiment.keys import present_parts
 from steerlib.experiment.provenance import provenance
 from steerlib.laws.additive import shuffled
 from steerlib.laws.base import Contrast, Law
@@ -110,8 +110,9 @@ def run_cell(cell: Cell, *, device: str = "cpu") -> CellRecord:
             prompts = [item.text for item in _told(task, cell)] if cell.told else bare
             found |= effort(plant, lambda: plant.under(law, scope=scope), prompts, answers)
     done = time.perf_counter()
+    parts = present_parts(device=device)(cell)
     return CellRecord(
-        key=key_of(cell, device=device),
+        key=key_from(cell, parts),
         cell=cell,
         scores={"wanted": tuple(scores.wanted.tolist()), "intact": tuple(scores.intact.tolist())},
         metrics={name: _plain(estimate) for name, estimate in found.items()},
@@ -124,6 +125,7 @@ def run_cell(cell: Cell, *, device: str = "cpu") -> CellRecord:
             device=str(plant.device), dtype=str(plant.dtype).removeprefix("torch."), weights=plant.weight_hash
         ),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        parts=parts,
     )
 
 

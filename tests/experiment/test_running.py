@@ -15,6 +15,7 @@ import torch
 from steerlib import cli
 from steerlib.experiment import running
 from steerlib.experiment.answered import _sectioned, effort, variety
+from steerlib.experiment.cell_records import dump, parse
 from steerlib.experiment.cells import Cell, Fit, LawSpec, Sampling, key_from
 from steerlib.experiment.keys import files_hash, key_of, keys_of, present_parts
 from steerlib.experiment.recompute import reference
@@ -28,6 +29,7 @@ from steerlib.registry import task_class
 from steerlib.tasks import Truth
 from steerlib.tasks.base import spread
 from steerlib.world.grow import grow
+from tests.experiment import toys
 from tests.test_cli import run
 
 PUSH = LawSpec(name="difference-of-means", layer=0, strength=2.0, fit=Fit(n=12))
@@ -183,6 +185,19 @@ def test_the_peak_of_a_gpu_begins_anew_with_each_cell(monkeypatch, device, begun
     with pytest.raises(Stop):
         run_cell(Cell(plant="p", task="truth"), device=device)
     assert len(anew) == begun
+
+
+def test_a_record_states_what_its_key_is_made_of(seedling):
+    record = run_cell(cell(seedling, law=PUSH))
+    assert set(record.parts) == {"weights", "data", "code", "versions"}
+    assert key_from(record.cell, record.parts) == record.key == key_of(record.cell)
+    assert parse(dump(record).encode(), key=record.key, name="x") == record
+
+
+def test_a_record_without_parts_is_written_as_before():
+    old = toys.record(Cell(plant="p", task="truth"))
+    assert '"parts"' not in dump(old)
+    assert parse(dump(old).encode(), key=old.key, name="x") == old and old.parts is None
 
 
 def test_intervals_of_sections_hold_the_truth_as_often_as_they_say():
