@@ -9,7 +9,7 @@ import hashlib
 import json
 from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from steerlib.experiment.cells import Cell, _Data, canonical
 from steerlib.experiment.records import Finite, Provenance, RecordError
@@ -34,15 +34,21 @@ class CellRecord(_Data):
         key: content key; see `cells.cell_key`.
         cell: what was measured.
         scores: the scores of each prompt, by name: "wanted" and "intact".
-        metrics: their means and the combined score, with intervals.
+        metrics: their means and the combined score, with intervals; of a sampled cell also, by names of
+            `steerlib.metrics.METRICS`, how varied the answers are and, under a law, what they cost.
         answers: what was said, for a sampled cell; empty where only hashes are shipped.
         answers_sha256: hash of the answers; "" for an exact cell.
         seconds: wall time of measuring, without loading the plant.
         fit_seconds: wall time of fitting the law.
-        memory_mb: largest resident memory of the process, or memory of the GPU where there is one.
+        memory_mb: largest memory of the GPU in this cell where there is one; else the largest resident memory that the
+            process ever had, earlier cells included.
         provenance: where and with what it was computed.
         created: when, in UTC.
+        parts: what decided the key besides the cell: hashes of weights, data and code, and versions; see
+            `keys.present_parts`. None in records that are older, or whose file states the parts once for all.
     """
+
+    later = frozenset({"parts"})
 
     schema_version: Literal[1] = SCHEMA
     key: str
@@ -56,6 +62,7 @@ class CellRecord(_Data):
     memory_mb: Finite
     provenance: Provenance
     created: str
+    parts: dict[str, JsonValue] | None = None
 
     def without_answers(self) -> CellRecord:
         """The compact form that is shipped: scores of every prompt, and a hash of what was said."""

@@ -10,9 +10,18 @@ import json
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
 
 import steerlib
 from steerlib.closure import import_closure
@@ -29,6 +38,17 @@ _ROOT = Path(steerlib.__file__).resolve().parents[1]
 class _Data(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    #: Fields that came after the first records: left out at their default, so that the keys of older cells still hold.
+    later: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        out = handler(self)
+        for name in self.later:
+            if getattr(self, name) == type(self).model_fields[name].default:
+                out.pop(name, None)
+        return out
+
     def __hash__(self) -> int:
         """Hash of the content; options are dictionaries, which have none of their own."""
         return hash(canonical(self))
@@ -42,12 +62,34 @@ class Fit(_Data):
         seed: which texts.
         at: where the state is measured, "choice" or "end".
         labels: "true", or "shuffled" for the negative control.
+        task: the behaviour that the law is fitted for; None for the one that is scored. A law fitted for one behaviour
+            and scored on another shows what else it moves.
+        task_options: arguments of that task's constructor.
     """
+
+    later = frozenset({"task", "task_options"})
 
     n: Annotated[int, Field(ge=1)] = 200
     seed: int = 0
     at: Literal["choice", "end"] = "choice"
     labels: Literal["true", "shuffled"] = "true"
+    task: str | None = None
+    task_options: dict[str, JsonValue] = {}
+
+    @field_validator("task")
+    @classmethod
+    def _known(cls, name: str | None) -> str | None:
+        if name is not None:
+            place_of(name, TASKS, "task")
+        return name
+
+    def model_post_init(self, _context: Any) -> None:
+        """Refuse options of no task."""
+        if self.task is None and self.task_options:
+            raise ValueError(
+                f"fit: got task_options {self.task_options} without a task. Fix: name the task that the law is fitted "
+                "for, or leave both out to fit it for the one that is scored, with that one's options"
+            )
 
 
 class LawSpec(_Data):
@@ -78,6 +120,27 @@ class LawSpec(_Data):
         return name
 
 
+class Sampling(_Data):
+    """How answers are sampled; None is the task's own way.
+
+    Attributes:
+        max_new_tokens: longest answer, in tokens.
+        temperature: 0 for greedy.
+        top_p: keep the smallest set of tokens whose probability reaches p.
+    """
+
+    later = frozenset({"max_new_tokens", "temperature", "top_p"})
+
+    max_new_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: Annotated[float, Field(ge=0)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """Those that are not the task's own."""
+        return {name: value for name, value in self if value is not None}
+
+
 class Cell(_Data):
     """One measurement.
 
@@ -91,7 +154,10 @@ class Cell(_Data):
         split: which prompts.
         limit: at most so many, spread evenly; None for all.
         seed: of the sampling; 0 where nothing is sampled.
+        settings: how answers are sampled where that is not the task's own way.
     """
+
+    later = frozenset({"settings"})
 
     plant: str
     task: str
@@ -102,6 +168,7 @@ class Cell(_Data):
     split: Literal["validation", "test"] = "test"
     limit: Annotated[int, Field(ge=2)] | None = None
     seed: int = 0
+    settings: Sampling = Sampling()
 
     @field_validator("task")
     @classmethod
@@ -109,10 +176,37 @@ class Cell(_Data):
         place_of(name, TASKS, "task")
         return name
 
+    @field_validator("law")
+    @classmethod
+    def _one_name(cls, law: LawSpec | None, found: ValidationInfo) -> LawSpec | None:
+        """Leave out a task to fit for that is the scored one: two names for one cell would be computed twice."""
+        scored = (found.data.get("task"), found.data.get("task_options"))
+        if law is None or (law.fit.task, law.fit.task_options) != scored:
+            return law
+        return law.model_copy(update={"fit": law.fit.model_copy(update={"task": None, "task_options": {}})})
+
     def model_post_init(self, _context: Any) -> None:
-        """Refuse a seed where nothing is drawn: two names for one measurement would be computed twice."""
+        """Refuse a seed or settings where nothing is drawn: two names for one cell would be computed twice."""
+        if self.kind == "exact" and self.settings.given:
+            raise ValueError(
+                f"settings={self.settings.given} with kind='exact', where nothing is sampled; expected none"
+            )
         if self.kind == "exact" and self.seed != 0:
             raise ValueError(f"seed={self.seed} with kind='exact', where nothing is sampled; expected 0")
+
+    @property
+    def fitted_for(self) -> tuple[str, dict[str, JsonValue]] | None:
+        """Task and options that the law is fitted for; None without a law."""
+        if self.law is None:
+            return None
+        fit = self.law.fit
+        return (self.task, self.task_options) if fit.task is None else (fit.task, fit.task_options)
+
+    @property
+    def tasks(self) -> tuple[tuple[str, dict[str, JsonValue]], ...]:
+        """Tasks with their options: the one that is scored, then the one that the law is fitted for if it differs."""
+        scored = (self.task, self.task_options)
+        return (scored,) if self.fitted_for in (None, scored) else (scored, self.fitted_for)
 
     @property
     def title(self) -> str:
@@ -120,9 +214,12 @@ class Cell(_Data):
         law = "unsteered" if self.law is None else f"{self.law.name} at block {self.law.layer} x {self.law.strength:g}"
         if self.law is not None and self.law.fit.labels != "true":
             law += ", labels shuffled"
+        if self.law is not None and self.law.fit.task is not None:
+            law += f", fitted for {' '.join([self.law.fit.task, *map(str, self.law.fit.task_options.values())])}"
         told = ", told" if self.told else ""
         options = "".join(f" {value}" for value in self.task_options.values())
         seed = f", seed {self.seed}" if self.kind == "sampled" else ""
+        seed += "".join(f", {name} {value:g}" for name, value in self.settings.given.items())
         return f"{self.plant}: {self.task}{options}, {law}{told} ({self.kind}{seed})"
 
 
@@ -133,8 +230,8 @@ def canonical(data: BaseModel | dict[str, Any]) -> str:
 
 
 def code_hash(cell: Cell, *, root: Path | None = None) -> str:
-    """Hash of the sources that the cell's law and task are made of, and of what those import."""
-    places = {place_of(cell.task, TASKS, "task")}
+    """Hash of the sources that the cell's law and tasks are made of, and of what those import."""
+    places = {place_of(name, TASKS, "task") for name, _ in cell.tasks}
     if cell.law is not None:
         places.add(place_of(cell.law.name, LAWS, "law"))
     return _sources(frozenset(places), root or _ROOT)

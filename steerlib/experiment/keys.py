@@ -53,17 +53,17 @@ def present_parts(
         A function from a cell to its parts. What cells share is found once: it holds for one moment only.
     """
     plants = dict(known or {})
-    files: dict[tuple[str, str], str] = {}
-    codes: dict[tuple[str, str], str] = {}
+    files: dict[str, str] = {}
+    codes: dict[tuple[str, ...], str] = {}
 
     def parts(cell: Cell) -> dict[str, Any]:
         if cell.plant not in plants:
             plants[cell.plant] = plant_identity(cell.plant, device=device)
         weights, world = plants[cell.plant]
-        read = (cell.task, json.dumps(cell.task_options, sort_keys=True)) if cell.task_options else (cell.task, "")
+        read = json.dumps(cell.tasks, sort_keys=True)
         if read not in files:
             files[read] = data_hash(cell)
-        made = (cell.task, cell.law.name if cell.law is not None else "")
+        made = (cell.law.name if cell.law is not None else "", *(name for name, _ in cell.tasks))
         if made not in codes:
             codes[made] = code_hash(cell)
         data = f"{world}:{files[read]}" if files[read] else world
@@ -85,7 +85,7 @@ def plant_identity(name: str, *, device: str = "cpu") -> tuple[str, str]:
 
 
 def data_hash(cell: Cell) -> str:
-    """Hash of the files that the cell's task reads; "" if it reads none.
+    """Hash of the files that the cell's tasks read; "" if it reads none.
 
     Nothing is raised for data that are absent or damaged, nor for options that the task does not take: such a cell gets
     a key, so that it fails alone, with the task's own message, when it is computed, and not a whole grid with it.
@@ -107,9 +107,14 @@ _named: dict[tuple[str, ...], tuple[tuple[Path, ...], list[Mark | None]]] = {}
 
 
 def _files_of(cell: Cell) -> tuple[Path, ...]:
-    """The files that the cell's task reads. To name them a task reads them: once, as long as they stay as they are."""
-    options, data = canonical(cell.task_options), os.environ.get("STEERLIB_DATA", "")
-    asked = (cell.task, options, data, str(cache_folder()), str(data_folder()), str(Path.cwd()))
+    """The files that the cell's tasks read: the one that is scored, and the one that its law is fitted for."""
+    return tuple(file for name, options in cell.tasks for file in _files_of_task(name, options))
+
+
+def _files_of_task(name: str, options: dict[str, Any]) -> tuple[Path, ...]:
+    """The files of one task. To name them a task reads them: once, as long as they stay as they are."""
+    data = os.environ.get("STEERLIB_DATA", "")
+    asked = (name, canonical(options), data, str(cache_folder()), str(data_folder()), str(Path.cwd()))
 
     def marks(files: tuple[Path, ...]) -> list[Mark | None]:
         # A new file changes its folder; a set that is put where it is looked for first, that place.
@@ -118,7 +123,7 @@ def _files_of(cell: Cell) -> tuple[Path, ...]:
 
     known = _named.get(asked)
     if known is None or marks(known[0]) != known[1]:
-        files = task_class(cell.task).data_files(cell.task_options)
+        files = task_class(name).data_files(options)
         known = _named[asked] = (files, marks(files))
     return known[0]
 

@@ -10,7 +10,9 @@ import json
 import resource
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
+from copy import copy
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -18,16 +20,17 @@ from typing import Any
 import torch
 
 from steerlib.errors import SteerlibError
+from steerlib.experiment.answered import effort, variety
 from steerlib.experiment.cell_records import CellRecord, Metric, hash_of
-from steerlib.experiment.cells import Cell, Fit, LawSpec, canonical
-from steerlib.experiment.keys import key_of
+from steerlib.experiment.cells import Cell, Fit, LawSpec, canonical, key_from
+from steerlib.experiment.keys import present_parts
 from steerlib.experiment.provenance import provenance
 from steerlib.laws.additive import shuffled
 from steerlib.laws.base import Contrast, Law
 from steerlib.metrics import Estimate
-from steerlib.plant import Plant
+from steerlib.plant import Generation, Plant
 from steerlib.registry import law_class, task_class
-from steerlib.tasks.base import Scores, Task, spread
+from steerlib.tasks.base import Task, spread
 
 
 class CellError(SteerlibError, ValueError):
@@ -59,7 +62,7 @@ def _contrast(task: Task, spec: str, layer: int, point: Any, scope: str) -> Cont
 @lru_cache(maxsize=64)
 def _law(spec: str, task: Task) -> Law:
     law = LawSpec.model_validate_json(spec)
-    same = canonical(law.fit.model_copy(update={"labels": "true"}))
+    same = canonical(law.fit.model_copy(update={"labels": "true", "task": None, "task_options": {}}))
     contrast = _contrast(task, same, law.layer, law.point, law.scope)
     if law.fit.labels == "shuffled":
         contrast = shuffled(contrast, seed=law.fit.seed)
@@ -77,13 +80,16 @@ def run_cell(cell: Cell, *, device: str = "cpu") -> CellRecord:
     """
     plant = plant_of(cell.plant, device)
     task: Any = _task(cell.task, canonical(cell.task_options), cell.plant, device)
+    _forget_peak(plant)
+    if cell.settings.given:
+        task = _sampling(task, cell)
     start = time.perf_counter()
-    acting = nullcontext()
+    law, scope = None, "generated"
     if cell.law is not None:
-        acting = plant.under(task_and_law(cell, device=device)[1], scope=cell.law.scope)
+        law, scope = task_and_law(cell, device=device)[1], cell.law.scope
     fitted = time.perf_counter()
     answers: tuple[str, ...] = ()
-    with acting:
+    with nullcontext() if law is None else plant.under(law, scope=scope):
         if cell.told:
             items = _told(task, cell)
             if cell.kind == "exact":
@@ -96,12 +102,20 @@ def run_cell(cell: Cell, *, device: str = "cpu") -> CellRecord:
         else:
             scores, texts = task.sampled(split=cell.split, seed=cell.seed, limit=cell.limit)
             answers = tuple(texts)
+    found = {"wanted": scores.wanted_mean(), "intact": scores.intact_mean(), "combined": scores.combined()}
+    if cell.kind == "sampled":
+        found |= variety(answers)
+        if law is not None:
+            bare = spread(task.prompts(cell.split), cell.limit)
+            prompts = [item.text for item in _told(task, cell)] if cell.told else bare
+            found |= effort(plant, lambda: plant.under(law, scope=scope), prompts, answers)
     done = time.perf_counter()
+    parts = present_parts(device=device)(cell)
     return CellRecord(
-        key=key_of(cell, device=device),
+        key=key_from(cell, parts),
         cell=cell,
         scores={"wanted": tuple(scores.wanted.tolist()), "intact": tuple(scores.intact.tolist())},
-        metrics=_metrics(scores),
+        metrics={name: _plain(estimate) for name, estimate in found.items()},
         answers=answers,
         answers_sha256=hash_of(answers) if answers else "",
         seconds=round(done - fitted, 4),
@@ -111,20 +125,23 @@ def run_cell(cell: Cell, *, device: str = "cpu") -> CellRecord:
             device=str(plant.device), dtype=str(plant.dtype).removeprefix("torch."), weights=plant.weight_hash
         ),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        parts=parts,
     )
 
 
 def task_and_law(cell: Cell, *, device: str = "cpu") -> tuple[Task, Law]:
-    """The task of a cell and its law, fitted, at the cell's strength; a process keeps both for neighbouring cells.
+    """The task that a cell scores and its law, fitted, at the cell's strength; a process keeps both for neighbours.
 
     Raises:
-        CellError: if the cell has no law, or the law or the task does not take its options.
+        CellError: if the cell has no law, or the law or a task does not take its options.
     """
-    if cell.law is None:
+    if cell.law is None or cell.fitted_for is None:
         raise CellError(f"{cell.title}: has no law")
-    task = _task(cell.task, canonical(cell.task_options), cell.plant, device)
+    task, other = (
+        _task(name, canonical(options), cell.plant, device) for name, options in (cell.tasks[0], cell.fitted_for)
+    )
     # The strength is a buffer: one fitted law serves a whole sweep.
-    law = _law(canonical(cell.law.model_copy(update={"strength": 1.0})), task)
+    law = _law(canonical(cell.law.model_copy(update={"strength": 1.0})), other)
     return task, law.at(cell.law.strength)
 
 
@@ -134,18 +151,46 @@ def _told(task: Any, cell: Cell) -> list[Any]:
     return spread(task.items(cell.split, told=True), cell.limit)
 
 
-def _metrics(scores: Scores) -> dict[str, Metric]:
-    def plain(found: Estimate) -> Metric:
-        return Metric(value=found.value, low=found.low, high=found.high, n=found.n)
+class _Sampled:
+    """A plant that samples by other settings than it is asked for, and is the plant itself in all else."""
 
-    return {
-        "wanted": plain(scores.wanted_mean()),
-        "intact": plain(scores.intact_mean()),
-        "combined": plain(scores.combined()),
-    }
+    def __init__(self, plant: Plant, settings: dict[str, Any]) -> None:
+        self._plant, self._settings = plant, settings
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._plant, name)
+
+    def generate(self, prompts: Sequence[str], **asked: Any) -> Generation:
+        return self._plant.generate(prompts, **(asked | self._settings))
+
+
+def _sampling(task: Any, cell: Cell) -> Any:
+    """The task under the cell's settings; the task that neighbouring cells share is left as it is."""
+    if hasattr(task, "settings"):
+        raise CellError(
+            f"task {cell.task!r} has settings of its own. Fix: give {cell.settings.given} as task_options.settings"
+        )
+    own = copy(task)
+    own.plant = _Sampled(task.plant, cell.settings.given)
+    return own
+
+
+def _plain(found: Estimate) -> Metric:
+    return Metric(value=found.value, low=found.low, high=found.high, n=found.n)
+
+
+def _forget_peak(plant: Plant) -> None:
+    """Let the peak of a GPU's memory begin anew, so that a cell does not show that of the one before."""
+    if plant.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(plant.device)
 
 
 def _memory_mb(plant: Plant) -> float:
+    """Largest memory: on a GPU what was allocated since `_forget_peak`, the plant included; else of the whole process.
+
+    The system keeps one resident peak (ru_maxrss) for the life of a process, so on a CPU a cell shows that of its
+    largest predecessor in the same process if that was larger.
+    """
     if plant.device.type == "cuda":
         return torch.cuda.max_memory_allocated(plant.device) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from steerlib.experiment import cells
-from steerlib.experiment.cells import Cell, LawSpec, canonical, cell_key, code_hash
+from steerlib.experiment.cells import Cell, Fit, LawSpec, Sampling, canonical, cell_key, code_hash
 
 ROOT = Path(cells.__file__).resolve().parents[2]
 PUSH = LawSpec(name="difference-of-means", layer=2, strength=0.5)
@@ -33,10 +33,14 @@ def test_every_part_of_a_cell_decides_its_key():
         CELL.model_copy(update=change)
         for change in (
             {"task": "toxicity"}, {"task_options": {"concept": "war"}}, {"law": None}, {"told": True},
+            {"kind": "sampled", "settings": Sampling(temperature=0.0)},
+            {"kind": "sampled", "settings": Sampling(top_p=1.0)},
             {"kind": "sampled"}, {"split": "validation"}, {"limit": 10}, {"kind": "sampled", "seed": 1},
             {"law": law(update={"layer": 3})}, {"law": law(update={"strength": 0.75})},
             {"law": law(update={"scope": "all"})}, {"law": law(update={"options": {"scale": "unit"}})},
             {"law": law(update={"fit": PUSH.fit.model_copy(update={"labels": "shuffled"})})},
+            {"law": law(update={"fit": Fit(task="toxicity")})},
+            {"law": law(update={"fit": Fit(task="concept", task_options={"concept": "war"})})},
         )
     ]  # fmt: skip
     keys = [key(), key(weights="v"), key(data="e"), key(code="x"), *map(key, others)]
@@ -100,12 +104,69 @@ def test_cells_are_equal_by_content():
     assert len({options, Cell.model_validate_json(canonical(options))}) == 1
 
 
+def test_fields_that_came_later_leave_the_text_of_older_cells_as_it_was():
+    """The text that keys of shipped records were made from, in full."""
+    assert canonical(CELL) == (
+        '{"kind":"exact","law":{"fit":{"at":"choice","labels":"true","n":200,"seed":0},"layer":2,'
+        '"name":"difference-of-means","options":{},"point":"resid_post","scope":"generated","strength":0.5},'
+        '"limit":null,"plant":"almanac-llama","seed":0,"split":"test","task":"truth","task_options":{},"told":false}'
+    )
+
+
+def test_settings_are_told_and_come_back():
+    cell = CELL.model_copy(update={"law": None, "kind": "sampled", "settings": Sampling(temperature=0, top_p=0.9)})
+    assert cell.title == "almanac-llama: truth, unsteered (sampled, seed 0, temperature 0, top_p 0.9)"
+    assert '"settings":{"temperature":0.0,"top_p":0.9}' in canonical(cell)
+    assert Cell.model_validate_json(canonical(cell)) == cell
+
+
+def fitted(task, *, scored="utility", **options):
+    fit = {"task": task, "task_options": options}
+    law = {"name": "difference-of-means", "layer": 2, "fit": fit}
+    return Cell.model_validate({"plant": "p", "task": scored, "law": law})
+
+
+def test_the_task_a_law_is_fitted_for_is_told_and_decides(copy):
+    cell = fitted("concept", concept="war")
+    assert cell.title == "p: utility, difference-of-means at block 2 x 1, fitted for concept war (exact)"
+    assert Cell.model_validate_json(canonical(cell)) == cell
+    before, other = code_hash(cell, root=copy), code_hash(fitted("truth"), root=copy)
+    path = copy / "steerlib/tasks/concepts.py"
+    path.write_text(path.read_text() + "\n# a remark\n")
+    cells._sources.cache_clear()
+    assert code_hash(cell, root=copy) != before
+    assert code_hash(fitted("truth"), root=copy) == other
+
+
+def test_a_law_fitted_for_the_task_that_is_scored_has_one_name():
+    assert fitted("truth", scored="truth") == fitted(None, scored="truth")
+    both = [{"concept": "war"}, {"concept": "the sea"}]
+    law = {"name": "difference-of-means", "layer": 2}
+    same, differing = (
+        Cell.model_validate(
+            {"plant": "p", "task": "concept", "task_options": both[0],
+             "law": {**law, "fit": {"task": "concept", "task_options": options}}}
+        )
+        for options in both
+    )  # fmt: skip
+    assert same.tasks == (("concept", both[0]),) and same.law.fit.task is None
+    assert differing.tasks == (("concept", both[0]), ("concept", both[1]))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"law": {"name": "random-direction", "layer": 1, "fit": {"task": "truht"}}}, "Did you mean truth"),
+        (
+            {"law": {"name": "random-direction", "layer": 1, "fit": {"task_options": {"concept": "war"}}}},
+            "task_options {'concept': 'war'} without a task",
+        ),
         ({"task": "truht"}, "got task 'truht', which does not exist. Did you mean truth"),
         ({"law": {"name": "diff-of-means", "layer": 1}}, "Did you mean difference-of-means"),
         ({"seed": 3}, "seed=3 with kind='exact', where nothing is sampled"),
+        ({"settings": {"top_p": 0.5}}, "settings={'top_p': 0.5} with kind='exact'"),
+        ({"kind": "sampled", "settings": {"top_p": 1.5}}, "less than or equal to 1"),
+        ({"kind": "sampled", "settings": {"top_k": 5}}, "Extra inputs are not permitted"),
         ({"limit": 1}, "greater than or equal to 2"),
         ({"law": {"name": "random-direction", "layer": 1, "strength": float("nan")}}, "finite number"),
         ({"strength": 2}, "Extra inputs are not permitted"),

@@ -7,12 +7,17 @@ import hashlib
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from steerlib import cli
-from steerlib.experiment.cells import Cell, Fit, LawSpec, key_from
+from steerlib.experiment import running
+from steerlib.experiment.answered import _sectioned, effort, variety
+from steerlib.experiment.cell_records import dump, parse
+from steerlib.experiment.cells import Cell, Fit, LawSpec, Sampling, key_from
 from steerlib.experiment.grid import missing, run_grid
 from steerlib.experiment.keys import files_hash, key_of, keys_of, present_parts
 from steerlib.experiment.recompute import reference
@@ -21,11 +26,15 @@ from steerlib.experiment.store import Store
 from steerlib.experiment.verification import DriftError
 from steerlib.files import data_folder
 from steerlib.laws.additive import DifferenceOfMeans, shuffled
+from steerlib.metrics import METRICS, dist_n, diversity, input_energy, kl_per_token
 from steerlib.plant import Plant
+from steerlib.registry import task_class
 from steerlib.tasks import Truth
+from steerlib.tasks.base import spread
 from steerlib.tasks.real import Requests
 from steerlib.world.grow import grow
 from tests.data import sets
+from tests.experiment import toys
 from tests.test_cli import run
 
 PUSH = LawSpec(name="difference-of-means", layer=0, strength=2.0, fit=Fit(n=12))
@@ -65,6 +74,33 @@ def test_one_fitted_law_serves_a_sweep_without_leaking_its_strength(seedling):
     assert strong.scores != zero.scores
 
 
+@pytest.mark.parametrize("scored", ["utility", "toxicity"])
+def test_a_law_fitted_for_truth_is_scored_on_another_behaviour(seedling, task, scored):
+    law = DifferenceOfMeans().fit(task.contrast(layer=0, n=12)).at(2.0)
+    other = task_class(scored)(task.plant)
+    with task.plant.under(law):
+        expected = other.exact(limit=5)
+    pushed = PUSH.model_copy(update={"fit": Fit(n=12, task="truth")})
+    found = run_cell(cell(seedling, task=scored, law=pushed))
+    assert found.scores["wanted"] == pytest.approx(expected.wanted.tolist())
+    assert found.scores["intact"] == pytest.approx(expected.intact.tolist())
+    assert found.scores != run_cell(cell(seedling, task=scored)).scores
+    if scored == "toxicity":
+        own = run_cell(cell(seedling, task=scored, law=PUSH))
+        assert own.scores["wanted"] != found.scores["wanted"] and own.key != found.key
+
+
+def test_the_key_follows_the_data_that_a_law_is_fitted_on(seedling, tmp_path):
+    law = PUSH.model_copy(update={"fit": Fit(task="sentiment", task_options={"data": str(tmp_path)})})
+    absent = key_of(cell(seedling, law=law))
+    file = tmp_path / "sst2" / "train.tsv"
+    file.parent.mkdir()
+    file.write_text("a fine film\t1\n")
+    assert key_of(cell(seedling, law=law)) != absent
+    several = [cell(seedling, law=law), cell(seedling, law=PUSH)]
+    assert keys_of(several) == [key_of(one) for one in several]
+
+
 def test_shuffled_labels_are_the_control_that_they_claim_to_be(seedling, task):
     spec = PUSH.model_copy(update={"fit": Fit(n=12, labels="shuffled", seed=3)})
     contrast = shuffled(task.contrast(layer=0, n=12, seed=3), seed=3)
@@ -96,6 +132,92 @@ def test_told_and_sampled_cells(seedling, task):
     scores, texts = task.sampled(seed=4, limit=5)
     assert said.answers == tuple(texts) and np.allclose(said.scores["intact"], scores.intact)
     assert said.answers_sha256 and said.without_answers().answers == ()
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_sampled_answers_are_measured_besides_their_scores(seedling, task, told):
+    pushed = run_cell(cell(seedling, kind="sampled", seed=4, limit=10, law=PUSH, told=told))
+    bare = run_cell(cell(seedling, kind="sampled", seed=4, limit=10, told=told))
+    texts, base = pushed.answers, {"wanted", "intact", "combined"}
+    varied = {"diversity", "dist-1", "dist-2", "dist-3"}
+    assert set(bare.metrics) == base | varied and set(pushed.metrics) == base | varied | {"kl", "kl-p95", "energy"}
+    assert set(pushed.metrics) - base <= set(METRICS)
+    assert set(run_cell(cell(seedling, law=PUSH)).metrics) == base
+    assert pushed.metrics["diversity"].value == pytest.approx(diversity(texts))
+    for n in (1, 2, 3):
+        assert pushed.metrics[f"dist-{n}"].value == pytest.approx(dist_n(texts, n))
+    law = DifferenceOfMeans().fit(task.contrast(layer=0, n=12)).at(2.0)
+    asked = [item.text for item in spread(task.items("test", told=told), 10)]
+    kl = kl_per_token(task.plant, task.plant.under(law), asked, texts)
+    energy = input_energy(task.plant, task.plant.under(law), asked, texts)
+    assert pushed.metrics["kl"].value == pytest.approx(kl.mean, rel=1e-4) and kl.mean > 0
+    assert pushed.metrics["kl-p95"].value == pytest.approx(kl.p95, rel=1e-4)
+    assert pushed.metrics["energy"].value == pytest.approx(energy.per_token, rel=1e-4)
+    for name in ("kl", "kl-p95"):
+        assert pushed.metrics[name].low < pushed.metrics[name].value < pushed.metrics[name].high
+    none = run_cell(cell(seedling, kind="sampled", seed=4, limit=10, law=PUSH.model_copy(update={"strength": 0.0})))
+    assert none.metrics["kl"].value == pytest.approx(0.0, abs=1e-6) and none.metrics["energy"].value == 0.0
+
+
+def test_settings_reach_the_sampling_and_do_not_stay(seedling, task):
+    before = run_cell(cell(seedling, kind="sampled", seed=4))
+    settings = Sampling(max_new_tokens=6, temperature=0.0)
+    greedy = [run_cell(cell(seedling, kind="sampled", seed=s, settings=settings)) for s in (4, 5)]
+    out = task.plant.generate(spread(task.prompts(), 5), max_new_tokens=6, temperature=0.0, seed=0)
+    assert greedy[0].answers == greedy[1].answers == tuple(text.partition("\n")[0] for text in out.texts)
+    assert greedy[0].key != before.key
+    assert run_cell(cell(seedling, kind="sampled", seed=4)).answers == before.answers != greedy[0].answers
+
+
+def test_settings_have_one_place_where_a_task_has_its_own(monkeypatch, seedling):
+    monkeypatch.setattr(Truth, "settings", "odesteer", raising=False)
+    with pytest.raises(CellError, match=r"settings of its own. Fix: give {'top_p': 0.5} as task_options.settings"):
+        run_cell(cell(seedling, kind="sampled", settings=Sampling(top_p=0.5)))
+
+
+@pytest.mark.parametrize(("device", "begun"), [("cuda", 1), ("cpu", 0)])
+def test_the_peak_of_a_gpu_begins_anew_with_each_cell(monkeypatch, device, begun):
+    class Stop(Exception):
+        pass
+
+    def stop(*_):
+        raise Stop
+
+    anew = []
+    monkeypatch.setattr(running, "plant_of", lambda *_: SimpleNamespace(device=torch.device(device)))
+    monkeypatch.setattr(running, "_task", lambda *_: SimpleNamespace(exact=lambda **_: stop()))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", anew.append)
+    with pytest.raises(Stop):
+        run_cell(Cell(plant="p", task="truth"), device=device)
+    assert len(anew) == begun
+
+
+def test_a_record_states_what_its_key_is_made_of(seedling):
+    record = run_cell(cell(seedling, law=PUSH))
+    assert set(record.parts) == {"weights", "data", "code", "versions"}
+    assert key_from(record.cell, record.parts) == record.key == key_of(record.cell)
+    assert parse(dump(record).encode(), key=record.key, name="x") == record
+
+
+def test_a_record_without_parts_is_written_as_before():
+    old = toys.record(Cell(plant="p", task="truth"))
+    assert '"parts"' not in dump(old)
+    assert parse(dump(old).encode(), key=old.key, name="x") == old and old.parts is None
+
+
+def test_intervals_of_sections_hold_the_truth_as_often_as_they_say():
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(400):
+        sections = rng.normal(5.0, 1.0, size=8)
+        found = _sectioned(float(sections.mean()), sections.tolist(), 80)
+        held += found.low <= 5.0 <= found.high
+    assert 0.92 < held / 400 < 0.98
+
+
+def test_answers_that_say_too_little_have_no_effort_and_no_dist(task):
+    assert set(variety(["a b", "", "c"])) == {"diversity", "dist-1"}
+    assert effort(task.plant, lambda: task.plant.under(None), ["x", "y"], ["", " z"]) == {}
 
 
 def test_the_key_follows_the_weights_and_not_the_card(seedling, tmp_path):

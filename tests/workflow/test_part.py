@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from steerlib.experiment import running
 from steerlib.experiment.cells import Cell
 from steerlib.experiment.grid import part_of
-from steerlib.experiment.running import key_of
+from steerlib.experiment.keys import key_of
 from steerlib.experiment.store import Store
 from steerlib.workflow import part
 from steerlib.workflow.errors import WorkflowError

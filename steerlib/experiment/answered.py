@@ -1,0 +1,73 @@
+"""What sampled answers say besides their scores: how varied they are, and under a law what it cost to write them.
+
+Knows texts, a plant and what steers it. Knows nothing about tasks, cells or records. Perplexity is not here: it needs
+a reader other than the plant that wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from scipy import stats
+
+from steerlib.actuator import Actuator
+from steerlib.metrics import Estimate, dist_n, diversity_each, input_energy, kl_per_token, mean_interval, metric_named
+from steerlib.plant import Plant
+
+#: Parts into which answers are divided for intervals of effort: enough for a spread, few enough to batch.
+SECTIONS = 8
+_LEVEL = 0.95
+
+
+def variety(answers: Sequence[str]) -> dict[str, Estimate]:
+    """Diversity and Dist-1 to Dist-3 by their catalogue names, with intervals over answers.
+
+    Dist-n is over the answers that have n words, as everywhere; it is left out where fewer than two have.
+    """
+    found = {metric_named("diversity").name: mean_interval(diversity_each(answers))}
+    for n in (1, 2, 3):
+        each = [dist_n([answer], n) for answer in answers if len(answer.split()) >= n]
+        if len(each) > 1:
+            found[metric_named(f"dist-{n}").name] = mean_interval(each)
+    return found
+
+
+def effort(
+    plant: Plant, steering: Callable[[], Actuator], prompts: Sequence[str], answers: Sequence[str]
+) -> dict[str, Estimate]:
+    """Divergence from the unsteered plant and energy of the input on the answers, by their catalogue names.
+
+    The answers are replayed in both plants, so that no noise of sampling lies between them. Values are over all tokens
+    of all answers; intervals come from sections of the answers (Asmussen and Glynn 2007, III.5): Student's t around
+    the value, with the spread of the sections' own values. No metric if fewer than two answers say anything.
+
+    Args:
+        plant: with nothing attached.
+        steering: gives what `plant.under(...)` gives, anew at each call.
+        prompts: one for each answer.
+        answers: written by the steered plant.
+    """
+    kept = [(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True) if answer.strip()]
+    if len(kept) < 2:
+        return {}
+    count = min(SECTIONS, len(kept))
+    parts = [tuple(zip(*kept[k::count], strict=True)) for k in range(count)]
+    whole = kl_per_token(plant, steering(), *zip(*kept, strict=True))
+    kls = [kl_per_token(plant, steering(), *part) for part in parts]
+    energies = [input_energy(plant, steering(), *part) for part in parts]
+    energy = float(np.average([e.per_token for e in energies], weights=[e.tokens for e in energies]))
+    rows = {
+        "kl": (whole.mean, [kl.mean for kl in kls]),
+        "kl-p95": (whole.p95, [kl.p95 for kl in kls]),
+        "energy": (energy, [e.per_token for e in energies]),
+    }
+    return {metric_named(name).name: _sectioned(value, each, len(kept)) for name, (value, each) in rows.items()}
+
+
+def _sectioned(value: float, sections: Sequence[float], n: int) -> Estimate:
+    """A value that cannot be negative, with Student's interval from what sections of the data say."""
+    count = len(sections)
+    spread = np.sqrt(np.mean((np.asarray(sections) - value) ** 2) * count / (count - 1))
+    half = float(stats.t.ppf((1 + _LEVEL) / 2, count - 1) * spread / np.sqrt(count))
+    return Estimate(value, min(value, max(0.0, value - half)), value + half, n)
