@@ -340,4 +340,4 @@ def test_every_source_says_where_it_lies() -> None:
     paths = [path for known in sources.SOURCES.values() for path in known.paths]
     assert len(paths) == len(set(paths))
     for name, known in sources.SOURCES.items():
-        assert known.name == name and known.licence and all(path.split("/")[0] == name for path in known.paths)
+        assert known.name == name and known.licence and all(name.startswith(path.split("/")[0]) for path in known.paths)

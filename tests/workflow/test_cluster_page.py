@@ -50,7 +50,7 @@ def test_a_command_of_snakemake_is_one_that_it_takes(words, monkeypatch):
     _, options = parse_args(list(words))
     assert options.executor == "slurm" and Path(options.snakefile).is_file()
     settings = Settings.read(dict(pair.split("=", 1) for pair in options.config))
-    assert settings.grid.is_file() and settings.shards == 64
+    assert settings.grid.is_file() and settings.shards == 8
 
 
 def test_the_tables_say_what_the_files_say():
