@@ -23,6 +23,7 @@ from steerlib.errors import SteerlibError
 from steerlib.experiment.answered import effort, variety
 from steerlib.experiment.cell_records import CellRecord, Metric, hash_of
 from steerlib.experiment.cells import Cell, Fit, LawSpec, canonical, key_from
+from steerlib.experiment.judging import check_judges, judged
 from steerlib.experiment.keys import present_parts
 from steerlib.experiment.provenance import provenance
 from steerlib.laws.additive import shuffled
@@ -77,12 +78,16 @@ def run_cell(cell: Cell, *, device: str = "cpu") -> CellRecord:
 
     Raises:
         CellError: if the law or the task does not take its options, or the cell asks for what the task has not.
+        JudgeSpecError: if the task takes no such judge, or it cannot be made.
     """
+    check_judges(cell)
     plant = plant_of(cell.plant, device)
     task: Any = _task(cell.task, canonical(cell.task_options), cell.plant, device)
     _forget_peak(plant)
     if cell.settings.given:
         task = _sampling(task, cell)
+    if cell.judges:
+        task = judged(task, cell, device=device)
     start = time.perf_counter()
     law, scope = None, "generated"
     if cell.law is not None:

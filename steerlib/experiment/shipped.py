@@ -219,7 +219,8 @@ def _on_the_hub(plant: str) -> bool:
 def _what_changed(then: dict[str, Any], now: dict[str, Any]) -> str:
     """What differs between two sets of parts, in words."""
     words = {"weights": "the weights of the plant", "data": "the data", "code": "the code of the law or the task"}
-    found = [words[name] for name in words if then.get(name) != now[name]]
+    words["judges"] = "a judge"
+    found = [words[name] for name in words if then.get(name) != now.get(name)]
     old, here = then.get("versions", {}), now["versions"]
     found += [f"{name} ({old.get(name)}, here {here[name]})" for name in here if old.get(name) != here[name]]
     if not found:

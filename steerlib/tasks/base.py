@@ -137,6 +137,8 @@ class Task(ABC):
 
     name: str
     labels: Labels
+    #: Attributes that hold judges of sampled answers, by which a cell names them; none where the task is its own judge.
+    judge_roles: tuple[str, ...] = ()
 
     def __init__(self, plant: Plant) -> None:
         """Remember the plant."""

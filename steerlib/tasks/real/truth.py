@@ -65,6 +65,7 @@ class TruthfulQA(RealTask):
     name = "truthfulqa"
     behaviour = "truth"
     judged = "truth and one of informativeness"
+    judge_roles = ("judge", "informed")
     labels = Labels(
         behaviour="truthful",
         wanted="True",

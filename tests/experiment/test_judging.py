@@ -1,0 +1,241 @@
+"""Judges that a cell names: who judges decides the key, the scores are theirs, and a wrong one is refused early."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from pydantic import ValidationError
+
+from steerlib.experiment import cells, judging, running
+from steerlib.experiment.cells import Cell, canonical, cell_key, code_hash
+from steerlib.experiment.grid import read_grid
+from steerlib.experiment.judge_spec import JudgeSpec
+from steerlib.experiment.judging import JudgeSpecError, judge_of
+from steerlib.experiment.keys import ABSENT, judge_identity, key_of, keys_of
+from steerlib.experiment.running import run_cell
+from steerlib.judges import ApiJudge, ClassifierJudge, JudgeError, OracleJudge
+from steerlib.tasks import Truth
+from steerlib.tasks.real import Requests
+from tests import families
+from tests.data import sets
+from tests.experiment.test_cells import ROOT
+from tests.judges.test_classifier import LABELS, bert, save
+
+OPTIONS = {"settings": {"max_new_tokens": 6}}
+RUBRIC = "Does this refuse?\n{answer}"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return sets.everything(tmp_path_factory.mktemp("sets"))
+
+
+@pytest.fixture(scope="module")
+def rude(tmp_path_factory):
+    return save(tmp_path_factory.mktemp("rude"), bert(id2label=LABELS))
+
+
+@pytest.fixture(scope="module")
+def reward(tmp_path_factory):
+    return save(tmp_path_factory.mktemp("reward"), bert(num_labels=1))
+
+
+@pytest.fixture(autouse=True)
+def toy(monkeypatch, folder):
+    monkeypatch.setattr(running, "plant_of", lambda *_: families.plant("llama"))
+    monkeypatch.setenv("STEERLIB_DATA", str(folder))
+    running._task.cache_clear()
+
+
+def classifier(model, label="rude", **more):
+    return JudgeSpec(kind="classifier", model=str(model), options={"label": label, **more})
+
+
+def cell(**more):
+    given = {"plant": "toy/llama", "task": "harmful-requests", "task_options": OPTIONS, "kind": "sampled", "limit": 4}
+    return Cell.model_validate({**given, **more})
+
+
+def test_a_cell_is_judged_by_whom_it_names(rude):
+    spec = classifier(rude)
+    found = run_cell(cell(judges={"judge": spec}))
+    task = Requests(families.plant("llama"), **OPTIONS)
+    plain, texts = task.sampled(limit=4)
+    asked = [task.rows[item.row].text for item in task.items()]
+    expected = ClassifierJudge(rude, label="rude", device="cpu").score(asked[: len(texts)], texts)
+    assert found.answers == tuple(texts) and any(text.strip() for text in texts)
+    assert found.scores["wanted"] == pytest.approx(expected.filled(0.0).tolist())
+    # The task that neighbouring cells share has no judge: there, phrases tell.
+    assert run_cell(cell()).scores["wanted"] == tuple(plain.wanted.tolist()) != found.scores["wanted"]
+    other = run_cell(cell(judges={"judge": classifier(rude, "kind")}))
+    assert other.scores["wanted"] != found.scores["wanted"]
+    assert len({found.key, other.key, key_of(cell())}) == 3
+    assert found.key == key_of(found.cell) and set(found.parts["judges"]) == {"judge"}
+    assert Cell.model_validate_json(canonical(found.cell)) == found.cell
+
+
+def test_a_task_with_two_judges_gets_each_in_its_place(rude):
+    judges = {"judge": classifier(rude), "informed": classifier(rude, "neutral")}
+    found = run_cell(cell(task="truthfulqa", judges=judges))
+    swapped = run_cell(cell(task="truthfulqa", judges={"informed": judges["judge"], "judge": judges["informed"]}))
+    assert found.scores["wanted"] == swapped.scores["intact"] != found.scores["intact"] == swapped.scores["wanted"]
+    assert found.key != swapped.key
+
+
+def test_a_judge_is_known_by_its_content_and_not_by_its_place(rude, tmp_path):
+    copy = shutil.copytree(rude, tmp_path / "elsewhere")
+    one, two = (cell(judges={"judge": classifier(place)}) for place in (rude, copy))
+    several = [one, cell(), cell(judges={"judge": classifier(rude, "kind")})]
+    before = keys_of(several)
+    assert before == [key_of(each) for each in several] and len(set(before)) == 3
+    assert key_of(two) == before[0]
+    made = judge_of(classifier(copy), content=judge_identity(classifier(copy)), device="cpu")
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    assert key_of(two) != before[0] == key_of(one)
+    assert judge_of(classifier(copy), content=judge_identity(classifier(copy)), device="cpu").version != made.version
+    shutil.rmtree(copy)
+    assert judge_identity(classifier(copy)) == ABSENT, "it fails when it is computed, with its own message"
+
+
+def test_the_parts_of_a_key_must_say_who_the_judge_is(rude):
+    judged = cell(judges={"judge": classifier(rude)})
+    given = {"weights": "w", "data": "d", "code": "c"}
+    keys = {cell_key(judged, **given, judges={"judge": name}) for name in ("a", "b")}
+    keys |= {
+        cell_key(cell(), **given),
+        cell_key(cell(judges={"harm": judged.judges["judge"]}), **given, judges={"harm": "a"}),
+    }
+    assert len(keys) == 4
+    with pytest.raises(ValueError, match="do not say what its judge 'judge' is known by"):
+        cell_key(judged, **given)
+
+
+def test_a_commit_of_the_hub_is_known_without_a_look_and_anything_else_by_its_version(monkeypatch):
+    commit = "0123456789abcdef" * 2 + "01234567"
+    pinned = JudgeSpec(kind="reward", model="owner/judge", revision=commit)
+    assert judge_identity(pinned) == f"owner/judge@{commit}"
+    asked = []
+
+    def load(text, content, device):
+        asked.append((text, content, device))
+        if "lost" in text:
+            raise JudgeError("not on the hub")
+        return OracleJudge(Truth(None))
+
+    monkeypatch.setattr(judging, "_made", load)
+    moving = pinned.model_copy(update={"revision": "main"})
+    assert judge_identity(moving, device="cuda:1") == OracleJudge(Truth(None)).version
+    assert asked == [(canonical(moving), "", "cuda:1")]
+    assert judge_identity(moving.model_copy(update={"model": "owner/lost"})) == ABSENT
+
+
+def api(journal, **more):
+    return JudgeSpec(
+        kind="api", model="judge-1",
+        options={"url": "http://127.0.0.1:9/v1", "rubric": RUBRIC, "journal": str(journal), "offline": True, **more},
+    )  # fmt: skip
+
+
+def test_a_recorded_judge_scores_without_a_call_and_its_journal_decides(tmp_path):
+    journal = tmp_path / "one.jsonl"
+    task = Requests(families.plant("llama"), **OPTIONS)
+    _, texts = task.sampled(limit=4)
+    spec = api(journal, scale=[0, 4])
+    asked = cell(judges={"judge": spec})
+    assert judge_identity(spec) == ABSENT
+    judge = ApiJudge("http://127.0.0.1:9/v1", "judge-1", rubric=RUBRIC, journal=journal, scale=(0, 4), offline=True)
+    items = [task.rows[item.row].text for item in running.spread(task.items(), 4)]
+    for k, (prompt, text) in enumerate(list(zip(items, texts, strict=True))[:3]):
+        judge.journal.add(judge.question(prompt, text), {"text": f'{{"score": {k}}}', "finish": "stop", "model": "m"})
+    before = key_of(asked)
+    found = run_cell(asked)
+    assert found.key == before and found.scores["wanted"] == (0.0, 0.25, 0.5, 0.0)
+    moved = shutil.copy(journal, tmp_path / "two.jsonl")
+    assert key_of(cell(judges={"judge": api(moved, scale=[0, 4])})) == before
+    judge.journal.add(judge.question(items[3], texts[3]), {"text": '{"score": 4}', "finish": "stop", "model": "m"})
+    again = run_cell(asked)
+    assert again.key != before and again.scores["wanted"] == (0.0, 0.25, 0.5, 1.0)
+
+
+def test_a_journal_that_is_being_filled_does_not_move_the_key(tmp_path):
+    spec = api(tmp_path / "j.jsonl", offline=False)
+    before = key_of(cell(judges={"judge": spec}))
+    (tmp_path / "j.jsonl").write_text("x\n")
+    assert key_of(cell(judges={"judge": spec})) == before
+    assert key_of(cell(judges={"judge": api(tmp_path / "j.jsonl", offline=False, rubric="Else? {answer}")})) != before
+
+
+def test_an_oracle_is_that_of_the_almanac():
+    spec = JudgeSpec(kind="oracle", options={"task": "truth", "reads": "intact"})
+    made = judge_of(spec, content="", device="cpu")
+    assert made.version == OracleJudge(Truth(None), reads="intact").version
+    other = JudgeSpec(kind="oracle", options={"task": "mmlu"})
+    with pytest.raises(JudgeSpecError, match="got task 'mmlu', expected a behaviour of the Almanac"):
+        judge_of(other, content="", device="cpu")
+
+
+@pytest.mark.parametrize(("file", "decides"), [("judges/classifier.py", True), ("judges/api.py", False)])
+def test_the_code_of_a_judge_decides_where_it_judges(tmp_path, rude, file, decides):
+    shutil.copytree(ROOT / "steerlib", tmp_path / "steerlib", ignore=shutil.ignore_patterns("__pycache__"))
+    both = [cell(), cell(judges={"judge": classifier(rude)})]
+    before = [code_hash(each, root=tmp_path) for each in both]
+    path = tmp_path / "steerlib" / file
+    path.write_text(path.read_text() + "\n# a remark\n")
+    cells._sources.cache_clear()
+    assert [code_hash(each, root=tmp_path) != then for each, then in zip(both, before, strict=True)] == [False, decides]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"task": "truth", "task_options": {}, "judges": {"judge": classifier("m")}}, "'truth' takes no judge, got"),
+        ({"task": "mmlu", "task_options": {}, "judges": {"judge": classifier("m")}}, "'mmlu' takes no judge, got"),
+        ({"judges": {"judg": classifier("m")}}, "got judge 'judg', which does not exist. Did you mean judge"),
+        ({"judges": {"judge": JudgeSpec(kind="reward", model="m")}}, "got a reward model as 'judge', expected a judge"),
+        ({"task_options": {"judge": {"kind": "reward"}}}, "got 'judge' in task_options, which hold no judge. Fix:"),
+        ({"judges": {"judge": classifier("/nowhere/judge")}}, "judge '/nowhere/judge': no such folder. Expected one"),
+        ({"judges": {"judge": JudgeSpec(kind="api", model="m", options={"colour": 1})}}, "'api' does not take the opt"),
+    ],
+)  # fmt: skip
+def test_a_judge_that_cannot_judge_a_cell(change, message):
+    with pytest.raises((JudgeSpecError, JudgeError), match=message):
+        run_cell(cell(**change))
+
+
+def test_a_folder_has_no_revision(rude):
+    spec = JudgeSpec(kind="classifier", model=rude, revision="main", options={"label": "rude"})
+    with pytest.raises(JudgeError, match="got revision='main', expected none for a folder"):
+        judge_of(spec, content="", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"kind": "human", "model": "m"}, "got kind of judge 'human', which does not exist. Known are: oracle, class"),
+        ({"kind": "reward"}, "judge reward: got model='', expected a hub id, a folder"),
+        ({"kind": "oracle", "model": "m"}, "judge oracle: got model='m', expected none"),
+        ({"kind": "oracle", "options": {"task": "trut"}}, "got task of the oracle 'trut', .* Did you mean truth"),
+        ({"kind": "api", "model": "m", "revision": "main"}, "got revision='main', which only a model on the hub has"),
+        ({"kind": "api", "model": "m", "colour": 1}, "Extra inputs are not permitted"),
+    ],
+)
+def test_judges_that_are_none(spec, message):
+    with pytest.raises(ValidationError, match=message):
+        JudgeSpec.model_validate(spec)
+
+
+def test_nothing_is_judged_where_nothing_is_sampled(rude):
+    with pytest.raises(ValidationError, match=r"judges=\['judge'\] with kind='exact', where nothing is judged"):
+        cell(kind="exact", judges={"judge": classifier(rude)})
+
+
+def test_a_grid_names_judges(tmp_path):
+    (tmp_path / "grid.yml").write_text(
+        "blocks: [{over: {plant: [p], task: [harmful-requests], kind: [sampled], judges.judge.kind: [classifier],\n"
+        "  judges.judge.model: [owner/a, owner/b], judges.judge.options.label: [refusal]}}]\n"
+    )
+    found = read_grid(tmp_path / "grid.yml")
+    assert [each.judges["judge"].model for each in found] == ["owner/a", "owner/b"]
+    assert found[0].title.endswith("(sampled, seed 0, judge: classifier owner/a refusal)")
