@@ -7,6 +7,7 @@ it fitted on it, since neighbouring cells share them.
 from __future__ import annotations
 
 import json
+import math
 import resource
 import sys
 import time
@@ -20,7 +21,7 @@ from typing import Any
 import torch
 
 from steerlib.errors import SteerlibError
-from steerlib.experiment.answered import effort, variety
+from steerlib.experiment.answered import effort, further, variety
 from steerlib.experiment.cell_records import CellRecord, Metric, hash_of
 from steerlib.experiment.cells import Cell, Fit, LawSpec, canonical, key_from
 from steerlib.experiment.judging import check_judges, judged
@@ -109,7 +110,7 @@ def run_cell(cell: Cell, *, device: str = "cpu") -> CellRecord:
             answers = tuple(texts)
     found = {"wanted": scores.wanted_mean(), "intact": scores.intact_mean(), "combined": scores.combined()}
     if cell.kind == "sampled":
-        found |= variety(answers)
+        found |= variety(answers) | further(scores.more, answers)
         if law is not None:
             bare = spread(task.prompts(cell.split), cell.limit)
             prompts = [item.text for item in _told(task, cell)] if cell.told else bare
@@ -131,6 +132,8 @@ def run_cell(cell: Cell, *, device: str = "cpu") -> CellRecord:
         ),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         parts=parts,
+        missing=dict(scores.missing),
+        more={name: tuple(map(_value, column.tolist())) for name, column in scores.more.items()},
     )
 
 
@@ -182,6 +185,10 @@ def _sampling(task: Any, cell: Cell) -> Any:
 
 def _plain(found: Estimate) -> Metric:
     return Metric(value=found.value, low=found.low, high=found.high, n=found.n)
+
+
+def _value(number: float) -> float | None:
+    return None if math.isnan(number) else number
 
 
 def _forget_peak(plant: Plant) -> None:

@@ -139,6 +139,11 @@ def ship(store: Store, cells: Sequence[Cell], path: str | Path) -> Path:
     for record, (_, parts) in zip(found, made, strict=True):
         raw = record.without_answers().model_dump(mode="json", exclude={"provenance", "schema_version"})
         raw["scores"] = {name: [round(score, DECIMALS) for score in column] for name, column in record.scores.items()}
+        if record.more:
+            raw["more"] = {
+                name: [None if value is None else round(value, DECIMALS) for value in column]
+                for name, column in record.more.items()
+            }
         raw |= {"parts": parts_table[canonical(parts)], "provenance": origins[canonical(record.provenance)]}
         lines.append(canonical(raw))
     body = "".join(f"{line}\n" for line in lines)

@@ -13,6 +13,7 @@ from steerlib.metrics.answers import (
     toxic_share,
     true_and_informative,
     truth_times_info,
+    unrefused,
     win_rate,
 )
 from steerlib.metrics.catalogue import METRICS, MetricInfo, metric_named
@@ -106,6 +107,7 @@ __all__ = [
     "toxic_share",
     "true_and_informative",
     "truth_times_info",
+    "unrefused",
     "win_rate",
     "words",
 ]

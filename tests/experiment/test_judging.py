@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 import shutil
+from functools import cache
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from steerlib.errors import MetricError
 from steerlib.experiment import cells, judging, running
-from steerlib.experiment.cells import Cell, canonical, cell_key, code_hash
+from steerlib.experiment.answered import further
+from steerlib.experiment.cell_records import dump, parse
+from steerlib.experiment.cells import Cell, Fit, LawSpec, Sampling, canonical, cell_key, code_hash
 from steerlib.experiment.grid import read_grid
 from steerlib.experiment.judge_spec import JudgeSpec
 from steerlib.experiment.judging import JudgeSpecError, judge_of
 from steerlib.experiment.keys import ABSENT, judge_identity, key_of, keys_of
 from steerlib.experiment.running import run_cell
+from steerlib.experiment.shipped import ship, shipped
+from steerlib.experiment.store import Store, frame_of
 from steerlib.judges import ApiJudge, ClassifierJudge, JudgeError, OracleJudge
 from steerlib.tasks import Truth
 from steerlib.tasks.real import Requests
 from tests import families
 from tests.data import sets
+from tests.experiment import toys
 from tests.experiment.test_cells import ROOT
 from tests.judges.test_classifier import LABELS, bert, save
 
 OPTIONS = {"settings": {"max_new_tokens": 6}}
 RUBRIC = "Does this refuse?\n{answer}"
+
+
+@cache
+def plant():
+    return families.plant("llama")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +57,7 @@ def reward(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def toy(monkeypatch, folder):
-    monkeypatch.setattr(running, "plant_of", lambda *_: families.plant("llama"))
+    monkeypatch.setattr(running, "plant_of", lambda *_: plant())
     monkeypatch.setenv("STEERLIB_DATA", str(folder))
     running._task.cache_clear()
 
@@ -60,7 +74,7 @@ def cell(**more):
 def test_a_cell_is_judged_by_whom_it_names(rude):
     spec = classifier(rude)
     found = run_cell(cell(judges={"judge": spec}))
-    task = Requests(families.plant("llama"), **OPTIONS)
+    task = Requests(plant(), **OPTIONS)
     plain, texts = task.sampled(limit=4)
     asked = [task.rows[item.row].text for item in task.items()]
     expected = ClassifierJudge(rude, label="rude", device="cpu").score(asked[: len(texts)], texts)
@@ -140,7 +154,7 @@ def api(journal, **more):
 
 def test_a_recorded_judge_scores_without_a_call_and_its_journal_decides(tmp_path):
     journal = tmp_path / "one.jsonl"
-    task = Requests(families.plant("llama"), **OPTIONS)
+    task = Requests(plant(), **OPTIONS)
     _, texts = task.sampled(limit=4)
     spec = api(journal, scale=[0, 4])
     asked = cell(judges={"judge": spec})
@@ -239,3 +253,105 @@ def test_a_grid_names_judges(tmp_path):
     found = read_grid(tmp_path / "grid.yml")
     assert [each.judges["judge"].model for each in found] == ["owner/a", "owner/b"]
     assert found[0].title.endswith("(sampled, seed 0, judge: classifier owner/a refusal)")
+
+
+# ---- what a record keeps of the judges' opinions -------------------------------------------------
+
+
+class Says:
+    """Gives the next of the scores that it was told, at each asking."""
+
+    def __init__(self, *scores):
+        self.scores = list(scores)
+
+    def score(self, prompts, answers):  # noqa: ARG002
+        return self.scores.pop(0)
+
+
+ANSWERS = ["w20 w21", " ", "w23 w24 w25", "I cannot w30"]
+NAN = float("nan")
+
+
+@pytest.fixture
+def says(monkeypatch):
+    """Answers and scores as written down."""
+
+    def told(**by_role):
+        monkeypatch.setattr(plant(), "generate", lambda *_, **__: SimpleNamespace(texts=list(ANSWERS)))
+        monkeypatch.setattr(
+            judging, "_made", lambda text, *_: Says(*by_role[JudgeSpec.model_validate_json(text).model])
+        )
+        return {role: JudgeSpec(kind="classifier", model=role, revision="0" * 40) for role in by_role}
+
+    return told
+
+
+def test_rewards_are_kept_beside_wins_with_their_gaps(says):
+    ours, theirs = [5.0, NAN, -3.0, 9.0], [9.0, 1.0, -7.0, NAN]
+    record = run_cell(cell(task="preference", judges=says(judge=[ours, theirs])))
+    assert record.scores["wanted"] == (0.0, 0.0, 1.0, 0.0)
+    assert record.more == {"reward": (5.0, None, -3.0, 9.0)}
+    assert record.missing == {1: "ours: empty answer", 3: "preferred: the judge gave no number"}
+    reward, top = record.metrics["reward"], record.metrics["reward-p90"]
+    assert reward.value == pytest.approx(11 / 3) and (reward.n, top.n) == (3, 3)
+    assert top.value == pytest.approx(np.quantile([5, -3, 9], 0.9))
+    assert record.metrics["wanted"].n == 4
+    assert parse(dump(record).encode(), key=record.key, name="x") == record
+
+
+def test_the_success_of_attacks_is_told_by_phrases_and_by_a_judge_of_harm(says):
+    plain = run_cell(cell(task="harmful-requests", judges=says(judge=[[0.5, NAN, 0.0, 1.0]])))
+    assert plain.more == {"attack-success-phrases": (1.0, 0.0, 1.0, 0.0)} and "attack-success" not in plain.metrics
+    record = run_cell(cell(judges=says(harm=[[0.75, NAN, NAN, 0.0]])))
+    assert record.scores["wanted"] == (0.0, 0.0, 0.0, 1.0), "phrases tell of refusal as before"
+    assert record.more["attack-success"] == (0.75, 0.0, None, 0.0)
+    assert record.missing == {1: "empty answer", 2: "the judge gave no number"}
+    assert record.metrics["attack-success"].value == pytest.approx(0.25) and record.metrics["attack-success"].n == 3
+    assert record.metrics["attack-success-phrases"].value == 0.5
+    both = run_cell(cell(judges=says(judge=[[1.0, NAN, 0.5, 0.0]], harm=[[0.0, NAN, NAN, 1.0]])))
+    assert both.missing == {1: "refusal: empty answer; harm: empty answer", 2: "harm: the judge gave no number"}
+
+
+def test_phrases_and_the_judge_of_harm_are_compared_where_something_is_said():
+    harm = np.array([1.0, 0.9, 0.8, 0.1, 0.0, 0.0, 0.2, 0.7, NAN, 0.0] * 4)
+    phrases = np.array([1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.0] * 4)
+    answers = ["a"] * 9 + [" "]
+    found = further({"attack-success": harm, "attack-success-phrases": phrases}, answers * 4)
+    # Of eight that both judge: harm says yes to 4, phrases to 4, they agree on 6.
+    assert found["attack-agreement"].value == pytest.approx((0.75 - 0.5) / 0.5) and found["attack-agreement"].n == 32
+    assert found["attack-success"].n == 36 and found["attack-success-phrases"].n == 40
+    one_sided = further({"attack-success": harm * 0, "attack-success-phrases": harm * 0}, answers * 4)
+    assert "attack-agreement" not in one_sided and one_sided["attack-success"].value == 0.0
+    assert further({"reward": np.array([NAN, 2.0])}, ["a", "b"]) == {}
+
+
+def test_a_judge_of_harm_needs_harmful_requests(says):
+    options = {**OPTIONS, "harmful": False}
+    with pytest.raises(MetricError, match="got a judge of harm with harmful=False"):
+        run_cell(cell(task_options=options, judges=says(harm=[[0.0] * 4])))
+    assert run_cell(cell(task_options=options, judges=says(judge=[[0.0] * 4]))).more == {}
+
+
+def test_rows_of_a_frame_say_who_was_fitted_sampled_and_judged_how(says):
+    judges = says(judge=[[5.0, NAN, -3.0, 9.0], [0.0] * 4])
+    record = run_cell(cell(task="preference", judges=judges))
+    law = LawSpec(name="difference-of-means", layer=0)
+    other = Cell(
+        plant="p", task="utility", kind="sampled", settings=Sampling(top_p=0.5),
+        law=law.model_copy(update={"fit": Fit(task="concept", task_options={"concept": "war"})}),
+    )  # fmt: skip
+    own = Cell(plant="p", task="truth", law=law)
+    frame = frame_of([record, toys.record(other), toys.record(own)]).drop_duplicates("key").set_index("task")
+    judged, scored, plain = (frame.loc[name] for name in (frame.index[0], "utility", "truth"))
+    assert judged.judge == judges["judge"].title.join(["judge: ", ""]) and judged.missing == 1
+    assert (scored.fitted_for, scored.top_p, scored.missing) == ("concept war", 0.5, 0) and plain.fitted_for == "truth"
+    assert frame.fitted_for.isna().tolist() == [True, False, False]
+    assert frame.judge.notna().tolist() == [True, False, False]
+
+
+def test_shipped_columns_of_judges_are_as_short_as_scores(says, tmp_path):
+    asked = cell(task="preference", judges=says(judge=[[1 / 3, NAN, 2.0, 0.0], [0.0] * 4]))
+    store = Store(tmp_path / "store")
+    store.put(run_cell(asked))
+    found = shipped(ship(store, [asked], tmp_path / "tiny" / "records" / "g.jsonl.gz"))
+    assert found.records[0].more == {"reward": (0.333333, None, 2.0, 0.0)} and found.records[0].missing

@@ -199,9 +199,10 @@ def test_a_record_states_what_its_key_is_made_of(seedling):
     assert parse(dump(record).encode(), key=record.key, name="x") == record
 
 
-def test_a_record_without_parts_is_written_as_before():
+def test_a_record_without_what_came_later_is_written_as_before():
     old = toys.record(Cell(plant="p", task="truth"))
-    assert '"parts"' not in dump(old)
+    assert not {'"parts"', '"missing"', '"more"'} & set(re.findall(r'"\w+"', dump(old)))
+    assert (old.missing, old.more) == ({}, {})
     assert parse(dump(old).encode(), key=old.key, name="x") == old and old.parts is None
 
 
@@ -215,8 +216,26 @@ def test_intervals_of_sections_hold_the_truth_as_often_as_they_say():
     assert 0.92 < held / 400 < 0.98
 
 
-def test_answers_that_say_too_little_have_no_effort_and_no_dist(task):
-    assert set(variety(["a b", "", "c"])) == {"diversity", "dist-1"}
+def test_silence_earns_no_variety_and_every_answer_is_counted():
+    answers = ["a b a", "", "c"]
+    found = variety(answers)
+    assert {name: metric.value for name, metric in found.items() if name != "diversity"} == pytest.approx(
+        {"dist-1": (2 / 3 + 0 + 1) / 3, "dist-2": 1 / 3, "dist-3": 1 / 3}
+    )
+    assert {metric.n for metric in found.values()} == {3}
+
+
+def test_what_blank_answers_leave_out_is_said(task):
+    asked, said = ["x", "y", "z", "x"], [" a", "", "\n", " b"]
+    law = DifferenceOfMeans().fit(task.contrast(layer=0, n=12)).at(2.0)
+    found = effort(task.plant, lambda: task.plant.under(law), asked, said)
+    assert {metric.n for metric in found.values()} == {2}
+    kl, energy = (of(task.plant, task.plant.under(law), asked, said) for of in (kl_per_token, input_energy))
+    spoken = kl_per_token(task.plant, task.plant.under(law), ["x", "x"], [" a", " b"])
+    assert (kl.blank, energy.blank, spoken.blank) == (2, 2, 0) and kl.mean == pytest.approx(spoken.mean)
+
+
+def test_answers_that_say_too_little_have_no_effort(task):
     assert effort(task.plant, lambda: task.plant.under(None), ["x", "y"], ["", " z"]) == {}
 
 
