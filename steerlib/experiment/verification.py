@@ -115,10 +115,12 @@ def build_seed() -> int:
 
 
 def group_of(cell: Cell) -> str:
-    """Which law a cell is about; its controls count as laws of their own."""
-    if cell.law is None:
+    """Which law a cell is about; its controls, and the same law fitted for another task, count as laws of their own."""
+    if cell.law is None or cell.fitted_for is None:
         return "told" if cell.told else "unsteered"
-    return cell.law.name + ("" if cell.law.fit.labels == "true" else ", labels shuffled")
+    task, options = cell.fitted_for
+    fitted = f"{cell.law.name} for {' '.join([task, *map(str, options.values())])}"
+    return fitted + ("" if cell.law.fit.labels == "true" else ", labels shuffled")
 
 
 def slice_of(cells: Sequence[Cell], *, share: float = SHARE, seed: int) -> list[Cell]:

@@ -46,6 +46,23 @@ def test_a_slice_has_its_share_and_every_law(counts, share, seed):
     assert [id(cell) for cell in slice_of(cells, share=share, seed=seed)] == [id(cell) for cell in found]
 
 
+def test_a_law_fitted_for_another_task_is_another_law():
+    for_sea = {"task": "concept", "task_options": {"concept": "the sea"}}
+    truth = Cell(plant="p", task="truth", law=PUSH)
+    other = Cell(plant="p", task="utility", law=PUSH.model_copy(update={"fit": Fit(n=8, task="truth")}))
+    cells = [
+        truth, Cell(plant="p", task="toxicity", law=PUSH), other,
+        *(Cell(plant="p", law=PUSH, **(for_sea | {"task_options": {"concept": c}})) for c in ("the sea", "war")),
+        Cell(plant="p", task="utility", law=PUSH.model_copy(update={"fit": Fit(n=8, **for_sea)})),
+        Cell(plant="p", task="truth", law=SHUFFLED),
+    ]  # fmt: skip
+    groups = [group_of(cell) for cell in cells]
+    assert groups[0] == groups[2] == "difference-of-means for truth", "one law, scored on two behaviours"
+    assert groups[3] == groups[5] == "difference-of-means for concept the sea"
+    assert len(set(groups)) == 5
+    assert {group_of(cell) for cell in slice_of(cells * 10, share=0.01, seed=0)} == set(groups)
+
+
 def test_slices_differ_and_reach_every_cell():
     cells = cells_of([3, 20, 5, 5])
     slices = [tuple(map(id, slice_of(cells, seed=seed))) for seed in range(300)]
@@ -189,7 +206,11 @@ def test_a_page_shows_records_after_some_were_computed_again(file, tmp_path, mon
     assert asked == slice_of(GRID, seed=5) == [again.cell for again in found.verification.cells]
     assert [record.cell for record in found.records] == GRID
     frame = found.frame
-    assert len(frame) == len(GRID) and set(frame.law) == {"unsteered", "difference-of-means", "random-direction"}
+    assert len(frame) == len(GRID) and set(frame.law) == {
+        "unsteered",
+        "difference-of-means",
+        "random-direction",
+    }
     assert "Cells recomputed in this build: 4 of 30** shipped records of `push`, drawn with seed 5" in found.line
     assert all(cell.title in found.line for cell in asked) and "stale" not in found.line
     assert page.record_file.texts == {"push.recomputed": found.line, "push.stale": "0 of 30"}
@@ -201,7 +222,7 @@ def test_drift_stops_the_page(file, tmp_path, monkeypatch):
     page = Page("01_x", profile="tiny", plant="p", seeds=0)
 
     def compute(cell):
-        return made(cell) if group_of(cell) != "random-direction" else exact(cell, (0.25, 0.9))
+        return made(cell) if group_of(cell) != "random-direction for truth" else exact(cell, (0.25, 0.9))
 
     with pytest.raises(
         DriftError, match=r"1 of 4 recomputed cells disagree(.|\n)*random-direction at block 1"
@@ -214,9 +235,9 @@ def test_drift_stops_the_page(file, tmp_path, monkeypatch):
 def test_stale_records_are_said_and_not_shown(file, code):
     code["random-direction"] = "edited"
     found = reference("push", profile="tiny", path=file, compute=made)
-    assert {record.cell for record in found.records} == {c for c in GRID if group_of(c) != "random-direction"}
+    assert {record.cell for record in found.records} == {c for c in GRID if group_of(c) != "random-direction for truth"}
     assert "**5 stale records are not shown** (changed since: the code of the law or the task)" in found.line
-    assert all(group_of(again.cell) != "random-direction" for again in found.verification.cells)
+    assert all(group_of(again.cell) != "random-direction for truth" for again in found.verification.cells)
     for name in ("", "difference-of-means"):
         code[name] = "edited"
     with pytest.raises(
