@@ -1,6 +1,8 @@
 """Measures of a controlled plant, with intervals: effect, effort, fluency, side effects.
 
-Each metric is defined once, and where papers differ each variant has a name (`METRICS`).
+Each metric is defined once, and where papers differ each variant has a name (`METRICS`). torchmetrics is not used: of
+what is here it knows the perplexity of tokens, a divergence of distributions, the area under a curve and kappa, all as
+single numbers; what is reported here has an interval over prompts, and resampling needs the score of each prompt.
 """
 
 from steerlib.metrics.answers import (
