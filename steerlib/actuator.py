@@ -144,9 +144,28 @@ def scope_mask(scope: Scope, now: Pass, shape: tuple[int, int], device: torch.de
     return last_real(real)
 
 
+def prompt_ends(now: Pass, shape: tuple[int, int], device: torch.device) -> Int[Tensor, " batch"]:
+    """Column of each row's last prompt token in a pass that sees the prompt: where laws that look once look.
+
+    Args:
+        now: the pass under way; meaningless while it is decoding.
+        shape: (batch, time) of the pass.
+        device: where the states are.
+    """
+    real = now.real if now.real is not None else torch.ones(shape, dtype=torch.bool, device=device)
+    ordinal = real.cumsum(1)
+    lengths = now.prompt_lengths if now.prompt_lengths is not None else ordinal[:, -1]
+    return (real & (ordinal == lengths[:, None])).long().argmax(1)
+
+
 def _on_a_copy(transform: Transform) -> Transform:
     """A function that may change its argument in place would change it at every token, whatever the scope."""
     return lambda state: transform(state.clone())
+
+
+def _within(transform: Any, now: Pass) -> Transform:
+    """A law that must know which token is which is handed the pass besides the state; see `Law.sees_pass`."""
+    return lambda state: transform.during(state, now)
 
 
 class Slot:
@@ -162,7 +181,9 @@ class Slot:
         for transform, scope in self.entries:
             if scope.name == "prefill" and self.now.decoding:
                 continue
-            if not isinstance(transform, torch.nn.Module) and not getattr(transform, "pure", False):
+            if getattr(transform, "sees_pass", False):
+                transform = _within(transform, self.now)
+            elif not isinstance(transform, torch.nn.Module) and not getattr(transform, "pure", False):
                 transform = _on_a_copy(transform)
             if state.shape[1] == 1 and self.now.real is None:
                 state = transform(state)

@@ -20,19 +20,20 @@ from typing import Any
 
 import torch
 
+from steerlib.actuator import Site
 from steerlib.errors import SteerlibError
 from steerlib.experiment.answered import effort, further, variety
 from steerlib.experiment.cell_records import CellRecord, Metric, hash_of
-from steerlib.experiment.cells import Cell, Fit, LawSpec, canonical, key_from
+from steerlib.experiment.cells import Cell, LawSpec, canonical, key_from
 from steerlib.experiment.judging import check_judges, judged
 from steerlib.experiment.keys import present_parts
 from steerlib.experiment.provenance import provenance
-from steerlib.laws.additive import shuffled
 from steerlib.laws.base import Contrast, Law
 from steerlib.metrics import Estimate
 from steerlib.plant import Generation, Plant
 from steerlib.registry import law_class, task_class
 from steerlib.tasks.base import Task, spread
+from steerlib.tasks.source import TaskSource
 
 
 class CellError(SteerlibError, ValueError):
@@ -54,24 +55,31 @@ def _task(name: str, options: str, plant: str, device: str) -> Task:
         raise CellError(f"task {name!r} does not take the options {options}: {error}") from error
 
 
+class _Source(TaskSource):
+    """A source that remembers what it measured: most of the work of a fit, and the same for every law of one place."""
+
+    def _measured(self, sites: tuple[Site, ...]) -> list[Contrast]:
+        if self.plant.wiring.active():  # under earlier layers of a law: not what others would measure
+            return super()._measured(sites)
+        return list(_states(self.task, sites, self.n, self.seed, self.at, self.scope))
+
+
 @lru_cache(maxsize=16)
-def _contrast(task: Task, spec: str, layer: int, point: Any, scope: str) -> Contrast:
-    """States to fit on: most of the work of a fit, and the same for every law of one place."""
-    fit = Fit.model_validate_json(spec)
-    return task.contrast(layer=layer, point=point, n=fit.n, seed=fit.seed, at=fit.at, scope=scope)
+def _states(task: Task, sites: tuple[Site, ...], n: int, seed: int, at: str, scope: str) -> list[Contrast]:
+    return task.contrasts(sites, n=n, seed=seed, at=at, scope=scope)
 
 
 @lru_cache(maxsize=64)
 def _law(spec: str, task: Task) -> Law:
     law = LawSpec.model_validate_json(spec)
-    same = canonical(law.fit.model_copy(update={"labels": "true", "task": None, "task_options": {}}))
-    contrast = _contrast(task, same, law.layer, law.point, law.scope)
-    if law.fit.labels == "shuffled":
-        contrast = shuffled(contrast, seed=law.fit.seed)
+    site = Site(law.layer, law.point).resolve(task.plant.depth)
+    fit = law.fit
+    source = _Source(task, site, n=fit.n, seed=fit.seed, at=fit.at, scope=law.scope, labels=fit.labels)
     try:
-        return law_class(law.name)(**law.options).fit(contrast)
+        made = law_class(law.name)(**law.options)
     except TypeError as error:
         raise CellError(f"law {law.name!r} does not take the options {law.options}: {error}") from error
+    return made.fit_from(source)
 
 
 def run_cell(cell: Cell, *, device: str = "cpu") -> CellRecord:

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steerlib.errors import LawError
+from steerlib.errors import ContrastError, LawError
 from steerlib.laws.base import Contrast, Law, norm_or_raise
 
 Scale = Literal["raw", "unit"]
@@ -114,12 +114,29 @@ class RandomDirection(Additive):
         return self._hold((draw / draw.norm() * norm.cpu()).to(contrast.positive.device), contrast)
 
 
-def shuffled(contrast: Contrast, *, seed: int) -> Contrast:
-    """Negative control: the same states with their labels shuffled. Any law can be fitted on it."""
-    states = torch.cat([contrast.positive, contrast.negative])
-    order = torch.randperm(len(states), generator=torch.Generator().manual_seed(seed)).to(states.device)
-    count = len(contrast.positive)
+def shuffled(contrast: Contrast, *, seed: int, within_pairs: bool = False) -> Contrast:
+    """Negative control: the same states with their labels shuffled. Any law can be fitted on it.
+
+    Args:
+        contrast: the states.
+        seed: how they are shuffled.
+        within_pairs: toss a coin for each pair instead, so that pairs stay pairs, for laws that need them.
+
+    Raises:
+        ContrastError: if pairs are to be kept and there are none.
+    """
+    generator = torch.Generator().manual_seed(seed)
     header = contrast.header
     if header is not None:
-        header = replace(header, data_hash=hashlib.sha256(f"{header.data_hash} shuffled {seed}".encode()).hexdigest())
+        mark = f"{header.data_hash} {'swapped' if within_pairs else 'shuffled'} {seed}"
+        header = replace(header, data_hash=hashlib.sha256(mark.encode()).hexdigest())
+    if within_pairs:
+        if not contrast.paired:
+            raise ContrastError("shuffled within pairs: got a contrast without pairs. Fix: within_pairs=False.")
+        coins = torch.randint(2, (len(contrast.positive), 1), generator=generator).bool().to(contrast.positive.device)
+        first = torch.where(coins, contrast.negative, contrast.positive)
+        return Contrast(first, torch.where(coins, contrast.positive, contrast.negative), header, paired=True)
+    states = torch.cat([contrast.positive, contrast.negative])
+    order = torch.randperm(len(states), generator=generator).to(states.device)
+    count = len(contrast.positive)
     return Contrast(states[order[:count]], states[order[count:]], header)

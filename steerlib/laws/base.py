@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import torch
 from jaxtyping import Float
@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from steerlib.actuator import Point, Site
+from steerlib.actuator import Pass, Point, Site
 from steerlib.errors import ContrastError, LawError
 
 if TYPE_CHECKING:
@@ -63,11 +63,13 @@ class Contrast:
         positive: states that show the wanted behaviour.
         negative: states that show the other.
         header: where they were measured; None for states that come from nowhere in particular (toys, tests).
+        paired: whether row i of both classes belongs together (one question, two answers).
     """
 
     positive: Float[Tensor, "positives width"]
     negative: Float[Tensor, "negatives width"]
     header: LawHeader | None = None
+    paired: bool = False
 
     def __post_init__(self) -> None:
         """Refuse sets that no law can be fitted on.
@@ -90,6 +92,11 @@ class Contrast:
             raise ContrastError(
                 f"got widths {self.positive.shape[1]} and {self.negative.shape[1]}, expected the same plant for both."
             )
+        if self.paired and len(self.positive) != len(self.negative):
+            raise ContrastError(
+                f"pairs: got {len(self.positive)} positive and {len(self.negative)} negative states, expected as many. "
+                "Fix: paired=False, or keep whole pairs."
+            )
 
     def __iter__(self):  # noqa: ANN204 - two tensors
         """Positive states, then negative ones."""
@@ -101,6 +108,38 @@ class Contrast:
         return self.positive.shape[1]
 
 
+class Source(Protocol):
+    """Whoever can measure what a law is fitted on, at the sites it asks for; see `steerlib.tasks.source`.
+
+    Most laws need one contrast. Those that need more (several layers, earlier layers steered, rewards, questions
+    apart from answers) ask for it in `Law.fit_from`.
+
+    Attributes:
+        plant: where states are measured.
+        site: where the law is to act.
+        scope: name of the token scope it is meant for.
+        seed: of the texts that are drawn.
+    """
+
+    @property
+    def plant(self) -> Plant: ...  # noqa: D102 - described above
+    @property
+    def site(self) -> Site: ...  # noqa: D102
+    @property
+    def scope(self) -> str: ...  # noqa: D102
+    @property
+    def seed(self) -> int: ...  # noqa: D102
+
+    def contrasts(self, sites: Sequence[Site], *, pairs: bool = False) -> list[Contrast]:
+        """One contrast for each site, from one pass over the texts, under whatever is attached to the plant.
+
+        Args:
+            sites: where.
+            pairs: keep whole pairs, for laws that need them; ContrastError if there are none.
+        """
+        ...
+
+
 class Law(nn.Module):
     """A control law: state to state, z + strength * u(z).
 
@@ -110,9 +149,12 @@ class Law(nn.Module):
     Attributes:
         header: where the law was fitted, or None.
         version: raised when the law's meaning changes, so that old files are refused.
+        sees_pass: whether the law must know which token is which (the end of the prompt, the position): the actuator
+            then calls `during` in place of `forward`.
     """
 
     version: ClassVar[int] = 1
+    sees_pass: ClassVar[bool] = False
     strength: Tensor
 
     def __init__(self, *, strength: float = 1.0) -> None:
@@ -128,6 +170,19 @@ class Law(nn.Module):
     def fit(self, contrast: Contrast) -> Self:
         """Set the law's buffers from a contrast and remember where it was measured; return the law."""
         raise NotImplementedError(f"{type(self).__name__} must define fit(contrast).")
+
+    def fit_from(self, source: Source) -> Self:
+        """Fit on what the law needs, measured by the source: by default one contrast, where the law is to act."""
+        return self.fit(source.contrasts([source.site])[0])
+
+    def during(self, state: Float[Tensor, "batch time width"], now: Pass) -> Float[Tensor, "batch time width"]:  # noqa: ARG002 - for laws that look at it
+        """The steered state of a pass, for laws that must know which token is which; see `sees_pass`.
+
+        Args:
+            state: of all tokens of the pass, padding included; the scope decides which of them are changed.
+            now: what is known about the pass.
+        """
+        return self(state)
 
     def forward(self, state: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
         """The steered state."""

@@ -1,8 +1,10 @@
 """Measures of a controlled plant, with intervals: effect, effort, fluency, side effects.
 
-Each metric is defined once, and where papers differ each variant has a name (`METRICS`). torchmetrics is not used: of
-what is here it knows the perplexity of tokens, a divergence of distributions, the area under a curve and kappa, all as
-single numbers; what is reported here has an interval over prompts, and resampling needs the score of each prompt.
+Each metric is defined once, and where papers differ each variant has a name (`METRICS`).
+
+torchmetrics is not used: of what is here it knows the perplexity of tokens, a divergence of distributions, the area
+under a curve and kappa, each a few lines on numpy; what is reported has BCa intervals over prompts and paired
+differences between methods, which come from scipy and from the scores of each prompt.
 """
 
 from steerlib.metrics.answers import (

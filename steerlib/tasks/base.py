@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -152,6 +152,8 @@ class Task(ABC):
     labels: Labels
     #: Attributes that hold judges of sampled answers, by which a cell names them; none where the task is its own judge.
     judge_roles: tuple[str, ...] = ()
+    #: Whether text i of both classes belongs together: the same question, asked of or answered by another.
+    paired: ClassVar[bool] = False
 
     def __init__(self, plant: Plant) -> None:
         """Remember the plant."""
@@ -255,8 +257,9 @@ class Task(ABC):
                 negative.at(site),
                 LawHeader(
                     layer=site.layer, point=site.point, scope=scope, plant=self.plant.name,
-                    weight_hash=self.plant.weight_hash, width=self.plant.width, data_hash=digest, seed=seed,
+                    weight_hash=self.plant.weight_hash, width=positive.at(site).shape[1], data_hash=digest, seed=seed,
                 ),
+                paired=self.paired,
             )
             for site in positive.sites
         ]  # fmt: skip

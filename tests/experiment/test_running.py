@@ -111,18 +111,20 @@ def test_shuffled_labels_are_the_control_that_they_claim_to_be(seedling, task):
 
 def test_laws_of_one_place_share_the_states_they_are_fitted_on(seedling, monkeypatch):
     asked = []
-    contrast = Truth.contrast
-    monkeypatch.setattr(Truth, "contrast", lambda task, **what: asked.append(what) or contrast(task, **what))
+    measure = Truth.contrasts
+    monkeypatch.setattr(
+        Truth, "contrasts", lambda task, sites, **what: asked.append((sites, what)) or measure(task, sites, **what)
+    )
     fit = Fit(n=11)
     specs = [LawSpec(name="random-direction", layer=0, options={"seed": k}, fit=fit) for k in range(3)]
     fits = [fit, fit.model_copy(update={"labels": "shuffled"})]
     specs += [PUSH.model_copy(update={"fit": one}) for one in fits]
     found = [run_cell(cell(seedling, law=spec)).scores["wanted"] for spec in specs]
-    assert len(asked) == 1 and asked[0]["n"] == 11
+    assert len(asked) == 1 and asked[0][1]["n"] == 11
     assert len(set(found)) == len(specs)
     run_cell(cell(seedling, law=PUSH.model_copy(update={"fit": fit, "layer": 1})))
     run_cell(cell(seedling, law=PUSH.model_copy(update={"fit": fit.model_copy(update={"seed": 5})})))
-    assert [(what["layer"], what["seed"]) for what in asked] == [(0, 0), (1, 0), (0, 5)]
+    assert [([s.layer for s in sites], what["seed"]) for sites, what in asked] == [([0], 0), ([1], 0), ([0], 5)]
 
 
 def test_told_and_sampled_cells(seedling, task):
