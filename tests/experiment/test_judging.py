@@ -15,7 +15,7 @@ from steerlib.experiment import cells, judging, running
 from steerlib.experiment.answered import further
 from steerlib.experiment.cell_records import dump, parse
 from steerlib.experiment.cells import Cell, Fit, LawSpec, Sampling, canonical, cell_key, code_hash
-from steerlib.experiment.grid import read_grid
+from steerlib.experiment.grid import missing, read_grid, run_grid
 from steerlib.experiment.judge_spec import JudgeSpec
 from steerlib.experiment.judging import JudgeSpecError, judge_of
 from steerlib.experiment.keys import ABSENT, judge_identity, key_of, keys_of
@@ -355,3 +355,12 @@ def test_shipped_columns_of_judges_are_as_short_as_scores(says, tmp_path):
     store.put(run_cell(asked))
     found = shipped(ship(store, [asked], tmp_path / "tiny" / "records" / "g.jsonl.gz"))
     assert found.records[0].more == {"reward": (0.333333, None, 2.0, 0.0)} and found.records[0].missing
+
+
+def test_a_cell_whose_judge_is_not_there_fails_alone(rude, tmp_path):
+    good, bad = cell(judges={"judge": classifier(rude)}), cell(judges={"judge": classifier(tmp_path / "lost")})
+    wrong = cell(judges={"judge": JudgeSpec(kind="api", model="m", options={"offline": True})})
+    outcome = run_grid([bad, good, wrong], Store(tmp_path / "store"), progress=False)
+    assert outcome.computed == [good] and list(outcome.failed) == [bad, wrong]
+    assert "lost': no such folder" in outcome.failed[bad] and "does not take the options" in outcome.failed[wrong]
+    assert missing([bad, good, wrong], Store(tmp_path / "store")) == [bad, wrong]
