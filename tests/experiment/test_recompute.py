@@ -17,6 +17,7 @@ from steerlib.experiment.recompute import FRESH, StaleError, reference
 from steerlib.experiment.shipped import ShippedError, ship
 from steerlib.experiment.store import Store
 from steerlib.experiment.verification import SLICE_SEED, DriftError, build_seed, compare, group_of, slice_of, verify
+from steerlib.experiment.verified import VERIFIED, Report, Verified
 from steerlib.tasks.base import spread
 from tests.experiment import toys
 
@@ -194,7 +195,8 @@ def code(monkeypatch):
         return {"weights": "w", "data": "", "code": table.get(name, "c"), "versions": {}}
 
     monkeypatch.setattr(keys, "present_parts", lambda **_: of)
-    monkeypatch.delenv(FRESH, raising=False)
+    for name in (FRESH, VERIFIED, SLICE_SEED):
+        monkeypatch.delenv(name, raising=False)
     return table
 
 
@@ -229,7 +231,7 @@ def test_a_page_shows_records_after_some_were_computed_again(file, tmp_path, mon
     assert [record.cell for record in found.records] == GRID
     frame = found.frame
     assert len(frame) == len(GRID) and set(frame.law) == {"unsteered", "difference-of-means", "random-direction"}
-    assert "Cells recomputed in this build: 4 of 30** shipped records of `push`, drawn with seed 5" in found.line
+    assert "**4 of 30** shipped records of `push` were computed again, drawn with seed 5: " in found.line
     assert all(cell.title in found.line for cell in asked) and "stale" not in found.line
     assert page.record_file.texts == {"push.recomputed": found.line, "push.stale": "0 of 30"}
     assert found.verification.frame()["recomputed cell"].tolist() == [cell.title for cell in asked]
@@ -277,11 +279,33 @@ def test_a_fresh_build_shows_what_it_computed_and_compares_all(file, code, tmp_p
     assert {record.cell for record in found.records} == set(GRID) and not found.stale
     assert all(record.seconds == 7.0 for record in found.records)
     assert len(found.verification.cells) == 25, "stale records have nothing to be compared with"
-    assert "All 30 cells of `push` were computed in this build" in found.line
+    assert "All 30 cells of `push` were computed anew" in found.line
     first = GRID[3]
     fresh.put(made(first).model_copy(update={"scores": {"wanted": (0.9, 0.9), "intact": (1.0, 1.0)}}))
     with pytest.raises(DriftError, match="1 of 25 recomputed cells disagree"):
         reference("push", profile="tiny", path=file)
+
+
+@pytest.mark.usefixtures("code")
+def test_a_page_takes_over_what_its_build_has_computed_again(file, tmp_path, monkeypatch):
+    by_the_build = reference("push", profile="tiny", path=file, compute=made, seed=5)
+    digest, line = by_the_build.source.digest, by_the_build.line
+    report = Report(key="k", when="now", grids=(Verified("push", digest, line, by_the_build.verification),))
+    monkeypatch.setenv(VERIFIED, str(report.write(tmp_path)))
+    monkeypatch.setattr("steerlib.experiment.running.run_cell", lambda _: pytest.fail("computed twice"))
+    found = reference("push", profile="tiny", path=file)
+    assert found.verification == by_the_build.verification and found.line == line
+    assert len(reference("push", profile="tiny", path=file, compute=made, seed=6).verification.cells) == 4
+    another = report.model_copy(update={"grids": (Verified("push", "other file", line, by_the_build.verification),)})
+    another.write(tmp_path)
+    asked = []
+    monkeypatch.setattr("steerlib.experiment.running.run_cell", lambda cell: asked.append(cell) or made(cell))
+    for content in (None, "{", ""):
+        if content is not None:
+            (tmp_path / "verified.json").write_text(content)
+        reference("push", profile="tiny", path=file)
+        assert len(asked) == 4, "of other records, or of a file that cannot be read, nothing is believed"
+        asked.clear()
 
 
 def test_a_grid_that_was_never_shipped_names_the_command(tmp_path, monkeypatch):
