@@ -83,8 +83,9 @@ def recompute_grids(run: Run, *, jobs: int, lock: int) -> Path:
     if plan:
         cells, minutes = sum(known.cells for _, known in plan), sum(known.seconds for _, known in plan) / 60
         print(
-            f"[book] FRESH: {len(plan)} grids, {cells} cells, {minutes:.1f} minutes of one worker in all; with {jobs} "
-            f"at a time about {minutes / jobs:.1f} minutes here, then the notebooks",
+            f"[book] FRESH: {len(plan)} grid{'' if len(plan) == 1 else 's'}, {cells} cells, {minutes:.1f} minutes of "
+            f"one worker in all; with {jobs} at a time about {minutes / jobs:.1f} minutes on such a machine if it has "
+            "nothing else to do, then the notebooks",
             flush=True,
         )
     for grid, _ in plan:
@@ -177,7 +178,8 @@ def verify_all(run: Run) -> Report:
     )  # before the work: an edit meanwhile must not pass for what was checked
     for file in shipped_files(run):
         grid = file.name.removesuffix(SUFFIX)
-        print(f"[records] {grid}: computing a part again", flush=True)
+        what = "comparing all with what was computed now" if os.environ.get(FRESH) else "computing a part again"
+        print(f"[records] {grid}: {what}", flush=True)
         start = time.monotonic()
         try:
             made = reference(grid, profile=run.profile.name, path=file)
