@@ -25,6 +25,7 @@ _EXTRAS = {
     "jupyter-book": ("building the book", "make env, or pip install 'steerlib[book]'"),
     "papermill": ("executing notebooks", "make env, or pip install 'steerlib[book]'"),
     "snakemake": ("running notebooks in parallel", "make env, or pip install 'steerlib[book]'"),
+    "lm-eval": ("benchmarks of lm-evaluation-harness", "pip install 'steerlib[harness]'"),
     "pytest": ("running the tests", "make env, or pip install 'steerlib[dev]'"),
     "playwright": ("browser tests", "make env, or pip install 'steerlib[dev]'"),
 }
