@@ -295,6 +295,6 @@ def _harness(module: str) -> Any:
             raise
         raise HarnessError(
             "lm-evaluation-harness is not installed, so its benchmarks cannot be run. Fix: pip install "
-            "'steerlib[harness]' (or 'lm-eval>=0.4.9,<0.5' into the environment of `make book`), or "
+            "'steerlib[harness]' (or 'lm-eval>=0.4.10,<0.5' into the environment of `make book`), or "
             "use steerlib.tasks.real.Knowledge for MMLU."
         ) from error
