@@ -26,7 +26,8 @@ from steerlib.registry import task_class
 
 #: Path, size and date of a file: whether it must be read again.
 Mark = tuple[str, int, int]
-#: What stands for the hash of a file that is not there: computing the cell then fails with the task's own message.
+#: What stands for the hash of a file that is not there, or of a plant that cannot be read: computing the cell then
+#: fails with the message of the task or of the plant.
 ABSENT = "absent"
 #: What stands for the hash of data that a task cannot name: it does not take its options. Likewise.
 BAD_OPTIONS = "bad options"
@@ -40,23 +41,29 @@ def key_of(cell: Cell, *, device: str = "cpu") -> str:
 
 
 def keys_of(cells: Sequence[Cell], *, device: str = "cpu") -> list[str]:
-    """Content keys of many cells; each plant and data file is looked at once, so ten thousand take half a second."""
-    parts = present_parts(device=device)
+    """Content keys of many cells; each plant and data file is looked at once, so ten thousand take half a second.
+
+    Nothing is raised for a plant that is absent or broken: its cells get keys under which nothing is ever kept, so that
+    they fail when they are computed, and the others of their grid do not.
+    """
+    parts = present_parts(device=device, lenient=True)
     return [key_from(cell, parts(cell)) for cell in cells]
 
 
 def present_parts(
-    *, device: str = "cpu", known: Mapping[str, tuple[str, str]] | None = None
+    *, device: str = "cpu", known: Mapping[str, tuple[str, str]] | None = None, lenient: bool = False
 ) -> Callable[[Cell], dict[str, Any]]:
     """What decides a cell's key besides the cell itself: hashes of weights, data and code, and versions.
 
     Args:
         device: where a plant that lies on the hub is loaded, if it must be, to be hashed.
         known: identities of plants that need not be looked at; see `plant_identity`.
+        lenient: let `ABSENT` stand for a plant that cannot be read. Such parts make a key to look for, never one to
+            keep a record under.
 
     Returns:
         A function from a cell to its parts, "judges" only where the cell names some. What cells share is found once: it
-        holds for one moment only.
+        holds for one moment only. It raises what reading a plant raises, unless `lenient`.
     """
     plants = dict(known or {})
     files: dict[str, str] = {}
@@ -65,7 +72,12 @@ def present_parts(
 
     def parts(cell: Cell) -> dict[str, Any]:
         if cell.plant not in plants:
-            plants[cell.plant] = plant_identity(cell.plant, device=device)
+            try:
+                plants[cell.plant] = plant_identity(cell.plant, device=device)
+            except Exception:  # whatever a damaged file or a hub out of reach makes its reader raise
+                if not lenient:
+                    raise
+                plants[cell.plant] = (ABSENT, "")
         weights, world = plants[cell.plant]
         read = json.dumps(cell.tasks, sort_keys=True)
         if read not in files:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from steerlib import cli
+from steerlib.errors import SteerlibError
 from steerlib.experiment import running
 from steerlib.experiment.answered import _sectioned, effort, variety
 from steerlib.experiment.cell_records import dump, parse
@@ -355,6 +357,51 @@ def test_a_cell_without_its_data_or_with_bad_options_fails_alone(seedling, tmp_p
     assert outcome.computed == [good] and list(outcome.failed) == [bad]
     assert re.match(message, outcome.failed[bad])
     assert missing([bad, good], Store(tmp_path)) == [bad]
+
+
+def _gone(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+def _truncated(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:100])
+
+
+def _retouched(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"\x01")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [(_gone, "PlantError: .*no such folder"), (_truncated, "PlantError: .*cannot be read"),
+     (_retouched, "PlantError: .*but its card says")],
+)  # fmt: skip
+def test_an_absent_or_broken_plant_fails_alone(seedling, tmp_path, spoil, message):
+    copy, store = tmp_path / "plant", Store(tmp_path / "store")
+    shutil.copytree(seedling, copy)
+    bad, good = [cell(copy), cell(copy, law=PUSH)], cell(seedling, law=PUSH)
+    whole = keys_of(bad)
+    spoil(copy)
+    assert not set(whole) & set(keys_of(bad))
+    outcome = run_grid([*bad, good], store, progress=False)
+    assert outcome.computed == [good] and list(outcome.failed) == bad
+    assert all(re.match(message, why) for why in outcome.failed.values())
+    assert store.keys() == {key_of(good)} and missing([*bad, good], store) == bad
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(seedling, copy)
+    again = run_grid(bad, store, progress=False)
+    assert (again.computed, again.present) == (bad[:1], bad[1:]), "the other is the measurement that succeeded"
+
+
+def test_no_record_is_made_with_a_plant_that_broke_meanwhile(seedling, tmp_path, monkeypatch):
+    """Its key would be that of any plant that cannot be read."""
+    copy = tmp_path / "plant"
+    shutil.copytree(seedling, copy)
+    monkeypatch.setattr(Truth, "exact", lambda task, _now=Truth.exact, **what: _truncated(copy) or _now(task, **what))
+    with pytest.raises(SteerlibError, match="cannot be read"):
+        run_cell(cell(copy))
 
 
 def test_a_damaged_data_set_fails_alone(seedling, tmp_path):
