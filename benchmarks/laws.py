@@ -190,8 +190,8 @@ def _decode_table(rows: list[dict[str, Any]], plant: Plant) -> Table:
         table.add_column(column)
     for row in sorted(rows, key=lambda row: (row["law"], row["compile"] or "", row["batch"])):
         table.add_row(
-            row["law"], str(row["batch"]), row["compile"] or "not compiled", f"{row['tokens_per_s']:,}", f"{row['ratio']:.3f}",
-            f"{row['low']:.3f} to {row['high']:.3f}",
+            row["law"], str(row["batch"]), row["compile"] or "not compiled", f"{row['tokens_per_s']:,}",
+            f"{row['ratio']:.3f}", f"{row['low']:.3f} to {row['high']:.3f}",
         )  # fmt: skip
     return table
 

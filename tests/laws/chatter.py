@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from steerlib.actuator import Site
+from steerlib.laws.stack import Stack
 from steerlib.plant import Plant
 from steerlib.registry import law_class
 from steerlib.tasks.base import Labels, Pair, Scores, Task
@@ -65,7 +66,10 @@ def source(p: Plant, variant: Variant) -> TaskSource:
 
 def made(variant: Variant) -> Any:
     """The law of a variant, not fitted."""
-    return law_class(variant.law)(**variant.options)
+    kind = law_class(variant.law)
+    if variant.layers:
+        return Stack.across(kind, variant.layers, options=dict(variant.options), sequential=variant.sequential)
+    return kind(**variant.options)
 
 
 def fitted(variant: Variant, p: Plant) -> Any:

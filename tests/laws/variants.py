@@ -20,16 +20,22 @@ class Variant:
         options: arguments of the constructor.
         scope: which tokens it steers.
         strength: at which it changes the logits of random models visibly.
+        layers: blocks, one law for each, as a stack; empty for one law.
+        sequential: whether the laws of a stack are fitted in order of depth.
     """
 
     law: str
     options: Mapping[str, Any] = field(default_factory=dict)
     scope: str = "generated"
     strength: float = 1.0
+    layers: tuple[int, ...] = ()
+    sequential: bool = False
 
     def __str__(self) -> str:
         """For the names of tests."""
-        return "-".join([self.law, *(f"{name}={value}" for name, value in self.options.items())])
+        options = [f"{name}={value}" for name, value in self.options.items()]
+        stacked = ["layers=" + "".join(map(str, self.layers))] * bool(self.layers) + ["in-turn"] * self.sequential
+        return "-".join([self.law, *options, *stacked])
 
 
 def _of(law: str, *options: dict[str, Any], **use: Any) -> tuple[Variant, ...]:
@@ -39,6 +45,8 @@ def _of(law: str, *options: dict[str, Any], **use: Any) -> tuple[Variant, ...]:
 VARIANTS: tuple[Variant, ...] = (
     *_of("difference-of-means", {}, strength=3.0),
     *_of("difference-of-means", {"scale": "unit"}, strength=20.0),
+    *_of("difference-of-means", layers=(0, 2), strength=2.0),
+    *_of("difference-of-means", {"scale": "unit"}, layers=(0, 1, 2), sequential=True, strength=10.0),
     *_of("random-direction", {}, {"seed": 5}, strength=3.0),
 )
 #: Laws whose contracts are asked of every family: a constant push, an affine map of the state, one that remembers.
