@@ -22,7 +22,7 @@ from torch._dynamo.utils import counters
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from steerlib.errors import LawError
-from steerlib.forest import Forest
+from steerlib.forest import Forest, reads_trees
 from steerlib.laws.additive import Additive
 from steerlib.laws.base import Law
 from steerlib.plant import Plant
@@ -179,6 +179,7 @@ class TestEveryLaw:
         answers = [" " + words(*row) for row in ((21, 34, 55), (21, 34, 60, 61), (22,), (21, 70))]
         prompts = [prompt for prompt in PROMPTS for _ in answers]
         forest = Forest.of(p, prompts, answers * len(PROMPTS))
+        assert reads_trees(p) or family != "llama", "asked before a law is there, or rows would be compared with rows"
         with p.under(law):
             torch.testing.assert_close(
                 forest.logprobs(p), p.logprobs(prompts, answers * len(PROMPTS)), atol=2e-3, rtol=1e-4
