@@ -23,6 +23,7 @@ from steerlib.actuator import Pass, Point, Site, Transform
 from steerlib.errors import ContrastError, LawError
 
 if TYPE_CHECKING:
+    from steerlib.laws.scored import Scored
     from steerlib.plant import Plant
 
 FORMAT = "steerlib-law/1"
@@ -139,6 +140,26 @@ class Source(Protocol):
         """
         ...
 
+    def by_position(
+        self,
+        sites: Sequence[Site],
+        *,
+        positions: int | None = None,
+        texts: tuple[Sequence[str], Sequence[str]] | None = None,
+    ) -> list[list[Contrast]]:
+        """For each site, one contrast for each of the first token positions; see `steerlib.tasks.source`.
+
+        Args:
+            sites: where.
+            positions: how many, counted from the first token; None for as many as every text has.
+            texts: of the positive and the negative class; None for those that other laws are fitted on.
+        """
+        ...
+
+    def scored(self, sites: Sequence[Site]) -> list[Scored]:
+        """For each site, states at the end of prompts with the reward expected after each."""
+        ...
+
 
 class Law(nn.Module):
     """A control law: state to state, z + strength * u(z).
@@ -187,7 +208,12 @@ class Law(nn.Module):
 
     def forward(self, state: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
         """The steered state."""
-        push = self.input(state)
+        return self.moved(state, self.input(state))
+
+    def moved(
+        self, state: Float[Tensor, "*batch width"], push: Float[Tensor, "*#batch width"]
+    ) -> Float[Tensor, "*batch width"]:
+        """The state plus strength times a push, for laws whose push depends on more than the state; see `during`."""
         if state.dtype in (torch.float16, torch.bfloat16):
             limits = torch.finfo(state.dtype)
             steered = (state.float() + self.strength * push.float()).clamp(limits.min, limits.max).to(state.dtype)
