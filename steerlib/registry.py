@@ -12,8 +12,11 @@ from steerlib.errors import SteerlibError, unknown
 
 #: Laws that are fitted on a contrast: name -> class.
 LAWS: dict[str, str] = {
+    "angular-steering": "steerlib.laws.angular.AngularSteering",
     "difference-of-means": "steerlib.laws.additive.DifferenceOfMeans",
+    "householder-rotation": "steerlib.laws.householder.HouseholderRotation",
     "random-direction": "steerlib.laws.additive.RandomDirection",
+    "truthflow": "steerlib.laws.truthflow.TruthFlow",
 }
 #: Behaviours of a plant: name -> class.
 TASKS: dict[str, str] = {

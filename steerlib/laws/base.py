@@ -23,6 +23,7 @@ from steerlib.actuator import Pass, Point, Site
 from steerlib.errors import ContrastError, LawError
 
 if TYPE_CHECKING:
+    from steerlib.laws.answers import Answers
     from steerlib.plant import Plant
 
 FORMAT = "steerlib-law/1"
@@ -139,12 +140,17 @@ class Source(Protocol):
         """
         ...
 
+    def answers(self) -> Answers:
+        """States of questions, and of a right and a wrong answer to each, where the law is to act."""
+        ...
+
 
 class Law(nn.Module):
     """A control law: state to state, z + strength * u(z).
 
     All it needs while running is in buffers, `strength` included, so that changing a value recompiles nothing.
-    At strength zero the state is returned bit for bit.
+    At strength zero the state is returned bit for bit. In half precision the sum is taken in float32, and a sum that
+    leaves the range of the type is clamped to its largest number, so that no law makes an infinite state.
 
     Attributes:
         header: where the law was fitted, or None.
@@ -186,9 +192,17 @@ class Law(nn.Module):
 
     def forward(self, state: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
         """The steered state."""
-        push = (self.strength * self.input(state)).to(state.dtype)
+        return self.pushed(state, self.input(state))
+
+    def pushed(self, state: Float[Tensor, "*batch width"], push: Tensor) -> Float[Tensor, "*batch width"]:
+        """The state moved by strength times a push: for laws whose `during` has the push already."""
+        if state.dtype in (torch.float16, torch.bfloat16):
+            limits = torch.finfo(state.dtype)
+            steered = (state.float() + self.strength * push.float()).clamp(limits.min, limits.max).to(state.dtype)
+        else:
+            steered = state + (self.strength * push).to(state.dtype)
         # A plain sum would turn -0.0 into 0.0, and an infinite u into NaN, at strength zero.
-        return torch.where(self.strength == 0, state, state + push)
+        return torch.where(self.strength == 0, state, steered)
 
     def at(self, strength: float) -> Self:
         """Set the strength in place, compiled code included; return the law.

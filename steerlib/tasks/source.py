@@ -12,8 +12,10 @@ from typing import Literal
 from steerlib.actuator import Site
 from steerlib.errors import ContrastError
 from steerlib.laws.additive import shuffled
+from steerlib.laws.answers import Answers
 from steerlib.laws.base import Contrast
 from steerlib.plant import Plant
+from steerlib.tasks.answering import answers_of
 from steerlib.tasks.base import Task
 
 Labels = Literal["true", "shuffled"]
@@ -64,6 +66,11 @@ class TaskSource:
         if self.labels == "true":
             return found
         return [shuffled(contrast, seed=self.seed, within_pairs=pairs) for contrast in found]
+
+    def answers(self) -> Answers:
+        """States of questions and of a right and a wrong answer to each; shuffled labels are swapped by question."""
+        found = answers_of(self.task, self.site, n=self.n, seed=self.seed, scope=self.scope)
+        return found if self.labels == "true" else found.shuffled(seed=self.seed)
 
     def _measured(self, sites: tuple[Site, ...]) -> list[Contrast]:
         return self.task.contrasts(sites, n=self.n, seed=self.seed, at=self.at, scope=self.scope)
