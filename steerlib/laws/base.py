@@ -23,6 +23,7 @@ from steerlib.actuator import Pass, Point, Site, Transform
 from steerlib.errors import ContrastError, LawError
 
 if TYPE_CHECKING:
+    from steerlib.laws.answers import Answers
     from steerlib.laws.scored import Scored
     from steerlib.plant import Plant
 
@@ -158,6 +159,10 @@ class Source(Protocol):
 
     def scored(self, sites: Sequence[Site]) -> list[Scored]:
         """For each site, states at the end of prompts with the reward expected after each."""
+        ...
+
+    def answers(self) -> Answers:
+        """States of questions, and of a right and a wrong answer to each, where the law is to act."""
         ...
 
 

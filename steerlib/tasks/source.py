@@ -17,10 +17,12 @@ from torch import Tensor
 from steerlib.actuator import Site
 from steerlib.errors import ContrastError
 from steerlib.laws.additive import shuffled
+from steerlib.laws.answers import Answers
 from steerlib.laws.base import Contrast, LawHeader
 from steerlib.laws.scored import Scored
 from steerlib.plant import Plant
 from steerlib.recorder import Activations, record
+from steerlib.tasks.answering import answers_of
 from steerlib.tasks.base import Task
 
 Labels = Literal["true", "shuffled"]
@@ -71,6 +73,11 @@ class TaskSource:
         if self.labels == "true":
             return found
         return [shuffled(contrast, seed=self.seed, within_pairs=pairs) for contrast in found]
+
+    def answers(self) -> Answers:
+        """States of questions and of a right and a wrong answer to each; shuffled labels are swapped by question."""
+        found = answers_of(self.task, self.site, n=self.n, seed=self.seed, scope=self.scope)
+        return found if self.labels == "true" else found.shuffled(seed=self.seed)
 
     def by_position(
         self,
