@@ -42,12 +42,26 @@ def _of(law: str, *options: dict[str, Any], **use: Any) -> tuple[Variant, ...]:
     return tuple(Variant(law, given, **use) for given in options or ({},))
 
 
+#: Options that make training short: the contracts do not ask how good a network is.
+_SHORT_TURN = {"passes": 3}
+_SHORT_FLOW = {"updates": 60, "steps": 4}
+
 VARIANTS: tuple[Variant, ...] = (
+    *_of("actadd", {}, {"positions": 2}, {"prompts": ("w7 w9", "w11 w60")}, scope="prefill"),
+    *_of("angular-steering", {"angle": 30.0}, {"angle": 200.0, "when": "aligned"}),
+    *_of("angular-steering", {"angle": 0.0, "when": "opposed", "measure": "raw", "feature": "most-similar"}),
     *_of("difference-of-means", {}, strength=3.0),
     *_of("difference-of-means", {"scale": "unit"}, strength=20.0),
     *_of("difference-of-means", layers=(0, 2), strength=2.0),
     *_of("difference-of-means", {"scale": "unit"}, layers=(0, 1, 2), sequential=True, strength=10.0),
+    *_of("half-space-projection", {"setpoint": 0.001}, {"setpoint": 0.0003, "standardise": True}),
+    *_of("householder-rotation", _SHORT_TURN, {**_SHORT_TURN, "layers": 1, "held_out": 0.0}),
+    *_of("linear-probe", {}, {"scale": "sigma", "c": 0.5, "standardise": True}, strength=20.0),
     *_of("random-direction", {}, {"seed": 5}, strength=3.0),
+    *_of("repe", {}, {"variant": "unpaired"}, {"variant": "as-compared"}, strength=20.0),
+    *_of("static-re", {"scale": "unit"}, strength=20.0),
+    *_of("static-re", {"ridge": 1.0}, strength=300.0),
+    *_of("truthflow", _SHORT_FLOW, {**_SHORT_FLOW, "solver": "midpoint", "scaled": False, "k": 3}, strength=3.0),
 )
 #: Laws whose contracts are asked of every family: a constant push, an affine map of the state, one that remembers.
-EVERYWHERE = ("difference-of-means",)
+EVERYWHERE = ("difference-of-means", "truthflow")
