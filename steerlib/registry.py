@@ -12,8 +12,13 @@ from steerlib.errors import SteerlibError, unknown
 
 #: Laws that are fitted on a contrast: name -> class.
 LAWS: dict[str, str] = {
+    "actadd": "steerlib.laws.actadd.ActAdd",
     "difference-of-means": "steerlib.laws.additive.DifferenceOfMeans",
+    "half-space-projection": "steerlib.laws.projection.HalfSpaceProjection",
+    "linear-probe": "steerlib.laws.probe.LinearProbe",
     "random-direction": "steerlib.laws.additive.RandomDirection",
+    "repe": "steerlib.laws.repe.RepE",
+    "static-re": "steerlib.laws.regression.StaticRE",
 }
 #: Behaviours of a plant: name -> class.
 TASKS: dict[str, str] = {

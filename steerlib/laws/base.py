@@ -23,6 +23,7 @@ from steerlib.actuator import Pass, Point, Site, Transform
 from steerlib.errors import ContrastError, LawError
 
 if TYPE_CHECKING:
+    from steerlib.laws.scored import Scored
     from steerlib.plant import Plant
 
 FORMAT = "steerlib-law/1"
@@ -139,12 +140,33 @@ class Source(Protocol):
         """
         ...
 
+    def by_position(
+        self,
+        sites: Sequence[Site],
+        *,
+        positions: int | None = None,
+        texts: tuple[Sequence[str], Sequence[str]] | None = None,
+    ) -> list[list[Contrast]]:
+        """For each site, one contrast for each of the first token positions; see `steerlib.tasks.source`.
+
+        Args:
+            sites: where.
+            positions: how many, counted from the first token; None for as many as every text has.
+            texts: of the positive and the negative class; None for those that other laws are fitted on.
+        """
+        ...
+
+    def scored(self, sites: Sequence[Site]) -> list[Scored]:
+        """For each site, states at the end of prompts with the reward expected after each."""
+        ...
+
 
 class Law(nn.Module):
     """A control law: state to state, z + strength * u(z).
 
     All it needs while running is in buffers, `strength` included, so that changing a value recompiles nothing.
-    At strength zero the state is returned bit for bit.
+    At strength zero the state is returned bit for bit. In half precision the sum is taken in float32, and a sum that
+    leaves the range of the type is clamped to its largest number, so that no law makes an infinite state.
 
     Attributes:
         header: where the law was fitted, or None.
@@ -186,9 +208,19 @@ class Law(nn.Module):
 
     def forward(self, state: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
         """The steered state."""
-        push = (self.strength * self.input(state)).to(state.dtype)
+        return self.moved(state, self.input(state))
+
+    def moved(
+        self, state: Float[Tensor, "*batch width"], push: Float[Tensor, "*#batch width"]
+    ) -> Float[Tensor, "*batch width"]:
+        """The state plus strength times a push, for laws whose push depends on more than the state; see `during`."""
+        if state.dtype in (torch.float16, torch.bfloat16):
+            limits = torch.finfo(state.dtype)
+            steered = (state.float() + self.strength * push.float()).clamp(limits.min, limits.max).to(state.dtype)
+        else:
+            steered = state + (self.strength * push).to(state.dtype)
         # A plain sum would turn -0.0 into 0.0, and an infinite u into NaN, at strength zero.
-        return torch.where(self.strength == 0, state, state + push)
+        return torch.where(self.strength == 0, state, steered)
 
     def at(self, strength: float) -> Self:
         """Set the strength in place, compiled code included; return the law.

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -138,7 +138,7 @@ class Task(ABC):
     name: str
     labels: Labels
     #: Whether text i of both classes belongs together: the same question, asked of or answered by another.
-    paired: ClassVar[bool] = False
+    paired: bool = False
 
     def __init__(self, plant: Plant) -> None:
         """Remember the plant."""
@@ -192,6 +192,18 @@ class Task(ABC):
     @abstractmethod
     def reference(self, *, split: Split = "test", limit: int | None = None) -> Scores | None:
         """Exact scores of the unsteered plant told what to do (prompted), or None where it cannot be told."""
+
+    def expected_rewards(self, *, n: int, seed: int = 0) -> tuple[list[str], Float[np.ndarray, " prompts"]]:
+        """Prompts to fit on, each with the reward that the unsteered plant's answer is expected to earn there.
+
+        Here the wanted score, exact, so that nothing depends on a seed.
+
+        Args:
+            n: at most so many prompts, spread evenly over the split that laws are fitted on.
+            seed: of answers, for tasks whose reward is known of whole sampled answers only.
+        """
+        del seed
+        return spread(self.prompts("fit"), n), self.exact(split="fit", limit=n).wanted
 
     def activations(
         self,
