@@ -172,9 +172,9 @@ class _Store:
         digest: str,
         batch_size: int,
     ) -> _Store:
-        shape = (total, plant.width)
+        shapes = {site: (total, plant.wiring.width(site)) for site in sites}
         if out is None:
-            return cls({site: np.empty(shape, dtype=np.float32) for site in sites}, None, {}, 0)
+            return cls({site: np.empty(shape, dtype=np.float32) for site, shape in shapes.items()}, None, {}, 0)
         folder = Path(out)
         folder.mkdir(parents=True, exist_ok=True)
         meta: dict[str, object] = {
@@ -183,7 +183,7 @@ class _Store:
             "weight_hash": plant.weight_hash,
             "data_hash": digest,
             "sites": [asdict(site) for site in sites],
-            "shape": list(shape),
+            "shape": [total, plant.width],
             "batch_size": batch_size,
         }
         journal = folder / "recording.json"
@@ -197,7 +197,7 @@ class _Store:
                     f"{folder}: holds another recording ({', '.join(differs)} differ). Fix: another folder."
                 )
         arrays: dict[Site, np.ndarray] = {}
-        for site in sites:
+        for site, shape in shapes.items():
             file = folder / f"{site.point}-{site.layer}.npy"
             if not done:
                 arrays[site] = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)

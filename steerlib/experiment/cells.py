@@ -28,6 +28,7 @@ import steerlib
 from steerlib.closure import import_closure
 from steerlib.files import sha256
 from steerlib.registry import LAWS, TASKS, place_of
+from steerlib.sites import Point
 
 #: Packages whose version can move a number.
 DECIDING = ("torch", "transformers", "numpy")
@@ -112,7 +113,7 @@ class LawSpec(_Data):
 
     name: str
     layer: int
-    point: Literal["resid_pre", "resid_post", "final_norm"] = "resid_post"
+    point: Point = "resid_post"
     scope: Literal["prefill", "last", "generated", "all"] = "generated"
     strength: float = 1.0
     options: dict[str, JsonValue] = {}

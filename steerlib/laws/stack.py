@@ -160,7 +160,7 @@ class Stack(nn.Module):
                 part.fit_from(_at(shared, site))
             return self
         with _at_full_strength(self), ExitStack() as acting:
-            for number in sorted(range(len(sites)), key=lambda i: depth_of(sites[i])):
+            for number in sorted(range(len(sites)), key=lambda i: sites[i].order):
                 part, site = self.parts[number], sites[number]
                 part.fit_from(_at(source, site))  # type: ignore[operator]
                 part.to(next(source.plant.blocks[site.layer].parameters()).device)
@@ -258,11 +258,6 @@ class Stack(nn.Module):
     def __repr__(self) -> str:
         """Name, strength and parts."""
         return f"{type(self).__name__}(strength={float(self.strength):.3g}, {', '.join(map(repr, self))})"
-
-
-def depth_of(site: Site) -> tuple[int, int]:
-    """Order in which a pass reaches sites."""
-    return site.layer, Site.ORDER.index(site.point)
 
 
 def _site(place: Site | int | Sequence[Any]) -> Site:
