@@ -3,9 +3,9 @@
     d x / d t = v(x, t),   t from 0 to 1;      v minimises  E | v((1 - t) x0 + t x1, t) - (x1 - x0) |^2
 
 over pairs (x0, x1) and uniform t (Liu et al. 2023). The paths of the minimiser carry the distribution of x0 to that of
-x1. They do not always lead from a start to its own partner: straight paths that cross are untangled, so that x1 = -x0
-is learned as x1 = x0 on a symmetric distribution. Of a linear dependence x1 = A x0 the flow keeps what no crossing
-undoes: all of it if no eigenvalue of A is real and negative.
+x1. They do not always lead from a start to its own partner, since straight paths that meet cannot be told apart
+afterwards. Of a linear dependence x1 = A x0 the flow finds what no meeting undoes: all of it if no eigenvalue of A is
+real and negative; along the eigenvector of one that is, all paths meet at the mean, and learned ones stay there.
 
 Knows tensors and modules; knows nothing about plants or laws.
 """
