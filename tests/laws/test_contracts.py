@@ -23,6 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from steerlib.errors import LawError
 from steerlib.forest import Forest, reads_trees
+from steerlib.generation import _decoding_with
 from steerlib.laws.additive import Additive
 from steerlib.laws.base import Law
 from steerlib.plant import Plant
@@ -291,7 +292,7 @@ def test_compiled_decoding_agrees_and_a_strength_recompiles_nothing(variant: Var
     p._compiled.clear()
     options = {"cache_implementation": "static"}
     try:
-        with p._decoding_with("eager"), p.under(law):
+        with _decoding_with(p, "eager"), p.under(law):
             before = counters["stats"]["unique_graphs"]
             found = replay.by_generation(p, None, PROMPTS, ANSWER, **options)
             graphs = counters["stats"]["unique_graphs"]
