@@ -15,6 +15,7 @@ LAWS: dict[str, str] = {
     "actadd": "steerlib.laws.actadd.ActAdd",
     "difference-of-means": "steerlib.laws.additive.DifferenceOfMeans",
     "half-space-projection": "steerlib.laws.projection.HalfSpaceProjection",
+    "iti": "steerlib.laws.iti.ITI",
     "linear-probe": "steerlib.laws.probe.LinearProbe",
     "random-direction": "steerlib.laws.additive.RandomDirection",
     "repe": "steerlib.laws.repe.RepE",

@@ -39,6 +39,7 @@ def _of(law: str, *options: dict[str, Any], **use: Any) -> tuple[Variant, ...]:
 VARIANTS: tuple[Variant, ...] = (
     *_of("difference-of-means", {}, strength=3.0),
     *_of("difference-of-means", {"scale": "unit"}, strength=20.0),
+    *_of("iti", {"num_heads": 3}, {"num_heads": 2, "direction": "probe"}, scope="last", strength=8.0),
     *_of("random-direction", {}, {"seed": 5}, strength=3.0),
 )
 #: Laws whose contracts are asked of every family: a constant push, an affine map of the state, one that remembers.
