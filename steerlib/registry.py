@@ -17,6 +17,7 @@ LAWS: dict[str, str] = {
     "difference-of-means": "steerlib.laws.additive.DifferenceOfMeans",
     "half-space-projection": "steerlib.laws.projection.HalfSpaceProjection",
     "householder-rotation": "steerlib.laws.householder.HouseholderRotation",
+    "iti": "steerlib.laws.iti.ITI",
     "linear-probe": "steerlib.laws.probe.LinearProbe",
     "random-direction": "steerlib.laws.additive.RandomDirection",
     "repe": "steerlib.laws.repe.RepE",
