@@ -48,6 +48,11 @@ class Chatter(Task):
             for rest, answer in zip(rests, answers, strict=True)
         ]
 
+    def expected_rewards(self, *, n: int, seed: int = 0):  # noqa: ANN201
+        """How small the last words are: some number that the state can know."""
+        rests = self._rests(n, seed)
+        return [words(*rest) for rest in rests], np.array([1 - np.mean(rest[-2:]) / 97 for rest in rests])
+
     def exact(self, **_: Any) -> Scores:
         raise NotImplementedError("chatter is fitted on, not scored")
 

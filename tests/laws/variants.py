@@ -37,9 +37,15 @@ def _of(law: str, *options: dict[str, Any], **use: Any) -> tuple[Variant, ...]:
 
 
 VARIANTS: tuple[Variant, ...] = (
+    *_of("actadd", {}, {"prompts": ("w7 w9", "w11"), "filler": " w5"}, scope="prefill", strength=3.0),
     *_of("difference-of-means", {}, strength=3.0),
     *_of("difference-of-means", {"scale": "unit"}, strength=20.0),
+    *_of("half-space-projection", {"setpoint": 0.01}),
+    *_of("linear-probe", {}, {"scale": "sigma"}, {"standardise": True}, strength=20.0),
     *_of("random-direction", {}, {"seed": 5}, strength=3.0),
+    *_of("repe", {}, {"variant": "unpaired"}, {"variant": "as-compared"}, strength=20.0),
+    *_of("static-re", {"scale": "unit"}, strength=20.0),
+    *_of("static-re", {}, strength=20.0),
 )
 #: Laws whose contracts are asked of every family: a constant push, an affine map of the state, one that remembers.
 EVERYWHERE = ("difference-of-means",)
