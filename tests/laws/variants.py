@@ -47,7 +47,7 @@ _SHORT_TURN = {"passes": 3}
 _SHORT_FLOW = {"updates": 60, "steps": 4}
 
 VARIANTS: tuple[Variant, ...] = (
-    *_of("actadd", {}, {"positions": 2}, {"prompts": ("w7 w9", "w11 w60")}, scope="prefill"),
+    *_of("actadd", {}, {"positions": 2}, {"prompts": ("w7 w9", "w11"), "filler": " w5"}, scope="prefill"),
     *_of("angular-steering", {"angle": 30.0}, {"angle": 200.0, "when": "aligned"}),
     *_of("angular-steering", {"angle": 0.0, "when": "opposed", "measure": "raw", "feature": "most-similar"}),
     *_of("difference-of-means", {}, strength=3.0),
