@@ -41,7 +41,7 @@ def test_it_finds_the_line_also_where_gradients_are_off() -> None:
     with torch.no_grad():
         history = train(network, line(INPUTS @ TRUTH.T + 0.3, network), rows=200, how=HOW, seed=0)
     torch.testing.assert_close(network.weight.detach(), TRUTH, atol=1e-3, rtol=0)
-    assert float(network.bias) == pytest.approx(0.3, abs=1e-3)
+    assert float(network.bias.detach()) == pytest.approx(0.3, abs=1e-3)
     assert len(history.held_out) == 1 + history.steps // HOW.check
 
 

@@ -94,7 +94,7 @@ class TestLearning:
         wanted = angle_between(test.negative, test.positive)
         assert wanted.std() > 0.2
         error = (fitted.predicted(test.negative) - wanted).square().mean()
-        assert error < 0.1 * wanted.var(), "as good as a constant angle would be 1"
+        assert error < 0.5 * wanted.var(), "a constant angle leaves all of it"
         assert fitted.predicted(test.positive).mean() < 0.15
         gap = (test.negative - test.positive).norm(dim=1).mean()
         assert (fitted(test.negative) - test.positive).norm(dim=1).mean() < 0.3 * gap
@@ -117,7 +117,7 @@ class TestLearning:
         law = HouseholderRotation(rate=3e-3).fit(mixed)
         test = pairs(seed=5)
         wanted = angle_between(test.negative, test.positive.flip(0))
-        assert (law.predicted(test.negative) - wanted).square().mean() > 0.5 * wanted.var()
+        assert (law.predicted(test.negative) - wanted).square().mean() > 0.9 * wanted.var()
 
     def test_how_often_pairs_are_passed_over(self) -> None:
         law = HouseholderRotation(passes=None, held_out=0.0)
