@@ -144,7 +144,8 @@ class Law(nn.Module):
     """A control law: state to state, z + strength * u(z).
 
     All it needs while running is in buffers, `strength` included, so that changing a value recompiles nothing.
-    At strength zero the state is returned bit for bit.
+    At strength zero the state is returned bit for bit. In half precision the sum is taken in float32, and a sum that
+    leaves the range of the type is clamped to its largest number, so that no law makes an infinite state.
 
     Attributes:
         header: where the law was fitted, or None.
@@ -186,9 +187,14 @@ class Law(nn.Module):
 
     def forward(self, state: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
         """The steered state."""
-        push = (self.strength * self.input(state)).to(state.dtype)
+        push = self.input(state)
+        if state.dtype in (torch.float16, torch.bfloat16):
+            limits = torch.finfo(state.dtype)
+            steered = (state.float() + self.strength * push.float()).clamp(limits.min, limits.max).to(state.dtype)
+        else:
+            steered = state + (self.strength * push).to(state.dtype)
         # A plain sum would turn -0.0 into 0.0, and an infinite u into NaN, at strength zero.
-        return torch.where(self.strength == 0, state, state + push)
+        return torch.where(self.strength == 0, state, steered)
 
     def at(self, strength: float) -> Self:
         """Set the strength in place, compiled code included; return the law.

@@ -1,0 +1,45 @@
+"""Every registered law in every variant that has a name of its own: what the contracts are asked of.
+
+A law that is registered and absent here fails `test_contracts.py`. The first variant of a law is the one that the
+costly contracts (compiled generation, every family) are asked of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A law, the arguments of its constructor, and how it is meant to be used.
+
+    Attributes:
+        law: registered name.
+        options: arguments of the constructor.
+        scope: which tokens it steers.
+        strength: at which it changes the logits of random models visibly.
+    """
+
+    law: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    scope: str = "generated"
+    strength: float = 1.0
+
+    def __str__(self) -> str:
+        """For the names of tests."""
+        return "-".join([self.law, *(f"{name}={value}" for name, value in self.options.items())])
+
+
+def _of(law: str, *options: dict[str, Any], **use: Any) -> tuple[Variant, ...]:
+    return tuple(Variant(law, given, **use) for given in options or ({},))
+
+
+VARIANTS: tuple[Variant, ...] = (
+    *_of("difference-of-means", {}, strength=3.0),
+    *_of("difference-of-means", {"scale": "unit"}, strength=20.0),
+    *_of("random-direction", {}, {"seed": 5}, strength=3.0),
+)
+#: Laws whose contracts are asked of every family: a constant push, an affine map of the state, one that remembers.
+EVERYWHERE = ("difference-of-means",)
