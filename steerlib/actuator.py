@@ -15,7 +15,7 @@ import sys
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -38,6 +38,9 @@ class Site:
         point: "resid_pre" (input of the block), "resid_post" (its output) or "final_norm" (output of the norm
             before the unembedding; the layer must be the last).
     """
+
+    #: Points in the order in which a pass reaches them.
+    ORDER: ClassVar[tuple[str, ...]] = ("resid_pre", "resid_post", "final_norm")
 
     layer: int
     point: Point = "resid_post"

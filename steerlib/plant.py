@@ -24,6 +24,7 @@ from steerlib.anatomy import find_anatomy
 from steerlib.compiling import check_backend
 from steerlib.errors import PlantError
 from steerlib.laws.base import Law
+from steerlib.laws.stack import Stack
 from steerlib.loading import PlantSource, load_pair, resolve_plant, weight_hash
 from steerlib.sampling import GumbelSampler
 
@@ -216,7 +217,7 @@ class Plant:
 
     def under(
         self,
-        law: Law | Callable[[Tensor], Tensor],
+        law: Law | Stack | Callable[[Tensor], Tensor],
         *,
         layer: int | None = None,
         point: Point | None = None,
@@ -225,7 +226,7 @@ class Plant:
         """A `with` block in which a law acts on the plant.
 
         Args:
-            law: a `Law`, or any function from states (..., width) to states.
+            law: a `Law`, a `Stack` of laws at several sites, or any function from states (..., width) to states.
             layer: where to act; by default where the law was fitted.
             point: see `Site`; by default where the law was fitted, else "resid_post".
             scope: which tokens; by default the law's own scope, else "generated".
@@ -234,17 +235,20 @@ class Plant:
             LawError: if the law was fitted at another site, or on another plant.
             SiteError: if the site does not exist.
         """
-        if isinstance(law, Law):
-            site = law.check_use(self, layer=layer, point=point)
-            law.to(self.blocks[site.layer].parameters().__next__().device)
-            default = law.header.scope if law.header is not None else "generated"
+        if isinstance(law, (Law, Stack)):
+            entries = law.entries(self, layer=layer, point=point)
         elif layer is None:
             raise PlantError(
                 "layer: a bare function does not say where it acts. Fix: plant.under(function, layer=...)."
             )
         else:
-            site, default = Site(layer, point or "resid_post"), "generated"
-        return Actuator(self.wiring, [(site, law, Scope.of(scope if scope is not None else default))])
+            entries = [(Site(layer, point or "resid_post"), law, "generated")]
+        for site, part, _ in entries:
+            if isinstance(part, Law):
+                part.to(next(self.blocks[site.layer].parameters()).device)
+        return Actuator(
+            self.wiring, [(site, part, Scope.of(scope if scope is not None else own)) for site, part, own in entries]
+        )
 
     @contextmanager
     def passing(self, *, prompt_lengths: Tensor | None, teacher_forced: bool = False) -> Iterator[None]:

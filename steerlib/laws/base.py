@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from steerlib.actuator import Pass, Point, Site
+from steerlib.actuator import Pass, Point, Site, Transform
 from steerlib.errors import ContrastError, LawError
 
 if TYPE_CHECKING:
@@ -231,6 +231,13 @@ class Law(nn.Module):
             )
         return fitted
 
+    def entries(
+        self, plant: Plant, *, layer: int | None = None, point: Point | None = None
+    ) -> list[tuple[Site, Transform, str]]:
+        """Where the law acts, itself, and its scope by default; `steerlib.laws.stack` has several. See `check_use`."""
+        scope = self.header.scope if self.header is not None else "generated"
+        return [(self.check_use(plant, layer=layer, point=point), self, scope)]
+
     # Files
 
     def options(self) -> dict[str, Any]:
@@ -259,22 +266,7 @@ class Law(nn.Module):
         Raises:
             LawError: if the file is missing, is not a law, or holds another law or version; both are named.
         """
-        source = Path(path)
-        if not source.is_file():
-            raise LawError(f"{source}: no such file.")
-        try:
-            with safe_open(source, framework="pt") as handle:
-                meta = handle.metadata() or {}
-                tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 - not a dict
-        except Exception as error:  # safetensors raises its own type, which is not public
-            raise LawError(f"{source}: cannot be read as safetensors ({error}). Fix: save the law again.") from error
-        if meta.get("format") != FORMAT:
-            raise LawError(f"{source}: got format {meta.get('format')!r}, expected {FORMAT!r}: not a steerlib law.")
-        if (meta["law"], int(meta["version"])) != (cls.__name__, cls.version):
-            raise LawError(
-                f"{source}: holds {meta['law']} version {meta['version']}, "
-                f"expected {cls.__name__} version {cls.version}. Fix: load it with its own class, or fit it again."
-            )
+        meta, tensors = read_law(path, FORMAT, cls.__name__, cls.version)
         return cls._restore(tensors, json.loads(meta["options"]), json.loads(meta["header"]))
 
     @classmethod
@@ -290,6 +282,33 @@ class Law(nn.Module):
         """Name, strength and place."""
         place = f", {Site(self.header.layer, self.header.point)} of {self.header.plant}" if self.header else ""
         return f"{type(self).__name__}(strength={float(self.strength):.3g}{place})"
+
+
+def read_law(path: str | Path, kind: str, name: str, version: int) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and tensors of a file that holds the law of a name and version, in a format.
+
+    Raises:
+        LawError: if the file is missing, is not of the format, or holds another law or version; both are named.
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise LawError(f"{source}: no such file.")
+    try:
+        with safe_open(source, framework="pt") as handle:
+            meta = handle.metadata() or {}
+            tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118 - not a dict
+    except Exception as error:  # safetensors raises its own type, which is not public
+        raise LawError(f"{source}: cannot be read as safetensors ({error}). Fix: save the law again.") from error
+    if meta.get("format") != kind:
+        raise LawError(
+            f"{source}: got format {meta.get('format')!r}, expected {kind!r}: not a steerlib law of that kind."
+        )
+    if (meta["law"], int(meta["version"])) != (name, version):
+        raise LawError(
+            f"{source}: holds {meta['law']} version {meta['version']}, expected {name} version {version}. "
+            "Fix: load it with its own class, or fit it again."
+        )
+    return meta, tensors
 
 
 def norm_or_raise(vector: Float[Tensor, " width"], what: str, causes: Sequence[str]) -> Float[Tensor, ""]:
