@@ -13,6 +13,9 @@ from steerlib.errors import SteerlibError, unknown
 #: Laws that are fitted on a contrast: name -> class.
 LAWS: dict[str, str] = {
     "difference-of-means": "steerlib.laws.additive.DifferenceOfMeans",
+    "linear-act": "steerlib.laws.act.LinearAcT",
+    "mean-act": "steerlib.laws.act.MeanAcT",
+    "mimic": "steerlib.laws.mimic.MiMiC",
     "random-direction": "steerlib.laws.additive.RandomDirection",
 }
 #: Behaviours of a plant: name -> class.

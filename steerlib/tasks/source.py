@@ -14,6 +14,7 @@ from steerlib.errors import ContrastError
 from steerlib.laws.additive import shuffled
 from steerlib.laws.base import Contrast
 from steerlib.plant import Plant
+from steerlib.recorder import Position
 from steerlib.tasks.base import Task
 
 Labels = Literal["true", "shuffled"]
@@ -46,17 +47,18 @@ class TaskSource:
         """Where states are measured."""
         return self.task.plant
 
-    def contrasts(self, sites: Sequence[Site], *, pairs: bool = False) -> list[Contrast]:
+    def contrasts(self, sites: Sequence[Site], *, pairs: bool = False, position: Position = "last") -> list[Contrast]:
         """One contrast for each site, from one pass over the texts, under whatever is attached to the plant.
 
         Args:
             sites: where.
+            position: "last" token of each text, or the "mean" over its tokens.
             pairs: keep whole pairs. Shuffled labels are then swapped within pairs; else all states are mixed.
 
         Raises:
             ContrastError: if pairs are asked for and the task has none.
         """
-        found = self._measured(tuple(sites))
+        found = self._measured(tuple(sites), position)
         if pairs and not all(contrast.paired for contrast in found):
             raise ContrastError(
                 f"{self.task.name}: its texts do not come in pairs, which this law needs. Fix: a task whose texts do."
@@ -65,5 +67,5 @@ class TaskSource:
             return found
         return [shuffled(contrast, seed=self.seed, within_pairs=pairs) for contrast in found]
 
-    def _measured(self, sites: tuple[Site, ...]) -> list[Contrast]:
-        return self.task.contrasts(sites, n=self.n, seed=self.seed, at=self.at, scope=self.scope)
+    def _measured(self, sites: tuple[Site, ...], position: Position) -> list[Contrast]:
+        return self.task.contrasts(sites, n=self.n, seed=self.seed, at=self.at, scope=self.scope, position=position)
