@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
@@ -30,6 +30,8 @@ FLAT = 0.01
 #: So many multipliers, each twice the one before, may cost nothing before the law counts as one without effect: a gate
 #: or a deadband costs nothing below its threshold, and its multiplier must be searched beyond it.
 DEAD = 8
+#: How often a search that is told how a cost grows believes it before it doubles.
+GUESSES = 2
 #: Share of the answers that a law may empty before a perplexity budget counts the plant as broken: perplexity knows
 #: nothing of an answer that is not there, and would be that of the few that are left.
 SILENCED = 0.1
@@ -78,6 +80,8 @@ def calibrate(
     start: float = 1.0,
     tolerance: float = 0.02,
     most: int = 16,
+    power: float | None = None,
+    digits: int | None = None,
 ) -> Calibration:
     """Find the multiplier at which a cost that is zero at zero, and rises, has a given value.
 
@@ -90,9 +94,14 @@ def calibrate(
         start: first multiplier tried; negative for a law that is used against its direction.
         tolerance: how close the cost must come, as a share of the budget.
         most: evaluations of the cost.
+        power: how the cost is believed to grow near the start, such as 2 for a divergence: before it doubles or halves,
+            the search goes `GUESSES` times to where such a cost would meet the budget, if that is less far. A belief
+            that is wrong costs evaluations; every check is made all the same. None for none.
+        digits: significant ones of the multipliers that are tried; None for all. Processors that differ in the last
+            digits then name one multiplier.
 
     Raises:
-        MetricError: if target, start or tolerance has no meaning.
+        MetricError: if target, start, tolerance, power or digits has no meaning.
     """
     if not (math.isfinite(target) and target >= 0):
         raise MetricError(f"calibrate: got a budget of {target}, expected a finite number of at least 0.")
@@ -101,41 +110,36 @@ def calibrate(
             f"calibrate: got start={start}, tolerance={tolerance}, most={most}; expected a start that is not 0, a "
             "tolerance between 0 and 1, and at least 2 evaluations."
         )
+    if (power is not None and not power > 0) or (digits is not None and digits < 2):
+        raise MetricError(
+            f"calibrate: got power={power}, digits={digits}; expected a positive power, and at least 2 digits, or None."
+        )
     if target == 0:
         return Calibration(Status.REACHED, 0.0, 0.0, 0.0, ((0.0, 0.0),))
-    return _Search(cost, target, math.copysign(1.0, start), tolerance, most).run(abs(start))
-
-
-def rounded(found: Calibration, cost: Callable[[float], float], *, digits: int = 3) -> Calibration:
-    """A calibration at a multiplier of few digits, with the cost measured there.
-
-    Processors that differ in the last digits then name one multiplier, and what is reported is what is spent.
-
-    Args:
-        found: what `calibrate` found; comes back as it is where it did not reach the budget.
-        cost: the cost that was searched.
-        digits: significant ones that are kept.
-    """
-    strength = float(f"{found.strength:.{digits}g}")
-    if not found.reached or strength == found.strength:
-        return found
-    value = float(cost(strength))
-    if not math.isfinite(value):
-        message = f"{Status.BREAKS.value}: at the multiplier {strength}, rounded from {found.strength}."
-        return replace(found, status=Status.BREAKS, message=message)
-    tried = tuple(sorted([*found.tried, (strength, value)], key=lambda pair: abs(pair[0])))
-    return replace(found, strength=strength, cost=value, tried=tried)
+    return _Search(cost, target, math.copysign(1.0, start), tolerance, most, power, digits).run(abs(start))
 
 
 class _Search:
     """One search; sizes are multipliers without their sign."""
 
-    def __init__(self, cost: Callable[[float], float], target: float, sign: float, tolerance: float, most: int) -> None:
+    def __init__(
+        self,
+        cost: Callable[[float], float],
+        target: float,
+        sign: float,
+        tolerance: float,
+        most: int,
+        power: float | None,
+        digits: int | None,
+    ) -> None:
         self.cost, self.target, self.sign, self.tolerance, self.most = cost, target, sign, tolerance, most
+        self.power, self.digits = power, digits
         self.seen: dict[float, float] = {}
 
     def run(self, size: float) -> Calibration:
         low, high = None, None  # sizes whose cost lies below and above the budget
+        doubled = False
+        size = self.short(size)
         while len(self.seen) < self.most:
             value = self.measure(size)
             if self.close(value):
@@ -143,14 +147,16 @@ class _Search:
             if self.falls():
                 return self.end(Status.NOT_MONOTONE)
             if value < self.target:
-                if low is not None and high is None and self.flat(self.seen[low], value):
+                if low is not None and high is None and doubled and self.flat(self.seen[low], value):
                     return self.end(Status.UNREACHABLE)
                 low = size
             else:
                 high = size
             if low is not None and high is not None:
                 return self.narrow(low, high)
-            size = 2 * size if high is None else size / 2
+            factor = self.factor(value)
+            doubled = factor == 2
+            size = self.short(size * factor if high is None else size / factor)
         broken = all(math.isinf(cost) for cost in self.seen.values())
         return self.end(Status.BREAKS if broken else Status.TOO_FEW)
 
@@ -161,7 +167,9 @@ class _Search:
             share = 0.5
             if not halve and math.isfinite(above) and below > 0:
                 share = math.log(self.target / below) / math.log(above / below)
-            size = low * (high / low) ** min(max(share, 0.05), 0.95)
+            size = self.short(low * (high / low) ** min(max(share, 0.05), 0.95))
+            if size in self.seen:  # no multiplier of so few digits lies between
+                break
             value = self.measure(size)
             if self.close(value):
                 return self.end(Status.REACHED)
@@ -174,6 +182,17 @@ class _Search:
             if not math.isfinite(self.seen[high]) and high / low < 1 + self.tolerance:
                 return self.end(Status.BREAKS)
         return self.end(Status.TOO_FEW)
+
+    def factor(self, value: float) -> float:
+        """How far to go from a multiplier of this cost: twice, or less far where a guess says so."""
+        if self.power is None or len(self.seen) > GUESSES or not (math.isfinite(value) and value > 0):
+            return 2.0
+        apart = max(self.target / value, value / self.target)
+        return min(apart ** (1 / self.power), 2.0)
+
+    def short(self, size: float) -> float:
+        """The size with as many digits as may be tried."""
+        return size if self.digits is None else float(f"{size:.{self.digits}g}")
 
     def measure(self, size: float) -> float:
         value = float(self.cost(self.sign * size))

@@ -10,122 +10,27 @@ prompts and seeds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import JsonValue
 
-from steerlib.experiment.calibrate import Budget, Calibration, calibrate, cost_of, rounded
-from steerlib.experiment.calibrations import Calibrations
+from steerlib.experiment.calibrate import Calibration
 from steerlib.experiment.cell_records import CellRecord
 from steerlib.experiment.cells import Cell, LawSpec
 from steerlib.experiment.judge_spec import JudgeSpec
 from steerlib.experiment.methods import TOLD, UNSTEERED, Method, seeded
+from steerlib.experiment.runners import Runner, Spender, spender, stored
 from steerlib.experiment.selecting import RaceError, ScoreName, Selection, score_of, select_on_validation
-from steerlib.experiment.store import Store
-from steerlib.plant import Plant
 
 if TYPE_CHECKING:
     import pandas as pd
 
+__all__ = ["Entry", "Race", "Setting", "horse_race", "spender", "stored"]
+
+Kind = Literal["exact", "sampled"]
 Setting = Literal["own", "budget", "none"]
-#: Computes cells, in order.
-Runner = Callable[[Sequence[Cell]], Sequence[CellRecord]]
-#: Finds the multiplier of a cell's law that spends the budget; it is used as it is, so that its cost is what is spent.
-Spender = Callable[[Cell], Calibration]
-
-
-def stored(store: Store, *, jobs: int = 1, devices: Sequence[str] = ("cpu",), progress: bool = False) -> Runner:
-    """A runner that keeps every cell in a store and computes only what is missing.
-
-    Its calls raise RaceError if a cell cannot be computed, or another process is at it.
-    """
-
-    def run(cells: Sequence[Cell]) -> list[CellRecord]:
-        from steerlib.experiment.grid import run_grid
-        from steerlib.experiment.keys import key_of
-
-        todo = list(dict.fromkeys(cells))
-        outcome = run_grid(todo, store, jobs=jobs, devices=devices, progress=progress)
-        if outcome.failed:
-            lines = [f"  {cell.title}: {why}" for cell, why in outcome.failed.items()]
-            raise RaceError("\n".join([f"{len(lines)} of {len(todo)} cells cannot be computed:", *lines]))
-        found = {cell: store.get(key_of(cell)) for cell in todo}
-        if lacking := [cell.title for cell, record in found.items() if record is None]:
-            raise RaceError(f"{lacking[0]}: is being computed by another process. Fix: run again when it is done.")
-        return [record for cell in cells if (record := found[cell]) is not None]
-
-    return run
-
-
-def spender(
-    budget: float,
-    *,
-    measure: Budget = "kl",
-    reader: str | None = None,
-    limit: int = 20,
-    max_new_tokens: int = 32,
-    tolerance: float = 0.02,
-    most: int = 16,
-    seed: int = 0,
-    device: str = "cpu",
-    store: Store | None = None,
-) -> Spender:
-    """A spender of one budget on validation prompts; see `cost_of` and `calibrate` for its arguments.
-
-    Args:
-        budget: how much every law spends.
-        measure: of what; "perplexity" needs a reader.
-        reader: name, folder or hub id of the plant that reads the answers, another than the steered one.
-        limit: validation prompts, spread evenly.
-        max_new_tokens: length of the answers.
-        tolerance: how close the cost must come, as a share of the budget.
-        most: evaluations of the cost.
-        seed: of the answers.
-        device: where the plants run.
-        store: where calibrations are kept, beside the records, so that a race that was killed goes on; None for none.
-
-    Raises:
-        RaceError: if perplexity is to be measured without a reader, or there is one for another measure.
-    """
-    if (reader is None) == (measure == "perplexity"):
-        raise RaceError(
-            f"spender: got measure={measure!r} and reader={reader!r}; expected the name of another plant than the "
-            "steered one as the reader for 'perplexity', and none for others."
-        )
-    kept = None if store is None else Calibrations(store)
-    reading = cache(lambda name: Plant.load(name, device=device))  # loaded when first needed, and once
-
-    def spend(cell: Cell) -> Calibration:
-        from steerlib.experiment.keys import key_of, plant_identity
-        from steerlib.experiment.running import task_and_law
-        from steerlib.tasks.base import spread
-
-        if cell.law is None:
-            raise RaceError(f"{cell.title}: nothing to spend a budget on")
-        settings: dict[str, JsonValue] = {}
-        if kept is not None:
-            settings = {
-                "cell": key_of(cell, device=device), "budget": budget, "measure": measure, "limit": limit,
-                "max_new_tokens": max_new_tokens, "tolerance": tolerance, "most": most, "seed": seed,
-                "reader": "" if reader is None else plant_identity(reader, device=device)[0],
-            }  # fmt: skip
-            if (found := kept.get(settings)) is not None:
-                return found
-        task, law = task_and_law(cell, device=device)
-        prompts = spread(task.prompts("validation"), limit)
-        cost = cost_of(
-            task.plant, law, prompts, budget=measure, reader=None if reader is None else reading(reader),
-            scope=cell.law.scope, max_new_tokens=max_new_tokens, seed=seed,
-        )  # fmt: skip
-        found = rounded(calibrate(cost, budget, start=cell.law.strength, tolerance=tolerance, most=most), cost)
-        if kept is not None:
-            kept.put(settings, found)
-        return found
-
-    return spend
 
 
 @dataclass(frozen=True)
@@ -179,23 +84,27 @@ class _Course:
     plant: str
     task: str
     task_options: dict[str, JsonValue]
-    kind: Literal["exact", "sampled"]
+    kinds: dict[str, Kind]
     seeds: tuple[int, ...]
+    choose_on: tuple[int, ...]
     limits: dict[str, int | None]
     run: Runner
     judges: dict[str, JudgeSpec]
     measured: dict[Cell, CellRecord] = field(default_factory=dict)
 
+    def cell(self, law: LawSpec | None, split: Literal["validation", "test"], seed: int, *, told: bool = False) -> Cell:
+        """The cell of one seed; without sampling, the seed moves the law alone."""
+        sampled = self.kinds[split] == "sampled"
+        return Cell(
+            plant=self.plant, task=self.task, task_options=self.task_options, kind=self.kinds[split], split=split,
+            law=None if law is None else seeded(law, seed), told=told, limit=self.limits[split],
+            seed=seed if sampled else 0, judges=self.judges if sampled else {},
+        )  # fmt: skip
+
     def cells(self, law: LawSpec | None, split: Literal["validation", "test"], *, told: bool = False) -> list[Cell]:
-        """One cell for each seed; without sampling, the seed moves the law alone."""
-        return [
-            Cell(
-                plant=self.plant, task=self.task, task_options=self.task_options, kind=self.kind, split=split,
-                law=None if law is None else seeded(law, seed), told=told, limit=self.limits[split],
-                seed=seed if self.kind == "sampled" else 0, judges=self.judges,
-            )
-            for seed in self.seeds
-        ]  # fmt: skip
+        """One cell for each seed: of validation, for those on which is chosen."""
+        seeds = self.choose_on if split == "validation" else self.seeds
+        return [self.cell(law, split, seed, told=told) for seed in seeds]
 
     def measure(self, groups: Sequence[Sequence[Cell]]) -> list[tuple[CellRecord, ...]]:
         """Records of groups of cells, those that are missing computed together."""
@@ -216,8 +125,10 @@ def horse_race(
     run: Runner,
     spend: Spender | None = None,
     task_options: dict[str, JsonValue] | None = None,
-    kind: Literal["exact", "sampled"] = "exact",
+    kind: Kind = "exact",
+    validation_kind: Kind | None = None,
     seeds: Sequence[int] = (0,),
+    choose_on: Sequence[int] | None = None,
     limit: int | None = None,
     validation_limit: int | None = None,
     score: ScoreName = "combined",
@@ -236,8 +147,11 @@ def horse_race(
         run: computes cells, such as `stored(store)`.
         spend: finds the multiplier that spends the budget, such as `spender(0.1)`; None for the own settings alone.
         task_options: arguments of the task's constructor.
-        kind: "exact", or "sampled".
+        kind: of the test, "exact", or "sampled".
+        validation_kind: of what is chosen by; None for that of the test. Exact scores cost less and vary less.
         seeds: what laws are fitted on, and what is sampled.
+        choose_on: those of the seeds under which is chosen among candidates; None for all. What is chosen runs the test
+            under all.
         limit: test prompts, spread evenly; None for all.
         validation_limit: validation prompts.
         score: what is maximised on validation prompts.
@@ -251,13 +165,15 @@ def horse_race(
         RaceError: if there is no method or no negative control, a name or a seed comes twice, or an opponent is
             unknown.
     """
-    _check(methods, seeds, against, told=told, keep=keep, level=level)
+    chosen_on = tuple(seeds if choose_on is None else choose_on)
+    _check(methods, seeds, chosen_on, against, told=told, keep=keep, level=level)
     course = _Course(
         plant,
         task,
         task_options or {},
-        kind,
+        {"test": kind, "validation": validation_kind or kind},
         tuple(seeds),
+        chosen_on,
         {"test": limit, "validation": validation_limit},
         run,
         judges or {},
@@ -268,8 +184,8 @@ def horse_race(
     if spend is not None:
         plans += [_at_budget(method, course, spend) for method in methods]
     # All of validation in one batch, then all of the test: a runner with many workers is kept busy.
-    course.measure([cells for plan in plans for cells in plan.cells])
-    chosen = [_choose(plan, course, score, floor) for plan in plans]
+    course.measure([candidate.cells for plan in plans for candidate in plan.candidates])
+    chosen = [_choose(plan, course, score, floor, spend) for plan in plans]
     baselines = [(UNSTEERED, course.cells(None, "test"))]
     if told:
         baselines.append((TOLD, course.cells(None, "test", told=True)))
@@ -280,7 +196,14 @@ def horse_race(
 
 
 def _check(
-    methods: Sequence[Method], seeds: Sequence[int], against: Sequence[str], *, told: bool, keep: float, level: float
+    methods: Sequence[Method],
+    seeds: Sequence[int],
+    choose_on: Sequence[int],
+    against: Sequence[str],
+    *,
+    told: bool,
+    keep: float,
+    level: float,
 ) -> None:
     names = [method.name for method in methods]
     if not methods or all(method.control for method in methods):
@@ -289,6 +212,8 @@ def _check(
         raise RaceError("horse_race: got no negative control. Fix: add those of controls_of(method).")
     if len(set(names)) < len(names) or len(set(seeds)) < len(seeds) or not seeds:
         raise RaceError(f"horse_race: got the methods {names} and seeds {list(seeds)}, expected each once.")
+    if not choose_on or len(set(choose_on)) < len(choose_on) or not set(choose_on) <= set(seeds):
+        raise RaceError(f"horse_race: got choose_on={list(choose_on)}, expected some of the seeds {list(seeds)}.")
     known = [UNSTEERED, *([TOLD] if told else []), *names]
     if strange := [name for name in against if name not in known]:
         raise RaceError(f"horse_race: cannot compare with {strange[0]!r}; known are {', '.join(known)}.")
@@ -297,48 +222,76 @@ def _check(
 
 
 @dataclass(frozen=True)
+class _Candidate:
+    """One choice of a method: its law, the validation cells that speak for it, and what it was calibrated to.
+
+    The calibrations are those of the seeds on which is chosen; None at the method's own setting.
+    """
+
+    law: LawSpec
+    cells: list[Cell]
+    calibrations: tuple[Calibration, ...] | None = None
+
+
+@dataclass(frozen=True)
 class _Plan:
-    """Candidates of one method at one setting: validation and test cells of each, one for each seed."""
+    """Candidates of one method at one setting."""
 
     entry: Entry
-    cells: list[list[Cell]]
-    tests: list[list[Cell]]
-    calibrations: list[tuple[Calibration, ...]]
+    candidates: list[_Candidate]
 
 
 def _at_own(method: Method, course: _Course) -> _Plan:
-    laws = list(dict.fromkeys(method.laws))
-    return _Plan(
-        Entry(method.name, "own", method.control),
-        [course.cells(law, "validation") for law in laws],
-        [course.cells(law, "test") for law in laws],
-        [() for _ in laws],
-    )
+    laws = dict.fromkeys(method.laws)
+    candidates = [_Candidate(law, course.cells(law, "validation")) for law in laws]
+    return _Plan(Entry(method.name, "own", method.control), candidates)
+
+
+def places_of(method: Method) -> list[LawSpec]:
+    """Where a method may spend a budget: each place that its own setting names, at a multiplier of 1 or -1."""
+    places: dict[LawSpec, None] = {}
+    for law in method.laws:
+        if law.strength != 0:
+            places[law.model_copy(update={"strength": 1.0 if law.strength > 0 else -1.0})] = None
+    return list(places)
 
 
 def _at_budget(method: Method, course: _Course, spend: Spender) -> _Plan:
     """One candidate for each place that the paper's setting names; under each seed it spends the budget by itself."""
-    places: dict[LawSpec, LawSpec] = {}
-    for law in method.laws:
-        if law.strength != 0:
-            sign = 1.0 if law.strength > 0 else -1.0
-            places.setdefault(law.model_copy(update={"strength": sign}), law)
-    plan = _Plan(Entry(method.name, "budget", method.control), [], [], [])
+    candidates: list[_Candidate] = []
     failed: list[Calibration] = []
-    for law in places.values():
-        cells = course.cells(law, "validation")
-        found = [spend(cell) for cell in cells]
-        if not all(calibration.reached for calibration in found):
-            failed += [calibration for calibration in found if not calibration.reached]
+    for law in places_of(method):
+        found = _spent(law, course, course.choose_on, spend)
+        if not found[-1].reached:
+            failed.append(found[-1])
             continue
-        plan.calibrations.append(tuple(found))
-        for into, group in ((plan.cells, cells), (plan.tests, course.cells(law, "test"))):
-            pairs = zip(group, found, strict=True)
-            into.append([_with_strength(cell, calibration.strength) for cell, calibration in pairs])
-    if not plan.cells:
+        cells = [
+            _with_strength(cell, calibration.strength)
+            for cell, calibration in zip(course.cells(law, "validation"), found, strict=True)
+        ]
+        candidates.append(_Candidate(law, cells, found))
+    entry = Entry(method.name, "budget", method.control)
+    if not candidates:
         note = failed[0].message if failed else "its own setting has no multiplier but 0, so no direction"
-        return replace(plan, entry=replace(plan.entry, calibrations=tuple(failed), note=note))
-    return plan
+        entry = replace(entry, calibrations=tuple(failed), note=note)
+    return _Plan(entry, candidates)
+
+
+def _spent(
+    law: LawSpec, course: _Course, seeds: Sequence[int], spend: Spender, first: Calibration | None = None
+) -> tuple[Calibration, ...]:
+    """Calibrations under some seeds, up to the first that misses the budget: none after it would be used.
+
+    The search under one seed ends near that under another, so each begins where the first one ended.
+    """
+    found: list[Calibration] = []
+    for seed in seeds:
+        cell = course.cell(law, "validation", seed)
+        found.append(spend(cell if first is None else _with_strength(cell, first.strength)))
+        if not found[-1].reached:
+            break
+        first = first or found[-1]
+    return tuple(found)
 
 
 def _with_strength(cell: Cell, strength: float) -> Cell:
@@ -348,12 +301,32 @@ def _with_strength(cell: Cell, strength: float) -> Cell:
     return cell.model_copy(update={"law": cell.law.model_copy(update={"strength": strength})})
 
 
-def _choose(plan: _Plan, course: _Course, score: ScoreName, floor: float) -> tuple[Entry, list[Cell]]:
-    """The entry without its test records, and the cells that they come from; no cell where nothing could be chosen."""
-    if not plan.cells:
-        return plan.entry, []
-    selection = select_on_validation(course.measure(plan.cells), score=score, floor=floor)
-    if selection.chosen is None:
-        return replace(plan.entry, selection=selection, note=selection.message), []
-    entry = replace(plan.entry, selection=selection, calibrations=plan.calibrations[selection.chosen])
-    return entry, plan.tests[selection.chosen]
+def _choose(
+    plan: _Plan, course: _Course, score: ScoreName, floor: float, spend: Spender | None
+) -> tuple[Entry, list[Cell]]:
+    """The entry without its test records, and the cells that they come from; no cell where nothing could be chosen.
+
+    At equal budget a choice must spend the budget under the seeds, too, on which was not chosen; where it does not, it
+    is no candidate, and the next best is.
+    """
+    left = list(plan.candidates)
+    missed: tuple[Calibration, ...] = ()
+    while left:
+        selection = select_on_validation(course.measure([c.cells for c in left]), score=score, floor=floor)
+        if selection.chosen is None:
+            return replace(plan.entry, selection=selection, note=selection.message), []
+        candidate = left[selection.chosen]
+        tests = course.cells(candidate.law, "test")
+        entry = replace(plan.entry, selection=selection)
+        if candidate.calibrations is None or spend is None:
+            return entry, tests
+        rest = [seed for seed in course.seeds if seed not in course.choose_on]
+        more = _spent(candidate.law, course, rest, spend, candidate.calibrations[0])
+        if all(calibration.reached for calibration in more):
+            by_seed = dict(zip([*course.choose_on, *rest], [*candidate.calibrations, *more], strict=True))
+            found = tuple(by_seed[seed] for seed in course.seeds)
+            cells = [_with_strength(cell, spent.strength) for cell, spent in zip(tests, found, strict=True)]
+            return replace(entry, calibrations=found), cells
+        missed = missed or more[-1:]
+        left.remove(candidate)
+    return (replace(plan.entry, calibrations=missed, note=missed[0].message) if missed else plan.entry), []

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steerlib.errors import MetricError
-from steerlib.experiment.calibrate import Status, calibrate, cost_of, rounded
+from steerlib.experiment.calibrate import Status, calibrate, cost_of
 from steerlib.laws.additive import Additive
 from steerlib.metrics import input_energy
 from tests.families import WIDTH, plant
@@ -237,14 +237,3 @@ def test_a_plant_that_says_nothing_by_itself_is_refused(monkeypatch):
     saying(monkeypatch, lm, [" w4"] * 3, free="")
     with pytest.raises(MetricError, match="every answer of the unsteered plant is empty"):
         cost_of(lm, Additive(torch.ones(WIDTH)), PROMPTS)
-
-
-def test_what_is_spent_is_measured_at_the_rounded_multiplier():
-    exact = calibrate(lambda s: 3 * s**2, 1.0, tolerance=1e-6, most=60)
-    found = rounded(exact, lambda s: 3 * s**2)
-    assert found.strength == 0.577 and found.cost == 3 * 0.577**2 != exact.cost
-    assert (0.577, found.cost) in found.tried and found.reached
-    edge = rounded(exact, lambda s: math.inf)  # noqa: ARG005
-    assert edge.status is Status.BREAKS and "rounded from 0.57735" in edge.message
-    failed = calibrate(lambda s: 0.0, 1.0)  # noqa: ARG005
-    assert rounded(failed, lambda s: 1 / 0) is failed  # noqa: ARG005

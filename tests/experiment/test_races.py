@@ -298,7 +298,7 @@ def test_a_race_that_was_killed_does_not_search_again(seedling, tmp_path, monkey
     def searched(*_args, **_options):
         raise AssertionError("searched again")
 
-    monkeypatch.setattr("steerlib.experiment.races.cost_of", searched)
+    monkeypatch.setattr("steerlib.experiment.runners.cost_of", searched)
     assert spender(0.02, **options)(cell) == found
     for other in ({"seed": 1}, {"limit": 2}, {"measure": "energy"}, {"most": 9}):
         with pytest.raises(AssertionError, match="searched again"):
