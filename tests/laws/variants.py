@@ -45,7 +45,7 @@ VARIANTS: tuple[Variant, ...] = (
     *_of("random-direction", {}, {"seed": 5}, strength=3.0),
     *_of("repe", {}, {"variant": "unpaired"}, {"variant": "as-compared"}, strength=20.0),
     *_of("static-re", {"scale": "unit"}, strength=20.0),
-    *_of("static-re", {}, strength=20.0),
+    *_of("static-re", {}, {"rewards": "labels"}, strength=20.0),
 )
 #: Laws whose contracts are asked of every family: a constant push, an affine map of the state, one that remembers.
 EVERYWHERE = ("difference-of-means",)
