@@ -34,8 +34,8 @@ class StaticRE(Additive):
 
     Args:
         ridge: penalty, in units of the mean eigenvalue of the states' scatter; 0 for ordinary least squares.
-        rewards: "expected" asks the source for prompts and what the plant's answers to them are expected to earn, as the
-            paper has it; "labels" takes a contrast, 1 for the positive class and 0 for the negative one, for behaviours
+        rewards: "expected" asks the source for prompts and what the plant's answers to them are expected to earn, as
+            in the paper; "labels" takes a contrast, 1 for the positive class and 0 for the negative one, for behaviours
             whose bare prompts hardly differ in what they earn.
         scale: "raw" adds the weights themselves (reward per unit of state), the gradient step of the paper; "unit"
             makes strength a length.

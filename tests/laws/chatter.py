@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from steerlib.actuator import Site
+from steerlib.laws.stack import Stack
 from steerlib.plant import Plant
 from steerlib.registry import law_class
 from steerlib.tasks.base import Labels, Pair, Scores, Task
@@ -49,9 +50,9 @@ class Chatter(Task):
         ]
 
     def expected_rewards(self, *, n: int, seed: int = 0):  # noqa: ANN201
-        """How small the last words are: some number that the state can know."""
+        """The reward is how late the last word stands in the vocabulary."""
         rests = self._rests(n, seed)
-        return [words(*rest) for rest in rests], np.array([1 - np.mean(rest[-2:]) / 97 for rest in rests])
+        return [words(*rest) for rest in rests], np.array([rest[-1] / 97 for rest in rests])
 
     def exact(self, **_: Any) -> Scores:
         raise NotImplementedError("chatter is fitted on, not scored")
@@ -70,7 +71,10 @@ def source(p: Plant, variant: Variant) -> TaskSource:
 
 def made(variant: Variant) -> Any:
     """The law of a variant, not fitted."""
-    return law_class(variant.law)(**variant.options)
+    kind = law_class(variant.law)
+    if variant.layers:
+        return Stack.across(kind, variant.layers, options=dict(variant.options), sequential=variant.sequential)
+    return kind(**variant.options)
 
 
 def fitted(variant: Variant, p: Plant) -> Any:
