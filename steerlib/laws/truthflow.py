@@ -143,7 +143,7 @@ class TruthFlow(Law):
                 f"TruthFlow: got a pass that continues {state.shape[0]} answers after {got}. "
                 "Fix: attach the law before the prompts are read."
             )
-        return self.pushed(state, held[:, None])
+        return self.moved(state, held[:, None])
 
     # Fitting
 

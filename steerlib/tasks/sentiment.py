@@ -92,6 +92,7 @@ class Sentiment(Task):
             ContrastError: if `data` holds no SST-2.
         """
         super().__init__(plant)
+        self.paired = not data  # sentences of SST-2 have no counterparts
         self.file = _sst2_file(data) if data else None
         if self.file is not None and not self.file.is_file():
             raise ContrastError(f"data: no {self.file}. Expected the folder that holds sst2/train.tsv.")
