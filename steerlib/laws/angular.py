@@ -36,6 +36,9 @@ When = Literal["always", "aligned", "opposed"]
 Measure = Literal["unit", "raw"]
 Feature = Literal["site", "most-similar"]
 
+#: States of each class, spread evenly over all, that tell well enough in which direction they vary most.
+ENOUGH = 1000
+
 
 class AngularSteering(Law):
     """Turn the state's component in a plane to an angle; the norm of the state is kept at strength 1.
@@ -155,7 +158,8 @@ class AngularSteering(Law):
         return difference / norm_or_raise(difference, "difference of means", ["both classes hold the same states"])
 
     def _spread(self, contrast: Contrast) -> Float[Tensor, " width"]:
-        found = principal_direction(torch.cat([states.double() - states.double().mean(0) for states in contrast]))
+        some = [states[torch.linspace(0, len(states) - 1, min(len(states), ENOUGH)).long()] for states in contrast]
+        found = principal_direction(torch.cat([states.double() - states.double().mean(0) for states in some]))
         if found is None:
             raise LawError(
                 "angular steering: got states that do not vary within their class, expected some that do, since the "
