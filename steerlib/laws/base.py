@@ -164,8 +164,8 @@ class Source(Protocol):
         """For each site, states at the end of prompts with the reward expected after each."""
         ...
 
-    def answers(self) -> Answers:
-        """States of questions, and of a right and a wrong answer to each, where the law is to act."""
+    def answers(self, sites: Sequence[Site]) -> list[Answers]:
+        """For each site, states of questions and of a right and a wrong answer to each."""
         ...
 
 

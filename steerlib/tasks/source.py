@@ -75,10 +75,13 @@ class TaskSource:
             return found
         return [shuffled(contrast, seed=self.seed, within_pairs=pairs) for contrast in found]
 
-    def answers(self) -> Answers:
-        """States of questions and of a right and a wrong answer to each; shuffled labels are swapped by question."""
-        found = answers_of(self.task, self.site, n=self.n, seed=self.seed, scope=self.scope)
-        return found if self.labels == "true" else found.shuffled(seed=self.seed)
+    def answers(self, sites: Sequence[Site]) -> list[Answers]:
+        """For each site, states of questions and of a right and a wrong answer to each.
+
+        Shuffled labels are swapped by question.
+        """
+        found = [answers_of(self.task, site, n=self.n, seed=self.seed, scope=self.scope) for site in sites]
+        return found if self.labels == "true" else [one.shuffled(seed=self.seed) for one in found]
 
     def by_position(
         self,

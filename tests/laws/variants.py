@@ -67,6 +67,7 @@ VARIANTS: tuple[Variant, ...] = (
     *_of("static-re", {"scale": "unit"}, strength=20.0),
     *_of("static-re", {"ridge": 1.0}, strength=300.0),
     *_of("truthflow", _SHORT_FLOW, {**_SHORT_FLOW, "solver": "midpoint", "scaled": False, "k": 3}, strength=3.0),
+    *_of("truthflow", _SHORT_FLOW, layers=(0, 2), strength=3.0),
 )
 #: Laws whose contracts are asked of every family: a constant push, an affine map of the state, one that remembers.
 EVERYWHERE = ("difference-of-means", "linear-act", "truthflow")
