@@ -64,7 +64,7 @@ VARIANTS: tuple[Variant, ...] = (
     *_of("mimic", {}, {"gate": "none"}, {"reg": 1.0, "reg_scale": "relative"}),
     *_of("random-direction", {}, {"seed": 5}, strength=3.0),
     *_of("repe", {}, {"variant": "unpaired"}, {"variant": "as-compared"}, strength=20.0),
-    *_of("static-re", {"scale": "unit"}, strength=20.0),
+    *_of("static-re", {"scale": "unit"}, {"scale": "unit", "rewards": "labels"}, strength=20.0),
     *_of("static-re", {"ridge": 1.0}, strength=300.0),
     *_of("truthflow", _SHORT_FLOW, {**_SHORT_FLOW, "solver": "midpoint", "scaled": False, "k": 3}, strength=3.0),
     *_of("truthflow", _SHORT_FLOW, layers=(0, 2), strength=3.0),
