@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 import torch
 from jaxtyping import Float
@@ -154,6 +154,15 @@ class Source(Protocol):
             sites: where.
             positions: how many, counted from the first token; None for as many as every text has.
             texts: of the positive and the negative class; None for those that other laws are fitted on.
+        """
+        ...
+
+    def conditions(self, sites: Sequence[Site], *, read: Literal["last", "mean"] = "last") -> list[Contrast]:
+        """For each site, states of prompts on which a law is to act, and of prompts that it is to leave alone.
+
+        Args:
+            sites: where.
+            read: which state speaks for a prompt: of its last token, or the mean over its tokens.
         """
         ...
 
