@@ -160,6 +160,15 @@ class Source(Protocol):
         """
         ...
 
+    def conditions(self, sites: Sequence[Site], *, read: Literal["last", "mean"] = "last") -> list[Contrast]:
+        """For each site, states of prompts on which a law is to act, and of prompts that it is to leave alone.
+
+        Args:
+            sites: where.
+            read: which state speaks for a prompt: of its last token, or the mean over its tokens.
+        """
+        ...
+
     def scored(self, sites: Sequence[Site]) -> list[Scored]:
         """For each site, states at the end of prompts with the reward expected after each."""
         ...

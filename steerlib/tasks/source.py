@@ -124,6 +124,31 @@ class TaskSource:
             for site in found[0].sites
         ]
 
+    def conditions(self, sites: Sequence[Site], *, read: Literal["last", "mean"] = "last") -> list[Contrast]:
+        """For each site, states of prompts on which a law is to act, and of prompts that it is to leave alone.
+
+        See `Task.condition_texts`. Shuffled labels are those of whole prompts.
+
+        Args:
+            sites: where.
+            read: which state speaks for a prompt: of its last token, or the mean over its tokens.
+        """
+        texts = self._classes(*self.task.condition_texts(n=self.n, seed=self.seed))
+        position = "last" if read == "last" else "all"
+        found = [record(self.plant, group, sites=list(sites), position=position) for group in texts]
+        digest = _digest(found[0].data_hash, found[1].data_hash, f"conditions {read}")
+
+        def states(group: Activations, site: Site) -> Tensor:
+            whole = group.at(site)
+            if read == "last":
+                return whole
+            return torch.stack([rows.double().mean(0) for rows in whole.split(list(group.rows))]).float()
+
+        return [
+            Contrast(states(found[0], site), states(found[1], site), self._header(site, found[0], digest))
+            for site in found[0].sites
+        ]
+
     def scored(self, sites: Sequence[Site]) -> list[Scored]:
         """For each site, states at the end of prompts with the reward expected after each; see `expected_rewards`.
 
