@@ -245,6 +245,14 @@ class Cell(_Data):
         return (scored,) if self.fitted_for in (None, scored) else (scored, self.fitted_for)
 
     @property
+    def law_names(self) -> tuple[str, ...]:
+        """Registered names of the law and of the law that it holds, if any: code that decides the outcome."""
+        if self.law is None:
+            return ()
+        held = self.law.options.get("behaviour")
+        return (self.law.name, held) if isinstance(held, str) and held in LAWS else (self.law.name,)
+
+    @property
     def title(self) -> str:
         """A line for people."""
         law = "unsteered" if self.law is None else f"{self.law.name} at {self.law.place} x {self.law.strength:g}"
@@ -268,8 +276,7 @@ def canonical(data: BaseModel | dict[str, Any]) -> str:
 def code_hash(cell: Cell, *, root: Path | None = None) -> str:
     """Hash of the sources that the cell's law and tasks are made of, and of what those import."""
     places = {place_of(name, TASKS, "task") for name, _ in cell.tasks}
-    if cell.law is not None:
-        places.add(place_of(cell.law.name, LAWS, "law"))
+    places |= {place_of(name, LAWS, "law") for name in cell.law_names}
     return _sources(frozenset(places), root or _ROOT)
 
 

@@ -63,7 +63,7 @@ def present_parts(
         read = json.dumps(cell.tasks, sort_keys=True)
         if read not in files:
             files[read] = data_hash(cell)
-        made = (cell.law.name if cell.law is not None else "", *(name for name, _ in cell.tasks))
+        made = (*cell.law_names, "for", *(name for name, _ in cell.tasks))
         if made not in codes:
             codes[made] = code_hash(cell)
         data = f"{world}:{files[read]}" if files[read] else world
