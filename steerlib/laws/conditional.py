@@ -94,7 +94,11 @@ class Condition(Law):
                 f"threshold: got {threshold} with side={side}; a cosine lies between -1 and 1, and a threshold needs "
                 "a side, 'above' or 'below'."
             )
-        self.kind, self.read, self.similarity, self.given, self.side = vector, read, similarity, threshold, side
+        self.kind: Vector = vector
+        self.read: Read = read
+        self.similarity: Similarity = similarity
+        self.side: Side | None = side
+        self.given = threshold
         self.latch = Latch()
         self.register_buffer("vector", torch.empty(0))
         self.register_buffer("threshold", torch.tensor(0.0))
@@ -328,7 +332,8 @@ class Conditional(Stack):
         condition = Condition(vector=vector, read=read, similarity=similarity, threshold=threshold, side=side)
         gated = Gated(behaviour=behaviour, behaviour_options=behaviour_options)
         super().__init__([condition, gated], strength=strength)
-        self.condition_layer, self.condition_point = condition_layer, condition_point
+        self.condition_layer = condition_layer
+        self.condition_point: Point = condition_point
         self._linked()
 
     def options(self) -> dict[str, Any]:
