@@ -70,6 +70,19 @@ def elsewhere(method: Method, task: str, task_options: dict[str, JsonValue] | No
     return Method(name=f"{method.name}: fitted for {other}", laws=tuple(laws), control=True)
 
 
+def other_of(method: Method, task: str, task_options: dict[str, JsonValue] | None = None) -> Method:
+    """A negative control with the freedom of a method: its own law fitted for another behaviour.
+
+    Args:
+        method: whose law.
+        task: the other behaviour.
+        task_options: arguments of its task's constructor.
+    """
+    update = {"task": task, "task_options": task_options or {}}
+    laws = [law.model_copy(update={"fit": law.fit.model_copy(update=update)}) for law in method.laws]
+    return Method(name=f"{method.name}: another behaviour's direction", laws=tuple(laws), control=True)
+
+
 def seeded(law: LawSpec, seed: int) -> LawSpec:
     """The same law under another seed: fitted on other texts, and drawn anew where it is drawn."""
     update: dict[str, object] = {"fit": law.fit.model_copy(update={"seed": law.fit.seed + seed})}

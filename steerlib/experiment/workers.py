@@ -1,4 +1,4 @@
-"""Cells in worker processes: a death costs one cell, an interrupt is prompt, and no worker outlives its parent.
+"""Work in worker processes: a death costs one item, an interrupt is prompt, and no worker outlives its parent.
 
 Knows processes and signals. Knows nothing about what a cell computes or how it is kept.
 """
@@ -15,11 +15,13 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for
-from typing import Any
+from typing import Any, TypeVar
 
-from steerlib.experiment.cells import Cell
 from steerlib.experiment.store import Store, StoreError
 from steerlib.files import DiskFullError
+
+#: What a worker is given: a cell, or whatever else is computed and kept on its own.
+Item = TypeVar("Item")
 
 
 def said_of(run: Callable[[], str]) -> tuple[str | None, str]:
@@ -36,9 +38,9 @@ def said_of(run: Callable[[], str]) -> tuple[str | None, str]:
 
 
 def in_processes(
-    todo: list[Cell],
+    todo: list[Item],
     store: Store,
-    act: Callable[[Cell, str, str], str],
+    act: Callable[[Item, str, str], str],
     jobs: int,
     devices: Sequence[str],
     note: Callable[..., None],
@@ -58,20 +60,20 @@ def in_processes(
 
 
 def _until_broken(
-    queue: list[Cell],
+    queue: list[Item],
     store: Store,
-    act: Callable[[Cell, str, str], str],
+    act: Callable[[Item, str, str], str],
     jobs: int,
     devices: Sequence[str],
     note: Callable[..., None],
-) -> tuple[list[Cell], list[Cell]]:
+) -> tuple[list[Item], list[Item]]:
     """Work on a queue until it is empty or a worker dies; returns what was not begun, and what was under way then."""
     context = multiprocessing.get_context("spawn")
     counter = context.Value("i", 0)
     theirs, ours = context.Pipe(duplex=False)
     setup = (max(1, (os.cpu_count() or 1) // jobs), counter, tuple(devices), theirs)
-    waiting: dict[Future[str], Cell] = {}
-    lost: list[Cell] = []
+    waiting: dict[Future[str], Item] = {}
+    lost: list[Item] = []
 
     def take(future: Future[str]) -> None:
         cell = waiting.pop(future)
@@ -139,5 +141,5 @@ def _deaf_to_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _call(act: Callable[[Cell, str, str], str], cell: Cell, folder: str) -> str:
+def _call(act: Callable[[Item, str, str], str], cell: Item, folder: str) -> str:
     return act(cell, folder, os.environ["STEERLIB_WORKER_DEVICE"])
