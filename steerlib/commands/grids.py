@@ -1,4 +1,4 @@
-"""`steerlib run`: grids of cells, computed, listed, exported and shipped.
+"""`steerlib run`: grids of cells and races, computed, listed, exported and shipped.
 
 Knows how to ask and how to print; everything else is in `steerlib.experiment`.
 """
@@ -26,7 +26,8 @@ def run(
     grid: Annotated[
         Path | None,
         typer.Argument(
-            help="a grid of cells, such as data/grids/push.yml; none for the whole store (--list, --export)"
+            help="a grid of cells, such as data/grids/push.yml, or a race, such as data/races/open_loop.yml; none for "
+            "the whole store (--list, --export)"
         ),
     ] = None,
     store: Annotated[Path, typer.Option(help="folder of the records")] = Path("build/store"),
@@ -36,11 +37,14 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="count what is missing and how long it may take")] = False,
     shard: Annotated[str, typer.Option(help="only a part of the cells, such as 2/8: for many machines")] = "1/1",
     export: Annotated[Path | None, typer.Option(help="write the records to a .csv or .parquet file")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="of a race: a plant, or plant/task; repeat it for several")
+    ] = None,
     profile: Annotated[
         str | None, typer.Option("--ship", help="then write the whole grid's records to data/reference/PROFILE/records")
     ] = None,
 ) -> None:
-    """Compute the cells of a grid that have no record yet; exits 1 if one failed.
+    """Compute the cells of a grid, or of a race, that have no record yet; exits 1 if one failed.
 
     Finished cells are kept whatever happens: interrupt it, kill it, run it again.
     """
@@ -59,6 +63,18 @@ def run(
                 )
             _whole_store(place, listing=listing, export=export)
             return
+        if _names_a_race(grid):
+            from steerlib.commands.races import run_race_file
+
+            run_race_file(
+                grid, place, jobs=jobs, devices=tuple(device or ["cpu"]), only=only or (), shard=shard,
+                dry_run=dry_run, listing=listing, profile=profile,
+            )  # fmt: skip
+            if export is not None:
+                console.print(f"written: {place.export(export)}", soft_wrap=True)
+            return
+        if only:
+            raise GridError(f"got --only {only[0]}, which names a course of a race, and {grid} is a grid; see --shard")
         cells = part_of(read_grid(grid), shard)
         if listing or dry_run:
             lacking = missing(cells, place)
@@ -87,6 +103,18 @@ def run(
     )
     if outcome.failed:
         raise typer.Exit(1)
+
+
+def _names_a_race(file: Path) -> bool:
+    """Whether a file is a race; one that cannot be read is left to whoever reads grids, who says what is wrong."""
+    import yaml
+
+    from steerlib.experiment.race_plan import is_race
+
+    try:
+        return is_race(yaml.safe_load(file.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return False
 
 
 def _ship(cells: list[Cell], place: Store, name: str, profile: str) -> None:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from steerlib.errors import SteerlibError
 from steerlib.experiment.cells import Cell
 from steerlib.experiment.store import Store
-from steerlib.experiment.workers import in_processes, said_of
+from steerlib.experiment.workers import Item, in_processes, said_of
 
 
 class GridError(SteerlibError, ValueError):
@@ -97,8 +97,8 @@ def read_grid(path: str | Path) -> list[Cell]:
     return list(cells)
 
 
-def part_of(cells: Sequence[Cell], shard: str) -> list[Cell]:
-    """One part of a grid for one of many machines: "2/8" is every eighth cell, from the second on.
+def part_of(cells: Sequence[Item], shard: str) -> list[Item]:
+    """One part of a grid or race for one of many machines: "2/8" is every eighth cell, from the second on.
 
     Raises:
         GridError: if the text does not name a part.

@@ -8,24 +8,27 @@ take whole courses (one plant, one task), since the laws that are fitted there a
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from tqdm import tqdm
 
 from steerlib.errors import SteerlibError
 from steerlib.experiment.calibrate import Calibration
 from steerlib.experiment.cell_records import CellRecord
-from steerlib.experiment.cells import Cell, LawSpec, _Data
+from steerlib.experiment.cells import Cell, Fit, LawSpec, _Data, canonical
 from steerlib.experiment.methods import Method, seeded
 from steerlib.experiment.race_plan import Course, RacePlan
 from steerlib.experiment.races import Entry, Race, horse_race, places_of
-from steerlib.experiment.runners import Runner, Spender, spender, stored
-from steerlib.experiment.store import Store
+from steerlib.experiment.runners import Runner, Spender, Spending, stored
+from steerlib.experiment.store import Store, writing
 from steerlib.experiment.workers import in_processes, said_of
+from steerlib.files import write_atomic
 
 #: Digits of a norm in which strengths count: machines that differ in the last ones then name the same cells.
 DIGITS = 2
@@ -34,7 +37,7 @@ EVALUATIONS = 5.0
 #: The same where it begins at the end of another seed's.
 CALIBRATED_FROM_NEAR = 3.0
 #: Prompts on which the pace of a course is measured.
-PACE_PROMPTS = 8
+PACE_PROMPTS = 24
 
 
 class Ready(_Data):
@@ -119,13 +122,44 @@ def race_on(plan: RacePlan, course: Course, known: Ready, *, run: Runner, spend:
     return replace(race, entries=(*race.entries, *lost))
 
 
-def spending(plan: RacePlan, *, store: Store | None = None, device: str = "cpu") -> Spender:
+def spending(plan: RacePlan, *, store: Store | None = None, device: str = "cpu") -> Spending:
     """The spender of a race's budget."""
     budget = plan.budget
-    return spender(
+    return Spending(
         budget.amount, measure=budget.measure, reader=budget.reader, limit=budget.prompts,
         max_new_tokens=budget.max_new_tokens, tolerance=budget.tolerance, most=budget.most, store=store, device=device,
     )  # fmt: skip
+
+
+def kept_ready(plan: RacePlan, course: Course, store: Store) -> Ready | None:
+    """What the store holds of `ready`; None where it was not looked at, or something has changed that decides it."""
+    try:
+        head, _, body = _ready_file(plan, course, store).read_text(encoding="utf-8").partition("\n")
+    except (FileNotFoundError, UnicodeDecodeError):
+        return None
+    body = body.removesuffix("\n")
+    if hashlib.sha256(body.encode()).hexdigest() != head:  # damaged: looked at anew, and written over
+        return None
+    return Ready.model_validate_json(body)
+
+
+def _keep(plan: RacePlan, course: Course, store: Store, known: Ready) -> Ready:
+    body, file = canonical(known), _ready_file(plan, course, store)
+    with writing(file.parent):
+        write_atomic(file, f"{hashlib.sha256(body.encode()).hexdigest()}\n{body}\n")
+    return known
+
+
+def _ready_file(plan: RacePlan, course: Course, store: Store) -> Path:
+    """A file whose name is a hash of all that decides its content: methods, plant, data and sources."""
+    from steerlib.experiment.keys import keys_of
+
+    fits = [
+        _with(course.cell, LawSpec(name=name, layer=0, fit=Fit(seed=course.seeds[0])))
+        for name in dict.fromkeys([method.law for method in plan.methods] + ["random-direction"])
+    ]
+    parts = {"plan": plan.model_dump(mode="json"), "course": course.model_dump(mode="json"), "keys": keys_of(fits)}
+    return store.folder / "ready" / f"{hashlib.sha256(canonical(parts).encode()).hexdigest()}.json"
 
 
 def run_course(
@@ -136,7 +170,7 @@ def run_course(
     Raises:
         RaceError: a cell cannot be computed, or another process is at it.
     """
-    known = ready(plan, course, device=device)
+    known = kept_ready(plan, course, store) or _keep(plan, course, store, ready(plan, course, device=device))
     spend = spending(plan, store=store, device=device)
     run = by_seed(stored(store, devices=(device,), progress=progress))
     with tqdm(desc=f"{course.title}: calibrations", unit="", disable=not progress) as bar:
