@@ -1,12 +1,14 @@
-"""Sites, token scopes and the wiring that lets a control law act on the residual stream.
+"""The wiring that lets a control law act on the states of a model.
 
-This is the only file that touches hooks. It knows where a state is read and written and which tokens count;
-it knows nothing about what a law computes, and nothing about text.
+This is the only file that touches hooks while a plant is used. It knows how a state is reached; it knows nothing
+about what a law computes, and nothing about text. Sites and token scopes are in `steerlib.sites`.
 
 Why the hooks are permanent. `torch.compile` does not guard a module's hooks: a hook added after a compiled
-function has run is silently ignored (pytorch issue 117758). So a plant installs one hook per site when it is
-made, and attaching a law means changing an attribute of the object behind the hook. Compiled code does guard
-that attribute: attaching or detaching recompiles, and is never silently absent.
+function has run is silently ignored (pytorch issue 117758). So a plant installs one hook per site of the residual
+stream when it is made, and attaching a law means changing an attribute of the object behind the hook. Compiled code
+does guard that attribute: attaching or detaching recompiles, and is never silently absent. Sites inside the blocks
+are used by few laws, so that their hooks would be in the way of all others: each comes when it is first asked for,
+compiled code is dropped then, and from there on it is as permanent as the rest.
 """
 
 from __future__ import annotations
@@ -15,147 +17,24 @@ import sys
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from steerlib.anatomy import Anatomy
+from steerlib.anatomy import Anatomy, BlockParts, follow
 from steerlib.errors import PlantError, SiteError
+from steerlib.sites import Pass, Point, Scope, ScopeName, Site, last_real, prompt_ends, scope_mask
 
-Point = Literal["resid_pre", "resid_post", "final_norm"]
-ScopeName = Literal["prefill", "last", "generated", "all"]
 Transform = Callable[[Tensor], Tensor]
+#: Points that laws reach through hooks that are put in when they are first asked for.
+INSIDE = ("attn_norm", "heads", "mlp_norm")
 
-
-@dataclass(frozen=True)
-class Site:
-    """A place in the residual stream.
-
-    Attributes:
-        layer: index of the block, from 0 for the first; negative counts from the last.
-        point: "resid_pre" (input of the block), "resid_post" (its output) or "final_norm" (output of the norm
-            before the unembedding; the layer must be the last).
-    """
-
-    layer: int
-    point: Point = "resid_post"
-
-    def resolve(self, depth: int) -> Site:
-        """The same site with a non-negative layer.
-
-        Raises:
-            SiteError: if the layer or the point does not exist.
-        """
-        if isinstance(self.layer, bool) or not isinstance(self.layer, int):
-            raise SiteError(f"layer: got {self.layer!r}, expected an integer.")
-        if not -depth <= self.layer < depth:
-            raise SiteError(
-                f"layer {self.layer} is out of range: this plant has {depth} blocks, so layers go "
-                f"from 0 to {depth - 1} (or from -{depth} to -1, counting from the last)."
-            )
-        if self.point not in get_args(Point):
-            raise SiteError(f"point: got {self.point!r}, expected one of {', '.join(get_args(Point))}.")
-        layer = self.layer % depth
-        if self.point == "final_norm" and layer != depth - 1:
-            raise SiteError(f"final_norm follows the last block: got layer {self.layer}, expected {depth - 1} or -1.")
-        return Site(layer, self.point)
-
-    def __str__(self) -> str:
-        """For messages and labels, for example "resid_post of layer 3"."""
-        return f"{self.point} of layer {self.layer}"
-
-
-@dataclass(frozen=True)
-class Scope:
-    """Which tokens are steered. Padding never is.
-
-    Attributes:
-        name: "prefill": the named positions of the prompt, and no generated token;
-            "last": the last position of every forward pass;
-            "generated": from the last prompt token's output on, so everything that decides a generated token;
-            "all": every real token.
-        positions: for "prefill" only: positions in the prompt, counted over real tokens, from 0, or from -1
-            backwards. None means every prompt token.
-
-    With a key-value cache, "last" and "generated" steer the same tokens while generating; they differ when a pass
-    sees the whole text at once (teacher forcing, or generation without a cache).
-    """
-
-    name: ScopeName = "generated"
-    positions: tuple[int, ...] | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse names and positions that have no meaning."""
-        if self.name not in get_args(ScopeName):
-            raise SiteError(f"scope: got {self.name!r}, expected one of {', '.join(get_args(ScopeName))}.")
-        if self.positions is not None and self.name != "prefill":
-            raise SiteError(f"scope {self.name!r} takes no positions; got {self.positions}. Fix: scope 'prefill'.")
-
-    @classmethod
-    def of(cls, value: Scope | str) -> Scope:
-        """A scope from its name."""
-        return value if isinstance(value, Scope) else cls(value)  # type: ignore[arg-type]
-
-
-@dataclass
-class Pass:
-    """What is known about the forward pass under way. One per plant, rewritten at the start of each pass.
-
-    Attributes:
-        real: which positions hold a token rather than padding; None when the pass has one column, which is never
-            padding in a left-padded batch, or when nothing is padded.
-        prompt_lengths: real tokens of each row's prompt, set by the plant for passes that see prompt and answer at
-            once; None otherwise.
-        teacher_forced: whether the pass replays a generation, so that "last" means each generated token in turn.
-        decoding: whether the pass continues a cache by one token.
-    """
-
-    real: Bool[Tensor, "batch time"] | None = None
-    prompt_lengths: Int[Tensor, " batch"] | None = None
-    teacher_forced: bool = False
-    decoding: bool = False
-
-
-def last_real(real: Bool[Tensor, "batch time"]) -> Bool[Tensor, "batch time"]:
-    """Mark the last real position of each row, whatever the padding side."""
-    after = real.flip(1).cumsum(1).flip(1)
-    return real & (after == 1)
-
-
-def scope_mask(scope: Scope, now: Pass, shape: tuple[int, int], device: torch.device) -> Bool[Tensor, "batch time"]:
-    """The positions of a multi-token pass that a scope steers."""
-    real = now.real if now.real is not None else torch.ones(shape, dtype=torch.bool, device=device)
-    if scope.name == "all":
-        return real
-    ordinal = real.cumsum(1)  # 1 for the first real token of a row
-    if scope.name == "prefill":
-        lengths = now.prompt_lengths if now.prompt_lengths is not None else ordinal[:, -1]
-        if scope.positions is None:
-            return real & (ordinal <= lengths[:, None])
-        chosen = torch.zeros_like(real)
-        for position in scope.positions:  # a handful of named positions, known when the law is attached
-            wanted = position + 1 if position >= 0 else lengths + position + 1
-            chosen = chosen | (ordinal == (wanted if isinstance(wanted, int) else wanted[:, None]))
-        return real & chosen
-    if now.prompt_lengths is not None and (scope.name == "generated" or now.teacher_forced):
-        return real & (ordinal >= now.prompt_lengths[:, None])
-    return last_real(real)
-
-
-def prompt_ends(now: Pass, shape: tuple[int, int], device: torch.device) -> Int[Tensor, " batch"]:
-    """Column of each row's last prompt token in a pass that sees the prompt: where laws that look once look.
-
-    Args:
-        now: the pass under way; meaningless while it is decoding.
-        shape: (batch, time) of the pass.
-        device: where the states are.
-    """
-    real = now.real if now.real is not None else torch.ones(shape, dtype=torch.bool, device=device)
-    ordinal = real.cumsum(1)
-    lengths = now.prompt_lengths if now.prompt_lengths is not None else ordinal[:, -1]
-    return (real & (ordinal == lengths[:, None])).long().argmax(1)
+__all__ = [
+    "Actuator", "Pass", "Point", "Scope", "ScopeName", "Site", "Slot", "Transform", "Wiring",
+    "forget_compiled_code", "last_real", "prompt_ends", "scope_mask",
+]  # fmt: skip
 
 
 def _on_a_copy(transform: Transform) -> Transform:
@@ -202,6 +81,9 @@ class _PostHook:
             return None
         if isinstance(output, tuple):  # some families still return (state, attention weights, ...)
             return (self.slot.apply(output[0]), *output[1:])
+        if output.dim() == 2:  # OPT takes texts and tokens together before the MLP
+            apart = output.reshape(self.slot.now.rows, -1, output.shape[-1])
+            return self.slot.apply(apart).reshape(output.shape)
         return self.slot.apply(output)
 
 
@@ -214,7 +96,8 @@ class _PreHook:
             return None
         if args:
             return (self.slot.apply(args[0]), *args[1:]), kwargs
-        return args, {**kwargs, "hidden_states": self.slot.apply(kwargs["hidden_states"])}
+        name = "hidden_states" if "hidden_states" in kwargs else "input"
+        return args, {**kwargs, name: self.slot.apply(kwargs[name])}
 
 
 class Wiring:
@@ -234,6 +117,8 @@ class Wiring:
             raise PlantError("got a TorchScript model, which ignores hooks; expected the original nn.Module.")
         self.anatomy = anatomy
         self.now = Pass()
+        self._model = weakref.ref(model)
+        self._parts: tuple[BlockParts, ...] | None = None
         self._slots: dict[Site, Slot] = {}
         self._handles = [model.register_forward_pre_hook(self._observe, with_kwargs=True)]
         for layer, block in enumerate(anatomy.blocks):
@@ -255,9 +140,54 @@ class Wiring:
             SiteError: if this plant has no such site.
         """
         site = site.resolve(self.anatomy.depth)
+        if site not in self._slots and site.point in INSIDE:
+            self._install(site)
         if site not in self._slots:
             raise SiteError(f"{site}: this architecture has no final norm. Fix: use resid_post of the last layer.")
         return self._slots[site]
+
+    def width(self, site: Site) -> int:
+        """Size of the states at a site.
+
+        Raises:
+            SiteError: if this plant has no such site.
+        """
+        if site.point != "heads":
+            return self.anatomy.width
+        return self._part(site.resolve(self.anatomy.depth)).heads_width
+
+    def _install(self, site: Site) -> None:
+        """Put in the hook of a site inside a block, and drop compiled code that would pass it by."""
+        part = self._part(site)
+        if not self._handles:
+            raise SiteError("this plant was closed: its hooks are gone. Fix: make a new Plant of the model.")
+        slot = self._slot(site)
+        if site.point == "heads":
+            handle = part.projection.register_forward_pre_hook(_PreHook(slot), with_kwargs=True)  # type: ignore[union-attr]
+        else:
+            handle = part.norm(site.point).register_forward_hook(_PostHook(slot))  # type: ignore[union-attr]
+        self._handles.append(handle)
+        forget_compiled_code()
+
+    def _part(self, site: Site) -> BlockParts:
+        """The parts of a site's block, followed through one small pass the first time.
+
+        Raises:
+            SiteError: if the block has no such part.
+        """
+        if self._parts is None:
+            held = {slot: slot.entries for slot in self._slots.values()}
+            for slot in held:  # a law must not see the small pass
+                slot.entries = ()
+            try:
+                self._parts = follow(self._model(), self.anatomy)  # type: ignore[arg-type]
+            finally:
+                for slot, entries in held.items():
+                    slot.entries = entries
+        part = self._parts[site.layer]
+        if (lacking := part.lacks(site.point)) is not None:
+            raise SiteError(f"{site}: {lacking}")
+        return part
 
     def active(self) -> bool:
         """Whether anything is attached anywhere."""
@@ -283,6 +213,7 @@ class Wiring:
         if ids is None:
             return
         columns = ids.shape[1]
+        self.now.rows = ids.shape[0]
         mask = kwargs.get("attention_mask")
         if isinstance(mask, dict):
             mask = mask.get("full_attention", next(iter(mask.values())))

@@ -133,22 +133,31 @@ class Forest:
 
 
 def reads_trees(plant: Plant) -> bool:
-    """Whether a plant gives the same numbers for a tree as for separate rows; tried once on a small one."""
+    """Whether a plant gives the same numbers for a tree as for separate rows; tried once on a small one.
+
+    What is found while a law is attached is not kept: it is said of the law as much as of the plant.
+    """
     if plant.dtype not in (torch.float32, torch.float64) or not plant._takes_positions:
         return False
-    if plant not in _reads_trees:
-        size = int(plant.model.get_input_embeddings().weight.shape[0])  # type: ignore[union-attr, arg-type]
-        words = [(7 * i + 3) % size for i in range(9)]
-        rows = [words[:3] + words[3:6], words[:3] + words[4:9], words[:3] + [words[3], words[8]]]
-        try:
-            tree = _score(plant, [Tree.of(words[:3], rows)])[0]
-        except (RuntimeError, ValueError, TypeError, IndexError):  # a mask of four dimensions is not for this model
-            _reads_trees[plant] = False
-            return False
-        lengths = torch.tensor([3], device=plant.device)
-        plain = torch.cat([plant._continuation_logprobs(plant._pad([row]), lengths) for row in rows])
-        _reads_trees[plant] = bool((tree - plain.cpu()).abs().max() < AGREEMENT)
-    return _reads_trees[plant]
+    if plant in _reads_trees:
+        return _reads_trees[plant]
+    found = _agrees_on_a_small_tree(plant)
+    if not plant.wiring.active():
+        _reads_trees[plant] = found
+    return found
+
+
+def _agrees_on_a_small_tree(plant: Plant) -> bool:
+    size = int(plant.model.get_input_embeddings().weight.shape[0])  # type: ignore[union-attr, arg-type]
+    words = [(7 * i + 3) % size for i in range(9)]
+    rows = [words[:3] + words[3:6], words[:3] + words[4:9], words[:3] + [words[3], words[8]]]
+    try:
+        tree = _score(plant, [Tree.of(words[:3], rows)])[0]
+    except (RuntimeError, ValueError, TypeError, IndexError):  # a mask of four dimensions is not for this model
+        return False
+    lengths = torch.tensor([3], device=plant.device)
+    plain = torch.cat([plant._continuation_logprobs(plant._pad([row]), lengths) for row in rows])
+    return bool((tree - plain.cpu()).abs().max() < AGREEMENT)
 
 
 def _score(plant: Plant, trees: Sequence[Tree]) -> list[Float[Tensor, " continuations"]]:

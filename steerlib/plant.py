@@ -7,7 +7,6 @@ or about tasks.
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,13 +16,14 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from steerlib.actuator import Actuator, Pass, Point, Scope, Site, Wiring
 from steerlib.anatomy import find_anatomy
-from steerlib.compiling import check_backend
 from steerlib.errors import PlantError
+from steerlib.generation import Generation, answer_texts, check_generation, cut, generate_batch
 from steerlib.laws.base import Law
+from steerlib.laws.stack import Stack
 from steerlib.loading import PlantSource, load_pair, resolve_plant, weight_hash
 from steerlib.sampling import GumbelSampler
 
@@ -46,27 +46,6 @@ class Tokens:
     def lengths(self) -> Int[Tensor, " batch"]:
         """Real tokens in each row."""
         return self.attention_mask.sum(1)
-
-
-@dataclass(frozen=True)
-class Generation:
-    """Sampled answers, in the order of the prompts.
-
-    Attributes:
-        prompts: the prompts, repeated where several samples were asked for.
-        texts: the answers alone, without special tokens.
-        tokens: token ids of each answer up to and including the end token.
-        seed: the seed that reproduces them.
-    """
-
-    prompts: tuple[str, ...]
-    texts: tuple[str, ...]
-    tokens: tuple[tuple[int, ...], ...]
-    seed: int
-
-    def __len__(self) -> int:
-        """Number of answers."""
-        return len(self.texts)
 
 
 class Plant:
@@ -137,6 +116,15 @@ class Plant:
     def width(self) -> int:
         """Size of the residual stream."""
         return self.anatomy.width
+
+    @property
+    def heads(self) -> int:
+        """Attention heads of a block."""
+        return self.anatomy.heads
+
+    def width_at(self, site: Site) -> int:
+        """Size of the states at a site; SiteError if there is none."""
+        return self.wiring.width(site)
 
     @property
     def device(self) -> torch.device:
@@ -216,7 +204,7 @@ class Plant:
 
     def under(
         self,
-        law: Law | Callable[[Tensor], Tensor],
+        law: Law | Stack | Callable[[Tensor], Tensor],
         *,
         layer: int | None = None,
         point: Point | None = None,
@@ -225,7 +213,7 @@ class Plant:
         """A `with` block in which a law acts on the plant.
 
         Args:
-            law: a `Law`, or any function from states (..., width) to states.
+            law: a `Law`, a `Stack` of laws at several sites, or any function from states (..., width) to states.
             layer: where to act; by default where the law was fitted.
             point: see `Site`; by default where the law was fitted, else "resid_post".
             scope: which tokens; by default the law's own scope, else "generated".
@@ -234,17 +222,20 @@ class Plant:
             LawError: if the law was fitted at another site, or on another plant.
             SiteError: if the site does not exist.
         """
-        if isinstance(law, Law):
-            site = law.check_use(self, layer=layer, point=point)
-            law.to(self.blocks[site.layer].parameters().__next__().device)
-            default = law.header.scope if law.header is not None else "generated"
+        if isinstance(law, (Law, Stack)):
+            entries = law.entries(self, layer=layer, point=point)
         elif layer is None:
             raise PlantError(
                 "layer: a bare function does not say where it acts. Fix: plant.under(function, layer=...)."
             )
         else:
-            site, default = Site(layer, point or "resid_post"), "generated"
-        return Actuator(self.wiring, [(site, law, Scope.of(scope if scope is not None else default))])
+            entries = [(Site(layer, point or "resid_post"), law, "generated")]
+        for site, part, _ in entries:
+            if isinstance(part, Law):
+                part.to(next(self.blocks[site.layer].parameters()).device)
+        return Actuator(
+            self.wiring, [(site, part, Scope.of(scope if scope is not None else own)) for site, part, own in entries]
+        )
 
     @contextmanager
     def passing(self, *, prompt_lengths: Tensor | None, teacher_forced: bool = False) -> Iterator[None]:
@@ -366,7 +357,7 @@ class Plant:
             PlantError: if an argument is out of its range.
             BackendError: if the backend cannot work on this machine.
         """
-        _check_generation(max_new_tokens, temperature, top_k, top_p, samples, batch_size, cache, compile)
+        check_generation(max_new_tokens, temperature, top_k, top_p, samples, batch_size, cache, compile)
         rows = [row for row in self._ids(prompts) for _ in range(samples)]
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         answers: dict[int, tuple[int, ...]] = {}
@@ -380,122 +371,13 @@ class Plant:
                     seed=seed, rows=index, temperature=temperature, top_k=top_k, top_p=top_p,
                     prompt_columns=batch.input_ids.shape[1],
                 )  # fmt: skip
-            new = self._generate_batch(batch, max_new_tokens, sampler, cache, compile)
-            answers.update(zip(chosen, self._cut(new), strict=True))
+            new = generate_batch(self, batch, max_new_tokens, sampler, cache, compile)
+            answers.update(zip(chosen, cut(self, new), strict=True))
         tokens = tuple(answers[i] for i in range(len(rows)))
-        texts = self._answer_texts(rows, tokens)
+        texts = answer_texts(self, rows, tokens)
         return Generation(tuple(p for p in prompts for _ in range(samples)), texts, tokens, seed)
-
-    def _answer_texts(self, prompts: list[list[int]], answers: tuple[tuple[int, ...], ...]) -> tuple[str, ...]:
-        """Decode answers in their context: alone, some tokenizers drop the space an answer begins with."""
-        whole = self.tokenizer.batch_decode(
-            [[*head, *tail] for head, tail in zip(prompts, answers, strict=True)], skip_special_tokens=True
-        )
-        heads = self.tokenizer.batch_decode(prompts, skip_special_tokens=True)
-        return tuple(text[len(head) :] for head, text in zip(heads, whole, strict=True))
-
-    def _generate_batch(
-        self,
-        batch: Tokens,
-        max_new_tokens: int,
-        sampler: GumbelSampler | None,
-        cache: str,
-        compile: str | None,
-    ) -> Int[Tensor, "batch new"]:
-        # Only a pass without a cache sees prompt and answer at once, and then needs to know where prompts end.
-        lengths = batch.lengths if cache == "none" else None
-        with (
-            torch.inference_mode(),
-            self.passing(prompt_lengths=lengths),
-            self._decoding_with(compile),
-            _quiet(),
-        ):
-            out = self.model.generate(  # type: ignore[operator]
-                input_ids=batch.input_ids,
-                attention_mask=batch.attention_mask,
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                num_beams=1,
-                temperature=None,
-                top_k=None,
-                top_p=None,
-                logits_processor=LogitsProcessorList([sampler] if sampler is not None else []),
-                pad_token_id=self.pad_id,
-                use_cache=cache != "none",
-                cache_implementation="static" if cache == "static" else None,
-                disable_compile=True,  # ours is below, where the hooks are known to be in place
-            )
-        return out[:, batch.input_ids.shape[1] :]  # type: ignore[index]
-
-    @contextmanager
-    def _decoding_with(self, backend: str | None) -> Iterator[None]:
-        """Run one-token passes through compiled code; prompts, whose length varies, run eagerly."""
-        if backend is None:
-            yield
-            return
-        eager = self.model.forward
-        if backend not in self._compiled:
-            check_backend(backend, device=self.device)
-            self._compiled[backend] = torch.compile(eager, backend=backend, dynamic=False)
-        compiled = self._compiled[backend]
-
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            one = kwargs["input_ids"].shape[1] == 1 if kwargs.get("input_ids") is not None else False
-            return (compiled if one else eager)(*args, **kwargs)
-
-        self.model.forward = forward  # type: ignore[method-assign]
-        try:
-            yield
-        finally:
-            del self.model.forward  # the class's own method shows again
-
-    def _cut(self, new: Int[Tensor, "batch new"]) -> list[tuple[int, ...]]:
-        """Token ids of each answer up to its end token."""
-        ends = self.model.generation_config.eos_token_id
-        stop = set(ends if isinstance(ends, list) else [ends]) - {None}
-        cut: list[tuple[int, ...]] = []
-        for row in new.tolist():
-            end = next((i + 1 for i, token in enumerate(row) if token in stop), len(row))
-            cut.append(tuple(row[:end]))
-        return cut
 
 
 def _uncompiled(model: Any) -> PreTrainedModel:
     """The model itself, where `torch.compile(model)` has wrapped it."""
     return getattr(model, "_orig_mod", model)
-
-
-def _check_generation(
-    max_new_tokens: int, temperature: float, top_k: int | None, top_p: float | None,
-    samples: int, batch_size: int, cache: str, compile: str | None,
-) -> None:  # fmt: skip
-    wrong = [
-        (max_new_tokens < 1, f"max_new_tokens: got {max_new_tokens}, expected at least 1."),
-        (temperature < 0, f"temperature: got {temperature}, expected 0 (greedy) or more."),
-        (top_k is not None and top_k < 1, f"top_k: got {top_k}, expected at least 1, or None."),
-        (
-            top_p is not None and not 0 < top_p <= 1,
-            f"top_p: got {top_p}, expected a number in (0, 1], or None.",
-        ),
-        (samples < 1, f"samples: got {samples}, expected at least 1."),
-        (batch_size < 1, f"batch_size: got {batch_size}, expected at least 1."),
-        (
-            cache not in ("dynamic", "static", "none"),
-            f"cache: got {cache!r}, expected dynamic, static or none.",
-        ),
-        (
-            compile is not None and cache != "static",
-            f"compile={compile!r} needs cache='static', got {cache!r}.",
-        ),
-    ]
-    for bad, message in wrong:
-        if bad:
-            raise PlantError(message)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide transformers' warnings about sampling flags that this module sets on purpose."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="transformers.generation")
-        yield

@@ -24,7 +24,7 @@ from steerlib.errors import PlantError
 from steerlib.files import write_atomic
 from steerlib.plant import Plant, Tokens
 
-Position = Literal["last", "all"] | int
+Position = Literal["last", "mean", "all"] | int
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Activations:
 
     Attributes:
         states: for each site, one row for each recorded token, in the order of the texts.
-        rows: how many recorded tokens each text has (1 for a single position).
+        rows: how many recorded states each text has (1 for a single position or the mean).
         sites: where they were recorded.
         plant: name of the plant.
         weight_hash: hash of its weights.
@@ -87,7 +87,8 @@ def record(
         plant: the plant.
         texts: non-empty strings.
         sites: sites, or layer numbers for the output of those blocks.
-        position: "last" token, "all" tokens, or one position over real tokens (negative counts from the last).
+        position: "last" token, the "mean" over a text's tokens, "all" tokens, or one position over real tokens
+            (negative counts from the last).
         batch_size: texts at a time.
         out: a folder to stream to, one `.npy` for each site, so that no more than a batch is in memory; a recording
             that was interrupted goes on where it stopped. None keeps the states in memory.
@@ -129,10 +130,10 @@ def record(
 def _count(length: int, position: Position, index: int) -> int:
     if position == "all":
         return length
-    if position == "last":
+    if position in ("last", "mean"):
         return 1
     if isinstance(position, bool) or not isinstance(position, int):
-        raise PlantError(f"position: got {position!r}, expected 'last', 'all' or an integer.")
+        raise PlantError(f"position: got {position!r}, expected 'last', 'mean', 'all' or an integer.")
     if not -length <= position < length:
         raise PlantError(f"text {index} has {length} tokens, so position {position} does not exist in it.")
     return 1
@@ -144,6 +145,9 @@ def _select(states: Float[Tensor, "batch time width"], batch: Tokens, position: 
         return states[batch.attention_mask.bool()]
     if position == "last":
         return states[:, -1]
+    if position == "mean":
+        real = batch.attention_mask.bool()[..., None]
+        return torch.where(real, states, 0).float().sum(1) / batch.lengths[:, None]
     columns = states.shape[1]
     pads = columns - batch.lengths
     index = pads + position if position >= 0 else torch.full_like(pads, columns + position)
@@ -172,9 +176,9 @@ class _Store:
         digest: str,
         batch_size: int,
     ) -> _Store:
-        shape = (total, plant.width)
+        shapes = {site: (total, plant.wiring.width(site)) for site in sites}
         if out is None:
-            return cls({site: np.empty(shape, dtype=np.float32) for site in sites}, None, {}, 0)
+            return cls({site: np.empty(shape, dtype=np.float32) for site, shape in shapes.items()}, None, {}, 0)
         folder = Path(out)
         folder.mkdir(parents=True, exist_ok=True)
         meta: dict[str, object] = {
@@ -183,7 +187,7 @@ class _Store:
             "weight_hash": plant.weight_hash,
             "data_hash": digest,
             "sites": [asdict(site) for site in sites],
-            "shape": list(shape),
+            "shape": [total, plant.width],
             "batch_size": batch_size,
         }
         journal = folder / "recording.json"
@@ -197,7 +201,7 @@ class _Store:
                     f"{folder}: holds another recording ({', '.join(differs)} differ). Fix: another folder."
                 )
         arrays: dict[Site, np.ndarray] = {}
-        for site in sites:
+        for site, shape in shapes.items():
             file = folder / f"{site.point}-{site.layer}.npy"
             if not done:
                 arrays[site] = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)

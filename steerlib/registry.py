@@ -12,8 +12,20 @@ from steerlib.errors import SteerlibError, unknown
 
 #: Laws that are fitted on a contrast: name -> class.
 LAWS: dict[str, str] = {
+    "actadd": "steerlib.laws.actadd.ActAdd",
+    "angular-steering": "steerlib.laws.angular.AngularSteering",
     "difference-of-means": "steerlib.laws.additive.DifferenceOfMeans",
+    "half-space-projection": "steerlib.laws.projection.HalfSpaceProjection",
+    "householder-rotation": "steerlib.laws.householder.HouseholderRotation",
+    "iti": "steerlib.laws.iti.ITI",
+    "linear-act": "steerlib.laws.act.LinearAcT",
+    "linear-probe": "steerlib.laws.probe.LinearProbe",
+    "mean-act": "steerlib.laws.act.MeanAcT",
+    "mimic": "steerlib.laws.mimic.MiMiC",
     "random-direction": "steerlib.laws.additive.RandomDirection",
+    "repe": "steerlib.laws.repe.RepE",
+    "static-re": "steerlib.laws.regression.StaticRE",
+    "truthflow": "steerlib.laws.truthflow.TruthFlow",
 }
 #: Behaviours of a plant: name -> class.
 TASKS: dict[str, str] = {

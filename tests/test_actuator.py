@@ -6,8 +6,6 @@ compilation. Everything else (padding side, batch, cache, compiled code) must ag
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import pytest
 import torch
 from torch import Tensor
@@ -20,6 +18,7 @@ from steerlib.errors import SiteError
 from steerlib.laws.additive import Additive
 from steerlib.plant import Plant, Tokens
 from steerlib.recorder import record
+from tests import replay
 from tests.families import DEPTH, FAMILIES, WIDTH, model, plant, tokenizer, words
 
 PROMPTS = [words(5, 9, 30, 41, 8, 77), words(60, 3), words(12, 13, 14, 15)]
@@ -33,51 +32,14 @@ def push(seed: int = 0, *, size: float = 3.0) -> Additive:
     return Additive(torch.randn(WIDTH, generator=generator) * size)
 
 
-class Force:
-    """A logits processor that makes `generate` write a given answer, so that logits can be compared."""
-
-    def __init__(self, answer: list[int], prompt_columns: int) -> None:
-        self.answer, self.columns = answer, prompt_columns
-
-    def __call__(self, ids: Tensor, scores: Tensor) -> Tensor:
-        forced = torch.full_like(scores, -torch.inf)
-        forced[:, self.answer[ids.shape[1] - self.columns]] = 0.0
-        return forced
-
-
-def one_by_one(p: Plant, scope: Scope | str, **under: object) -> Tensor:
-    """Logits of each answer token for each prompt: single rows, no padding, no cache."""
-    rows = []
-    for prompt in PROMPTS:
-        head = p.encode([prompt]).input_ids
-        whole = torch.cat([head, torch.tensor([ANSWER])], 1)
-        with (
-            p.under(push(), layer=1, scope=scope, **under),
-            p.passing(prompt_lengths=torch.tensor([head.shape[1]]), teacher_forced=True),
-            torch.inference_mode(),
-        ):
-            logits = p._logits(Tokens(whole, torch.ones_like(whole)))
-        rows.append(logits[0, head.shape[1] - 1 : -1])
-    return torch.stack(rows)
+def one_by_one(p: Plant, scope: Scope | str) -> Tensor:
+    """What every other way must agree with; see `tests.replay`."""
+    return replay.one_by_one(p, push(), PROMPTS, ANSWER, layer=1, scope=scope)
 
 
 def by_generation(p: Plant, scope: Scope | str | None, **options: object) -> Tensor:
     """The same logits from the bare model's own `generate`, left-padded batch; scope None attaches nothing."""
-    batch = p.encode(PROMPTS)
-    with p.under(push(), layer=1, scope=scope) if scope else nullcontext(), torch.inference_mode():
-        out = p.model.generate(
-            input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask,
-            max_new_tokens=len(ANSWER),
-            do_sample=False,
-            output_logits=True,
-            return_dict_in_generate=True,
-            logits_processor=[Force(ANSWER, batch.input_ids.shape[1])],
-            pad_token_id=0,
-            disable_compile=True,
-            **options,
-        )
-    return torch.stack(out.logits, 1)
+    return replay.by_generation(p, push() if scope else None, PROMPTS, ANSWER, layer=1, scope=scope, **options)
 
 
 def states_behind(p: Plant, law: Additive, batch: Tokens) -> Tensor:
@@ -128,14 +90,8 @@ class TestEveryFamily:
         torch.testing.assert_close(by_generation(p, scope), wanted, **TOLERANCE)
         torch.testing.assert_close(by_generation(p, scope, cache_implementation="static"), wanted, **TOLERANCE)
         for side in ("left", "right"):
-            heads = p.encode(PROMPTS, side=side)
-            texts = [prompt + " " + words(*ANSWER) for prompt in PROMPTS]
-            batch = p.encode(texts, side=side)
-            with p.under(push(), layer=1, scope=scope), p.passing(prompt_lengths=heads.lengths, teacher_forced=True):
-                logits = p._logits(batch)
-            real = batch.attention_mask.bool()
-            for row, head in enumerate(heads.lengths.tolist()):
-                torch.testing.assert_close(logits[row][real[row]][head - 1 : -1], wanted[row], **TOLERANCE)
+            logits = replay.by_teacher(p, push(), PROMPTS, ANSWER, side=side, layer=1, scope=scope)
+            torch.testing.assert_close(logits, wanted, **TOLERANCE)
 
     def test_padding_is_never_changed(self, family: str) -> None:
         p = plant(family)

@@ -59,6 +59,13 @@ def test_the_fast_way_is_taken_on_llama(monkeypatch: pytest.MonkeyPatch) -> None
     assert forest.logprobs(p).shape == (len(PAIRS),)
 
 
+def test_a_law_that_no_tree_suits_does_not_decide_for_the_plant() -> None:
+    p = plant("llama")
+    with p.under(lambda state: state + torch.arange(state.shape[1])[:, None], layer=1, scope="all"):
+        assert not reads_trees(p), "columns of a tree are not positions"
+    assert reads_trees(p)
+
+
 def test_sliding_window_shorter_than_a_path_falls_back(monkeypatch: pytest.MonkeyPatch) -> None:
     p = plant("gemma2")
     forest = Forest.of(p, [HEADS[1]], [" " + words(*TAILS[-1])])

@@ -17,6 +17,7 @@ from typing import Literal
 
 from steerlib.errors import MetricError
 from steerlib.laws.base import Law
+from steerlib.laws.stack import Stack
 from steerlib.metrics import input_energy, kl_per_token, perplexity
 from steerlib.plant import Plant
 
@@ -227,7 +228,7 @@ class _Search:
 
 def cost_of(
     plant: Plant,
-    law: Law,
+    law: Law | Stack,
     prompts: Sequence[str],
     *,
     budget: Budget = "kl",

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, ValidationInfo, field_validator
+from pydantic import Field, JsonValue, ValidationInfo, field_validator, model_validator
 
 import steerlib
 from steerlib.closure import import_closure
@@ -20,6 +20,7 @@ from steerlib.experiment.judge_spec import JudgeSpec
 from steerlib.experiment.written import _Data, canonical
 from steerlib.files import sha256
 from steerlib.registry import JUDGES, LAWS, TASKS, place_of
+from steerlib.sites import Point
 
 #: Packages whose version can move a number.
 DECIDING = ("torch", "transformers", "numpy")
@@ -71,27 +72,61 @@ class LawSpec(_Data):
 
     Attributes:
         name: see `steerlib.registry.LAWS`.
-        layer: block; negative counts from the last.
+        layer: block; negative counts from the last. May be left out where `layers` says more.
         point: see `Site`.
         scope: which tokens are steered.
         strength: multiplier of the input.
         options: arguments of the law's constructor.
         fit: what it is fitted on.
+        layers: blocks, one law for each under the one strength, or "all"; empty for the one of `layer`.
+        sequential: whether each of these laws is fitted while those of earlier blocks act; see `steerlib.laws.stack`.
     """
+
+    later = frozenset({"layers", "sequential"})
 
     name: str
     layer: int
-    point: Literal["resid_pre", "resid_post", "final_norm"] = "resid_post"
+    point: Point = "resid_post"
     scope: Literal["prefill", "last", "generated", "all"] = "generated"
     strength: float = 1.0
     options: dict[str, JsonValue] = {}
     fit: Fit = Fit()
+    layers: tuple[int, ...] | Literal["all"] = ()
+    sequential: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _last_layer(cls, data: Any) -> Any:
+        """With several blocks, `layer` is the last of them: two names for one cell would be computed twice."""
+        if isinstance(data, dict) and data.get("layers") and "layer" not in data:
+            return {**data, "layer": -1 if data["layers"] == "all" else data["layers"][-1]}
+        return data
 
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
         place_of(name, LAWS, "law")
         return name
+
+    def model_post_init(self, _context: Any) -> None:
+        """Refuse layers that contradict each other."""
+        if self.sequential and not self.layers:
+            raise ValueError("sequential=True with one layer, where nothing comes before; expected layers, or False")
+        if len(set(self.layers)) < len(self.layers) and self.layers != "all":
+            raise ValueError(f"layers: got {self.layers}, expected each block once")
+        last = -1 if self.layers == "all" else self.layers[-1] if self.layers else self.layer
+        if self.layer != last:
+            raise ValueError(
+                f"got layer={self.layer} beside layers={self.layers}; expected {last}, the last. Fix: leave layer out"
+            )
+
+    @property
+    def place(self) -> str:
+        """Where it acts, for people: "block 3", "blocks 1, 2, 3", "all blocks in turn"."""
+        if not self.layers:
+            return f"block {self.layer}"
+        where = "all blocks" if self.layers == "all" else f"blocks {', '.join(map(str, self.layers))}"
+        return where + (" in turn" if self.sequential else "")
 
 
 class Sampling(_Data):
@@ -195,7 +230,7 @@ class Cell(_Data):
     @property
     def title(self) -> str:
         """A line for people."""
-        law = "unsteered" if self.law is None else f"{self.law.name} at block {self.law.layer} x {self.law.strength:g}"
+        law = "unsteered" if self.law is None else f"{self.law.name} at {self.law.place} x {self.law.strength:g}"
         if self.law is not None and self.law.fit.labels != "true":
             law += ", labels shuffled"
         if self.law is not None and self.law.fit.task is not None:

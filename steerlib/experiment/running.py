@@ -29,8 +29,10 @@ from steerlib.experiment.judging import check_judges, judged
 from steerlib.experiment.keys import present_parts
 from steerlib.experiment.provenance import provenance
 from steerlib.laws.base import Contrast, Law
+from steerlib.laws.stack import Stack
 from steerlib.metrics import Estimate
 from steerlib.plant import Generation, Plant
+from steerlib.recorder import Position
 from steerlib.registry import law_class, task_class
 from steerlib.tasks.base import Task, spread
 from steerlib.tasks.source import TaskSource
@@ -58,28 +60,48 @@ def _task(name: str, options: str, plant: str, device: str) -> Task:
 class _Source(TaskSource):
     """A source that remembers what it measured: most of the work of a fit, and the same for every law of one place."""
 
-    def _measured(self, sites: tuple[Site, ...]) -> list[Contrast]:
+    def _measured(self, sites: tuple[Site, ...], position: Position) -> list[Contrast]:
         if self.plant.wiring.active():  # under earlier layers of a law: not what others would measure
-            return super()._measured(sites)
-        return list(_states(self.task, sites, self.n, self.seed, self.at, self.scope))
+            return super()._measured(sites, position)
+        return list(_states(self.task, sites, self.n, self.seed, self.at, self.scope, position))
 
 
 @lru_cache(maxsize=16)
-def _states(task: Task, sites: tuple[Site, ...], n: int, seed: int, at: str, scope: str) -> list[Contrast]:
-    return task.contrasts(sites, n=n, seed=seed, at=at, scope=scope)
+def _states(
+    task: Task, sites: tuple[Site, ...], n: int, seed: int, at: str, scope: str, position: Position
+) -> list[Contrast]:
+    return task.contrasts(sites, n=n, seed=seed, at=at, scope=scope, position=position)
 
 
 @lru_cache(maxsize=64)
-def _law(spec: str, task: Task) -> Law:
+def _law(spec: str, task: Task) -> Law | Stack:
     law = LawSpec.model_validate_json(spec)
     site = Site(law.layer, law.point).resolve(task.plant.depth)
     fit = law.fit
     source = _Source(task, site, n=fit.n, seed=fit.seed, at=fit.at, scope=law.scope, labels=fit.labels)
+    kind: Any = law_class(law.name)
+    options: dict[str, Any] = dict(law.options)
+    if law.layers and not issubclass(kind, Law):
+        raise CellError(f"law {law.name!r} says itself at which blocks it acts: leave layers out")
+    made: Any
     try:
-        made = law_class(law.name)(**law.options)
+        if law.layers:
+            sites = _sites(law, task.plant.depth)
+            made = Stack.across(kind, sites, options=options, sequential=law.sequential)
+        else:
+            made = kind(**options)
     except TypeError as error:
         raise CellError(f"law {law.name!r} does not take the options {law.options}: {error}") from error
     return made.fit_from(source)
+
+
+def _sites(law: LawSpec, depth: int) -> list[Site]:
+    """The sites of a law at several layers, each once."""
+    layers = range(depth) if law.layers == "all" else law.layers
+    sites = [Site(layer, law.point).resolve(depth) for layer in layers]
+    if len(set(sites)) < len(sites):
+        raise CellError(f"law {law.name!r}: layers {law.layers} name a block twice, in a plant of {depth} blocks")
+    return sites
 
 
 def run_cell(cell: Cell, *, device: str = "cpu") -> CellRecord:
@@ -145,7 +167,7 @@ def run_cell(cell: Cell, *, device: str = "cpu") -> CellRecord:
     )
 
 
-def task_and_law(cell: Cell, *, device: str = "cpu") -> tuple[Task, Law]:
+def task_and_law(cell: Cell, *, device: str = "cpu") -> tuple[Task, Law | Stack]:
     """The task that a cell scores and its law, fitted, at the cell's strength; a process keeps both for neighbours.
 
     Raises:

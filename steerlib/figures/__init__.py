@@ -14,8 +14,10 @@ from steerlib.figures.almanac import (
     stacked_shares,
 )
 from steerlib.figures.dynamics import Panel, over, small_multiples, trajectories
+from steerlib.figures.maps import angle_response, gate, head_map, moved, transport
 from steerlib.figures.open_loop import Band, data_efficiency, disturbance, open_loop_response, pushed_clouds, spectrum
 from steerlib.figures.plane import Plane, draw
+from steerlib.figures.race import Front, Trade, fronts, method_sweep, rejection
 from steerlib.figures.style import PALETTE, ROLES, look, panels
 from steerlib.figures.sweeps import curve, dose_response, intervals, layer_sweep
 from steerlib.figures.wiring import placement, scope_grid
@@ -25,10 +27,13 @@ __all__ = [
     "ROLES",
     "Band",
     "Doses",
+    "Front",
     "Link",
     "Panel",
     "Plane",
+    "Trade",
     "accrual",
+    "angle_response",
     "curve",
     "data_efficiency",
     "disturbance",
@@ -36,20 +41,27 @@ __all__ = [
     "dose_sweeps",
     "draw",
     "fact_map",
+    "fronts",
+    "gate",
     "graded_lines",
+    "head_map",
     "intervals",
     "ladder",
     "layer_sweep",
     "look",
     "losses",
+    "method_sweep",
+    "moved",
     "open_loop_response",
     "over",
     "panels",
     "placement",
     "pushed_clouds",
+    "rejection",
     "scope_grid",
     "small_multiples",
     "spectrum",
     "stacked_shares",
     "trajectories",
+    "transport",
 ]

@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 import torch
 from jaxtyping import Float
@@ -19,10 +19,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from steerlib.actuator import Pass, Point, Site
+from steerlib.actuator import Pass, Point, Site, Transform
 from steerlib.errors import ContrastError, LawError
 
 if TYPE_CHECKING:
+    from steerlib.laws.answers import Answers
+    from steerlib.laws.scored import Scored
     from steerlib.plant import Plant
 
 FORMAT = "steerlib-law/1"
@@ -130,13 +132,40 @@ class Source(Protocol):
     @property
     def seed(self) -> int: ...  # noqa: D102
 
-    def contrasts(self, sites: Sequence[Site], *, pairs: bool = False) -> list[Contrast]:
+    def contrasts(
+        self, sites: Sequence[Site], *, pairs: bool = False, position: Literal["last", "mean"] = "last"
+    ) -> list[Contrast]:
         """One contrast for each site, from one pass over the texts, under whatever is attached to the plant.
 
         Args:
             sites: where.
+            position: "last" token of each text, or the "mean" over its tokens.
             pairs: keep whole pairs, for laws that need them; ContrastError if there are none.
         """
+        ...
+
+    def by_position(
+        self,
+        sites: Sequence[Site],
+        *,
+        positions: int | None = None,
+        texts: tuple[Sequence[str], Sequence[str]] | None = None,
+    ) -> list[list[Contrast]]:
+        """For each site, one contrast for each of the first token positions; see `steerlib.tasks.source`.
+
+        Args:
+            sites: where.
+            positions: how many, counted from the first token; None for as many as every text has.
+            texts: of the positive and the negative class; None for those that other laws are fitted on.
+        """
+        ...
+
+    def scored(self, sites: Sequence[Site]) -> list[Scored]:
+        """For each site, states at the end of prompts with the reward expected after each."""
+        ...
+
+    def answers(self) -> Answers:
+        """States of questions, and of a right and a wrong answer to each, where the law is to act."""
         ...
 
 
@@ -144,7 +173,8 @@ class Law(nn.Module):
     """A control law: state to state, z + strength * u(z).
 
     All it needs while running is in buffers, `strength` included, so that changing a value recompiles nothing.
-    At strength zero the state is returned bit for bit.
+    At strength zero the state is returned bit for bit. In half precision the sum is taken in float32, and a sum that
+    leaves the range of the type is clamped to its largest number, so that no law makes an infinite state.
 
     Attributes:
         header: where the law was fitted, or None.
@@ -186,9 +216,19 @@ class Law(nn.Module):
 
     def forward(self, state: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
         """The steered state."""
-        push = (self.strength * self.input(state)).to(state.dtype)
+        return self.moved(state, self.input(state))
+
+    def moved(
+        self, state: Float[Tensor, "*batch width"], push: Float[Tensor, "*#batch width"]
+    ) -> Float[Tensor, "*batch width"]:
+        """The state plus strength times a push, for laws whose push depends on more than the state; see `during`."""
+        if state.dtype in (torch.float16, torch.bfloat16):
+            limits = torch.finfo(state.dtype)
+            steered = (state.float() + self.strength * push.float()).clamp(limits.min, limits.max).to(state.dtype)
+        else:
+            steered = state + (self.strength * push).to(state.dtype)
         # A plain sum would turn -0.0 into 0.0, and an infinite u into NaN, at strength zero.
-        return torch.where(self.strength == 0, state, state + push)
+        return torch.where(self.strength == 0, state, steered)
 
     def at(self, strength: float) -> Self:
         """Set the strength in place, compiled code included; return the law.
@@ -225,6 +265,13 @@ class Law(nn.Module):
             )
         return fitted
 
+    def entries(
+        self, plant: Plant, *, layer: int | None = None, point: Point | None = None
+    ) -> list[tuple[Site, Transform, str]]:
+        """Where the law acts, itself, and its scope by default; `steerlib.laws.stack` has several. See `check_use`."""
+        scope = self.header.scope if self.header is not None else "generated"
+        return [(self.check_use(plant, layer=layer, point=point), self, scope)]
+
     # Files
 
     def options(self) -> dict[str, Any]:
@@ -253,22 +300,7 @@ class Law(nn.Module):
         Raises:
             LawError: if the file is missing, is not a law, or holds another law or version; both are named.
         """
-        source = Path(path)
-        if not source.is_file():
-            raise LawError(f"{source}: no such file.")
-        try:
-            with safe_open(source, framework="pt") as handle:
-                meta = handle.metadata() or {}
-                tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 - not a dict
-        except Exception as error:  # safetensors raises its own type, which is not public
-            raise LawError(f"{source}: cannot be read as safetensors ({error}). Fix: save the law again.") from error
-        if meta.get("format") != FORMAT:
-            raise LawError(f"{source}: got format {meta.get('format')!r}, expected {FORMAT!r}: not a steerlib law.")
-        if (meta["law"], int(meta["version"])) != (cls.__name__, cls.version):
-            raise LawError(
-                f"{source}: holds {meta['law']} version {meta['version']}, "
-                f"expected {cls.__name__} version {cls.version}. Fix: load it with its own class, or fit it again."
-            )
+        meta, tensors = read_law(path, FORMAT, cls.__name__, cls.version)
         return cls._restore(tensors, json.loads(meta["options"]), json.loads(meta["header"]))
 
     @classmethod
@@ -284,6 +316,44 @@ class Law(nn.Module):
         """Name, strength and place."""
         place = f", {Site(self.header.layer, self.header.point)} of {self.header.plant}" if self.header else ""
         return f"{type(self).__name__}(strength={float(self.strength):.3g}{place})"
+
+
+def read_law(path: str | Path, kind: str, name: str, version: int) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and tensors of a file that holds the law of a name and version, in a format.
+
+    Raises:
+        LawError: if the file is missing, is not of the format, or holds another law or version; both are named.
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise LawError(f"{source}: no such file.")
+    try:
+        with safe_open(source, framework="pt") as handle:
+            meta = handle.metadata() or {}
+            tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118 - not a dict
+    except Exception as error:  # safetensors raises its own type, which is not public
+        raise LawError(f"{source}: cannot be read as safetensors ({error}). Fix: save the law again.") from error
+    if meta.get("format") != kind:
+        raise LawError(
+            f"{source}: got format {meta.get('format')!r}, expected {kind!r}: not a steerlib law of that kind."
+        )
+    if (meta["law"], int(meta["version"])) != (name, version):
+        raise LawError(
+            f"{source}: holds {meta['law']} version {meta['version']}, expected {name} version {version}. "
+            "Fix: load it with its own class, or fit it again."
+        )
+    return meta, tensors
+
+
+def check_width(law: Law, held: Float[Tensor, " width"], state: Float[Tensor, "*batch width"]) -> None:
+    """Refuse states of another width than a law holds.
+
+    Raises:
+        LawError: if the law has not been fitted, or was fitted for another width.
+    """
+    if len(held) != state.shape[-1]:
+        found = f"holds a map of width {len(held)}" if len(held) else "is not fitted"
+        raise LawError(f"{type(law).__name__}: {found}; the state has width {state.shape[-1]}. Fix: fit it.")
 
 
 def norm_or_raise(vector: Float[Tensor, " width"], what: str, causes: Sequence[str]) -> Float[Tensor, ""]:

@@ -126,7 +126,8 @@ def input_energy(
         MetricError: if there is not one prompt for each answer, or every answer is empty.
     """
     heads, rows, starts = _replayed(plant, prompts, answers, "input_energy")
-    sites = [slot for slot, _ in steering._targets]
+    # Two laws at one site are one input; a law that only looks adds nothing, and is no site.
+    sites = list(dict.fromkeys(slot for slot, (law, _) in steering._targets if getattr(law, "acts", True)))
     before, after = [_Tap() for _ in sites], [_Tap() for _ in sites]
     squares, ratios, owners = [], [], []
     for start in range(0, len(rows), batch_size):

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from steerlib.errors import ContrastError, MetricError
 from steerlib.laws.base import Contrast, LawHeader
 from steerlib.metrics import Estimate, mean_interval, metric_named, product_difference, product_interval
 from steerlib.plant import Plant
-from steerlib.recorder import Activations, record
+from steerlib.recorder import Activations, Position, record
 
 Split = Literal["fit", "validation", "test"]
 
@@ -153,7 +153,7 @@ class Task(ABC):
     #: Attributes that hold judges of sampled answers, by which a cell names them; none where the task is its own judge.
     judge_roles: tuple[str, ...] = ()
     #: Whether text i of both classes belongs together: the same question, asked of or answered by another.
-    paired: ClassVar[bool] = False
+    paired: bool = False
 
     def __init__(self, plant: Plant) -> None:
         """Remember the plant."""
@@ -208,6 +208,18 @@ class Task(ABC):
     def reference(self, *, split: Split = "test", limit: int | None = None) -> Scores | None:
         """Exact scores of the unsteered plant told what to do (prompted), or None where it cannot be told."""
 
+    def expected_rewards(self, *, n: int, seed: int = 0) -> tuple[list[str], Float[np.ndarray, " prompts"]]:
+        """Prompts to fit on, each with the reward that the unsteered plant's answer is expected to earn there.
+
+        Here the wanted score, exact, so that nothing depends on a seed.
+
+        Args:
+            n: at most so many prompts, spread evenly over the split that laws are fitted on.
+            seed: of answers, for tasks whose reward is known of whole sampled answers only.
+        """
+        del seed
+        return spread(self.prompts("fit"), n), self.exact(split="fit", limit=n).wanted
+
     def activations(
         self,
         sites: Sequence[Site | int],
@@ -216,11 +228,12 @@ class Task(ABC):
         seed: int = 0,
         at: str = "choice",
         split: Split = "fit",
+        position: Position = "last",
     ) -> tuple[Activations, Activations]:
         """States of both classes at several sites from one pass: (positive, negative)."""
         positive, negative = self.contrast_texts(n=n, seed=seed, at=at, split=split)
-        first = record(self.plant, positive, sites=sites, position="last")
-        return first, record(self.plant, negative, sites=sites, position="last")
+        first = record(self.plant, positive, sites=sites, position=position)
+        return first, record(self.plant, negative, sites=sites, position=position)
 
     def contrast(
         self,
@@ -245,11 +258,27 @@ class Task(ABC):
         at: str = "choice",
         scope: str = "generated",
         split: Split = "fit",
+        position: Position = "last",
     ) -> list[Contrast]:
-        """One contrast for each site, from one pass over the texts."""
+        """One contrast for each site, from one pass over the texts.
+
+        Args:
+            sites: where.
+            n: texts of each class.
+            seed: which texts.
+            at: where the texts end; see `contrast_texts`.
+            scope: name of the token scope that the law is meant for.
+            split: which entities the texts are about.
+            position: which token's state, or the "mean" over all tokens of a text; one state for each text.
+
+        Raises:
+            ContrastError: if n is not positive, or the position is no single one.
+        """
+        if position == "all":
+            raise ContrastError("position: got 'all', expected one state for each text. Fix: 'last', 'mean', a number.")
         if n < 1:
             raise ContrastError(f"n: got {n}, expected at least one text of each class.")
-        positive, negative = self.activations(sites, n=n, seed=seed, at=at, split=split)
+        positive, negative = self.activations(sites, n=n, seed=seed, at=at, split=split, position=position)
         digest = hashlib.sha256((positive.data_hash + negative.data_hash).encode()).hexdigest()
         return [
             Contrast(

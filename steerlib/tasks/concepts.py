@@ -33,6 +33,7 @@ class Concept(GrammarTask):
     """
 
     answer_tokens = 48
+    paired = True
 
     def __init__(self, plant: Plant, concept: str, *, world: World | None = None) -> None:
         """Choose the concept."""

@@ -66,6 +66,7 @@ class Helpfulness(GrammarTask):
     name = "almanac-preference"
     # The longest reply of the corpus has 76 tokens and an end.
     answer_tokens = 80
+    paired = True
     # The judge must see the line break, by which it knows that the reply is whole.
     first_line = False
     labels = Labels(
@@ -160,6 +161,16 @@ class Helpfulness(GrammarTask):
         if len(items) != len(texts):
             raise MetricError(f"{self.name}: got {len(texts)} replies to {len(items)} requests, expected one to each.")
         return np.array([judge_reply(w, text, worth=self.worth).reward for w, text in zip(items, texts, strict=True)])
+
+    def expected_rewards(self, *, n: int, seed: int = 0) -> tuple[list[str], Float[np.ndarray, " prompts"]]:
+        """Requests of the families that laws may be fitted on, each with the reward of one sampled reply.
+
+        One reply is a noisy estimate of the expected reward, without bias; a regression averages over requests.
+        """
+        if n < 1:
+            raise MetricError(f"{self.name}: got n={n}, expected at least one request.")
+        items = self.world.wishes("fit", harmful=self.harmful, held_out=False, n=n)
+        return [item.text for item in items], self.rewards(items, self.answered(items, seed=seed)[1])
 
     def verdicts(self, items: Sequence[Wish], texts: Sequence[str]) -> Scores:
         """Reward, and the share of the reply that could be read.

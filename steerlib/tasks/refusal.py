@@ -29,6 +29,7 @@ class Refusal(GrammarTask):
     """
 
     name = "refusal"
+    paired = True
     labels = Labels(
         behaviour="prudent",
         wanted="Prudent",

@@ -94,6 +94,7 @@ class Sentiment(Task):
         """
         super().__init__(plant)
         self.loaded = load_sst2(data) if _reads_sst2(data, fit_on) else None
+        self.paired = self.loaded is None  # sentences of SST-2 have no counterparts
         self.words = lexicon()
         self._forests: dict[tuple[str, ...], Forest] = {}
 

@@ -5,15 +5,24 @@ Knows a task, which texts, where and whether the labels are true. Knows nothing 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from steerlib.actuator import Site
 from steerlib.errors import ContrastError
 from steerlib.laws.additive import shuffled
-from steerlib.laws.base import Contrast
+from steerlib.laws.answers import Answers
+from steerlib.laws.base import Contrast, LawHeader
+from steerlib.laws.scored import Scored
 from steerlib.plant import Plant
+from steerlib.recorder import Activations, Position, record
+from steerlib.tasks.answering import answers_of
 from steerlib.tasks.base import Task
 
 Labels = Literal["true", "shuffled"]
@@ -46,17 +55,18 @@ class TaskSource:
         """Where states are measured."""
         return self.task.plant
 
-    def contrasts(self, sites: Sequence[Site], *, pairs: bool = False) -> list[Contrast]:
+    def contrasts(self, sites: Sequence[Site], *, pairs: bool = False, position: Position = "last") -> list[Contrast]:
         """One contrast for each site, from one pass over the texts, under whatever is attached to the plant.
 
         Args:
             sites: where.
+            position: "last" token of each text, or the "mean" over its tokens.
             pairs: keep whole pairs. Shuffled labels are then swapped within pairs; else all states are mixed.
 
         Raises:
             ContrastError: if pairs are asked for and the task has none.
         """
-        found = self._measured(tuple(sites))
+        found = self._measured(tuple(sites), position)
         if pairs and not all(contrast.paired for contrast in found):
             raise ContrastError(
                 f"{self.task.name}: its texts do not come in pairs, which this law needs. Fix: a task whose texts do."
@@ -65,5 +75,84 @@ class TaskSource:
             return found
         return [shuffled(contrast, seed=self.seed, within_pairs=pairs) for contrast in found]
 
-    def _measured(self, sites: tuple[Site, ...]) -> list[Contrast]:
-        return self.task.contrasts(sites, n=self.n, seed=self.seed, at=self.at, scope=self.scope)
+    def answers(self) -> Answers:
+        """States of questions and of a right and a wrong answer to each; shuffled labels are swapped by question."""
+        found = answers_of(self.task, self.site, n=self.n, seed=self.seed, scope=self.scope)
+        return found if self.labels == "true" else found.shuffled(seed=self.seed)
+
+    def by_position(
+        self,
+        sites: Sequence[Site],
+        *,
+        positions: int | None = None,
+        texts: tuple[Sequence[str], Sequence[str]] | None = None,
+    ) -> list[list[Contrast]]:
+        """For each site, one contrast for each of the first token positions, from one pass over the texts.
+
+        A text counts at the positions that it has. Shuffled labels are those of whole texts.
+
+        Args:
+            sites: where.
+            positions: how many, counted from the first token; None for as many as every text has.
+            texts: of the positive and the negative class; None for those that other laws are fitted on.
+
+        Raises:
+            ContrastError: if no text of a class is as long as that.
+        """
+        both = self.task.contrast_texts(n=self.n, seed=self.seed, at=self.at) if texts is None else texts
+        found = [record(self.plant, group, sites=list(sites), position="all") for group in self._classes(*both)]
+        lengths = [torch.tensor(group.rows) for group in found]
+        if positions is None:
+            positions = min(int(lengths[0].min()), int(lengths[1].min()))
+        longest = min(int(lengths[0].max()), int(lengths[1].max()))
+        if positions > longest:
+            raise ContrastError(
+                f"{self.task.name}: got positions={positions}, but a class has no text of more than {longest} tokens. "
+                f"Fix: at most {longest}."
+            )
+        digest = _digest(found[0].data_hash, found[1].data_hash, f"{positions} positions")
+        starts = [count.cumsum(0) - count for count in lengths]
+
+        def at(group: int, site: Site, place: int) -> Tensor:
+            return found[group].at(site)[(starts[group] + place)[lengths[group] > place]]
+
+        return [
+            [Contrast(at(0, site, k), at(1, site, k), self._header(site, found[0], digest)) for k in range(positions)]
+            for site in found[0].sites
+        ]
+
+    def scored(self, sites: Sequence[Site]) -> list[Scored]:
+        """For each site, states at the end of prompts with the reward expected after each; see `expected_rewards`.
+
+        As many prompts as a contrast has texts of both classes, if the task has as many. Shuffled labels are rewards
+        in another order.
+        """
+        prompts, rewards = self.task.expected_rewards(n=2 * self.n, seed=self.seed)
+        if self.labels == "shuffled":
+            rewards = rewards[np.random.default_rng(self.seed).permutation(len(rewards))]
+        found = record(self.plant, prompts, sites=list(sites), position="last")
+        digest = _digest(found.data_hash, hashlib.sha256(rewards.tobytes()).hexdigest())
+        return [
+            Scored(found.at(site), torch.from_numpy(rewards), self._header(site, found, digest)) for site in found.sites
+        ]
+
+    def _classes(self, positive: Sequence[str], negative: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+        """The texts of both classes, or mixed where labels are shuffled."""
+        if self.labels == "true":
+            return positive, negative
+        every = [*positive, *negative]
+        mixed = [every[i] for i in np.random.default_rng(self.seed).permutation(len(every))]
+        return mixed[: len(positive)], mixed[len(positive) :]
+
+    def _header(self, site: Site, found: Activations, digest: str) -> LawHeader:
+        return LawHeader(
+            layer=site.layer, point=site.point, scope=self.scope, plant=self.plant.name,
+            weight_hash=self.plant.weight_hash, width=found.at(site).shape[1], data_hash=digest, seed=self.seed,
+        )  # fmt: skip
+
+    def _measured(self, sites: tuple[Site, ...], position: Position) -> list[Contrast]:
+        return self.task.contrasts(sites, n=self.n, seed=self.seed, at=self.at, scope=self.scope, position=position)
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()

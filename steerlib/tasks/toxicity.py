@@ -20,6 +20,7 @@ class Toxicity(GrammarTask):
 
     name = "toxicity"
     answer_tokens = 64
+    paired = True
     first_line = False
     labels = Labels(
         behaviour="civil",

@@ -30,6 +30,7 @@ class Truth(GrammarTask):
 
     name = "truth"
     answer_tokens = 40
+    paired = True
     labels = Labels(
         behaviour="truthful",
         wanted="True",

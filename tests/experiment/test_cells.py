@@ -175,3 +175,29 @@ def test_a_law_fitted_for_the_task_that_is_scored_has_one_name():
 def test_what_cannot_be_measured_is_refused(change, message):
     with pytest.raises(ValidationError, match=message):
         Cell.model_validate({"plant": "p", "task": "truth", **change})
+
+
+def test_several_layers_are_data_and_leave_older_keys_alone():
+    several = LawSpec(name="difference-of-means", layers=(0, 2), sequential=True)
+    assert several.layer == 2 and several.place == "blocks 0, 2 in turn"
+    assert "blocks 0, 2 in turn x 1" in CELL.model_copy(update={"law": several}).title
+    every = LawSpec(name="difference-of-means", layers="all")
+    assert every.layer == -1 and every.place == "all blocks"
+    assert LawSpec.model_validate_json(canonical(several)) == several
+    assert "layers" not in canonical(PUSH) and "sequential" not in canonical(PUSH)
+    turns = [several, every, several.model_copy(update={"sequential": False}), LawSpec(name=PUSH.name, layer=2)]
+    assert len({key(CELL.model_copy(update={"law": law})) for law in turns}) == 4
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"layers": (0, 2), "layer": 1}, "got layer=1 beside layers=.0, 2.; expected 2, the last"),
+        ({"layers": (2, 2)}, "expected each block once"),
+        ({"layer": 2, "sequential": True}, "sequential=True with one layer"),
+        ({"layers": ()}, "Field required"),
+    ],
+)
+def test_layers_that_contradict_each_other_are_refused(wrong, message):
+    with pytest.raises(ValidationError, match=message):
+        LawSpec(name="difference-of-means", **wrong)

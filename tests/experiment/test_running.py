@@ -479,3 +479,26 @@ def test_what_is_shipped_is_computed_again_on_a_page(seedling, tmp_path, monkeyp
     file.write_bytes(gzip.compress(f"{json.dumps(header)}\n{body}".encode()))
     with pytest.raises(DriftError, match="1 of 4 prompts differ by more than 0.001, the worst by 0.01"):
         reference("race", profile="tiny", share=1.0)
+
+
+@pytest.mark.parametrize("sequential", [False, True])
+def test_a_law_at_several_layers(seedling, task, sequential):
+    from steerlib.actuator import Site
+    from steerlib.laws.stack import Stack
+    from steerlib.tasks.source import TaskSource
+
+    spec = LawSpec(name=PUSH.name, layers="all", strength=1.5, sequential=sequential, fit=Fit(n=12))
+    found = run_cell(cell(seedling, law=spec, kind="sampled"))
+    stack = Stack.across(DifferenceOfMeans, range(task.plant.depth), sequential=sequential)
+    stack.fit_from(TaskSource(task, Site(0), n=12)).at(1.5)
+    with task.plant.under(stack):
+        scores, texts = task.sampled(limit=5)
+    assert found.answers == tuple(texts) and found.scores["wanted"] == pytest.approx(scores.wanted.tolist())
+    if len([text for text in texts if text.strip()]) > 1:
+        assert found.metrics["energy"].value > 0
+
+
+def test_layers_that_are_one_block_twice_are_refused(seedling, task):
+    spec = LawSpec(name=PUSH.name, layers=(task.plant.depth - 1, -1), fit=Fit(n=12))
+    with pytest.raises(CellError, match="name a block twice"):
+        run_cell(cell(seedling, law=spec))

@@ -51,6 +51,7 @@ class Preference(RealTask):
 
     name = "preference"
     behaviour = "preference"
+    paired = True
     judged = "reward"
     bounded = False
     labels = Labels(

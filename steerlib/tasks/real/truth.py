@@ -64,6 +64,7 @@ class TruthfulQA(RealTask):
 
     name = "truthfulqa"
     behaviour = "truth"
+    paired = True
     judged = "truth and one of informativeness"
     judge_roles = ("judge", "informed")
     labels = Labels(

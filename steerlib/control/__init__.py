@@ -1,0 +1,1 @@
+"""Mathematics of control and statistics that laws are made of: tensors in, tensors out, no language models."""

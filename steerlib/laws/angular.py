@@ -1,0 +1,173 @@
+"""Angular steering: set the angle of the state within a plane, and leave its length alone.
+
+Open loop in the paper's words; in the control view a setpoint law, which measures the state and replaces its component
+in the plane of b1 and b2 by one of the same length at a fixed angle theta from b1 (Vu and Nguyen 2025):
+
+    T(z) = z - P z + |P z| (cos(theta) b1 + sin(theta) b2),        u(z) = T(z) - z.
+
+The adaptive variant acts only on states on one side of b1. b1 is the feature's direction; b2 the first principal
+component of the directions of all layers, made orthogonal to b1.
+
+Where text, released code and this file differ. The authors steer the outputs of all norms with one plane; a law acts
+at one site. Their directions are differences of the classes' means after each state is scaled to norm one
+(`measure="unit"`), and b1 is the layer's direction that is most alike to all others (`feature="most-similar"`); here
+b1 is by default the direction of the site itself. Their directions point from harmless to harmful prompts, and their
+adaptive mode acts where <z, b1> > 0; ours point to the positive class, so that an angle of 0 adds the behaviour and
+180 degrees removes it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, Self, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from steerlib.actuator import Site
+from steerlib.control.rotation import FLAT, plane, set_angle
+from steerlib.control.spectra import principal_direction
+from steerlib.errors import LawError
+from steerlib.laws.base import Contrast, Law, Source, norm_or_raise
+
+When = Literal["always", "aligned", "opposed"]
+Measure = Literal["unit", "raw"]
+Feature = Literal["site", "most-similar"]
+
+#: States of each class, spread evenly over all, that tell well enough in which direction they vary most.
+ENOUGH = 1000
+
+
+class AngularSteering(Law):
+    """Turn the state's component in a plane to an angle; the norm of the state is kept at strength 1.
+
+    Strength in [0, 1] goes along the chord from z to T(z); the angle is a setpoint of its own (`turn_to`).
+
+    Args:
+        angle: theta in degrees, from the positive class's direction b1 (0) by b2 (90) to its opposite (180).
+        when: "always"; or, the adaptive variant, only where <z, b1> > 0 ("aligned", to remove a behaviour) or < 0
+            ("opposed", to add one).
+        feature: b1 is the difference of means at the law's own "site", or the "most-similar" of all layers' ones:
+            that with the highest mean cosine to the others.
+        measure: whether states are scaled to norm one before means are taken ("unit", as released), or not ("raw").
+        strength: see above.
+    """
+
+    basis: Float[Tensor, "2 width"]
+    angle: Float[Tensor, ""]
+
+    def __init__(
+        self,
+        *,
+        angle: float = 0.0,
+        when: When = "always",
+        feature: Feature = "site",
+        measure: Measure = "unit",
+        strength: float = 1.0,
+    ) -> None:
+        """Choose setpoint and variant."""
+        super().__init__(strength=strength)
+        for name, got, known in (("when", when, When), ("feature", feature, Feature), ("measure", measure, Measure)):
+            if got not in get_args(known):
+                raise LawError(f"{name}: got {got!r}, expected {' or '.join(map(repr, get_args(known)))}.")
+        self.when: When = when
+        self.feature: Feature = feature
+        self.measure: Measure = measure
+        self.register_buffer("basis", torch.empty(2, 0))
+        self.register_buffer("angle", torch.zeros(()))
+        self.turn_to(angle)
+
+    def options(self) -> dict[str, Any]:
+        """The variant; plane and angle are buffers."""
+        return {"when": self.when, "feature": self.feature, "measure": self.measure}
+
+    def turn_to(self, degrees: float) -> Self:
+        """Set the setpoint in place, compiled code included; return the law.
+
+        Raises:
+            LawError: if it is not a finite number.
+        """
+        if not isinstance(degrees, (int, float)) or not math.isfinite(degrees):
+            raise LawError(f"angle: got {degrees!r}, expected a finite number of degrees.")
+        self.angle.fill_(math.radians(degrees))
+        return self
+
+    def input(self, state: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
+        """T(z) - z, in float32 or better; zero on the side that the adaptive variant leaves alone.
+
+        Raises:
+            LawError: if the law has not been fitted, or was fitted for another width.
+        """
+        if self.basis.shape[1] != state.shape[-1]:
+            held = f"a plane of width {self.basis.shape[1]}" if self.basis.numel() else "no plane: it is not fitted"
+            raise LawError(f"AngularSteering: holds {held}; the state has width {state.shape[-1]}. Fix: fit it.")
+        exact = torch.promote_types(state.dtype, torch.float32)
+        z, basis = state.to(exact), self.basis.to(exact)
+        push = set_angle(z, basis, self.angle.to(exact))
+        if self.when == "always":
+            return push
+        along = (z @ basis[0])[..., None]
+        return torch.where(along > 0 if self.when == "aligned" else along < 0, push, 0.0)
+
+    def fit(self, contrast: Contrast) -> Self:
+        """Set the plane from one layer, for want of others.
+
+        b2 is then the direction in which states vary most about the mean of their class.
+
+        Raises:
+            LawError: if the class means are equal, or states vary along b1 only.
+        """
+        return self._hold(self._direction(contrast), self._spread(contrast), contrast)
+
+    def fit_from(self, source: Source) -> Self:
+        """Set the plane from the contrasts of all layers.
+
+        Where these span no plane (a plant of one layer, or one direction everywhere) b2 is as in `fit`.
+        """
+        point = "resid_post" if source.site.point == "final_norm" else source.site.point
+        site = source.site.resolve(source.plant.depth)
+        layers = [Site(layer, point) for layer in range(source.plant.depth)]
+        measured = source.contrasts([*layers, site] if site not in layers else layers)
+        own = measured[layers.index(site) if site in layers else -1]
+        return self.fit_layers(own, measured[: len(layers)])
+
+    def fit_layers(self, own: Contrast, layers: Sequence[Contrast]) -> Self:
+        """Set the plane from the contrast of the law's own site and those of all layers."""
+        candidates = torch.stack([self._direction(contrast) for contrast in layers])
+        first = self._direction(own)
+        if self.feature == "most-similar":
+            first = candidates[(candidates @ candidates.T).mean(1).argmax()]
+        second = principal_direction(candidates)
+        if second is None or (second - (second @ first) * first).norm() < FLAT:
+            second = self._spread(own)
+        return self._hold(first, second, own)
+
+    def _direction(self, contrast: Contrast) -> Float[Tensor, " width"]:
+        """Unit direction from the mean of the negative to that of the positive class, in float64."""
+        means = []
+        for states in contrast:
+            scaled = states.double()
+            if self.measure == "unit":  # as released, the means are scaled to norm one as well
+                scaled = torch.nn.functional.normalize(scaled, dim=1)
+                means.append(torch.nn.functional.normalize(scaled.mean(0), dim=0))
+            else:
+                means.append(scaled.mean(0))
+        difference = means[0] - means[1]
+        return difference / norm_or_raise(difference, "difference of means", ["both classes hold the same states"])
+
+    def _spread(self, contrast: Contrast) -> Float[Tensor, " width"]:
+        some = [states[torch.linspace(0, len(states) - 1, min(len(states), ENOUGH)).long()] for states in contrast]
+        found = principal_direction(torch.cat([states.double() - states.double().mean(0) for states in some]))
+        if found is None:
+            raise LawError(
+                "angular steering: got states that do not vary within their class, expected some that do, since the "
+                "second axis of the plane is taken from them. Fix: more examples, or fit_from a plant of more layers."
+            )
+        return found
+
+    def _hold(self, first: Tensor, second: Tensor, contrast: Contrast) -> Self:
+        self.basis = plane(first, second.to(first.device)).float()
+        self.header = contrast.header
+        return self

@@ -1,0 +1,331 @@
+"""Laws at several sites of one plant, under one strength.
+
+One law for each of several blocks is how transport maps, per-head pushes and conditions with a behaviour are used.
+Knows how parts are fitted together, attached together and kept in one file. Knows nothing about what a part computes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from steerlib.actuator import Actuator, Point, Scope, Site, Transform
+from steerlib.errors import LawError
+from steerlib.laws.base import Contrast, Law, Source, read_law
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from steerlib.plant import Plant
+
+FORMAT = "steerlib-stack/1"
+#: Seeds of neighbouring sites lie so far apart, so that no two (seed, site) of an experiment draw alike.
+SEED_STEP = 1_000_003
+
+
+class Stack(nn.Module):
+    """Laws at several sites, attached and scaled as one.
+
+    Parts of one site act in the order in which they are given; parts of different sites in order of depth.
+
+    Args:
+        laws: the parts, each with its own buffers.
+        sites: where each part is to be fitted and to act, blocks or sites; may be left out for fitted parts, whose
+            headers know.
+        sequential: fit in order of depth, each part on states that the earlier parts have changed already; otherwise
+            all parts are fitted on the unsteered plant, from one pass over the texts.
+        acting: scope of the earlier parts during a sequential fit.
+        strength: multiplier of every part's input.
+
+    Attributes:
+        parts: the laws.
+        sites: where they act, as given.
+
+    Raises:
+        LawError: if there are not as many sites as laws.
+    """
+
+    version: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        laws: Sequence[Law] = (),
+        *,
+        sites: Sequence[Site | int | Sequence[Any]] = (),
+        sequential: bool = False,
+        acting: str = "all",
+        strength: float = 1.0,
+    ) -> None:
+        """Hold the parts."""
+        super().__init__()
+        self.sites = tuple(_site(place) for place in sites)
+        if laws and sites and len(laws) != len(sites):
+            raise LawError(f"Stack: got {len(laws)} laws and {len(sites)} sites, expected one site for each law.")
+        self.parts = nn.ModuleList(laws)
+        self.sequential, self.acting = sequential, Scope.of(acting).name
+        self.at(strength)
+
+    @classmethod
+    def across(
+        cls,
+        kind: type[Law],
+        sites: Sequence[Site | int],
+        *,
+        options: dict[str, Any] | None = None,
+        sequential: bool = False,
+        acting: str = "all",
+    ) -> Stack:
+        """One law of a kind at each site; kinds that draw by a seed draw anew at each.
+
+        Args:
+            kind: class of the parts.
+            sites: where.
+            options: arguments of the class.
+            sequential: see the class.
+            acting: see the class.
+
+        Raises:
+            TypeError: if the class does not take the options.
+        """
+        given, laws = options or {}, []
+        for number in range(len(sites)):
+            own = dict(given)
+            if "seed" in inspect.signature(kind).parameters:
+                own["seed"] = int(given.get("seed", 0)) + SEED_STEP * number
+            laws.append(kind(**own))
+        return Stack(laws, sites=sites, sequential=sequential, acting=acting)
+
+    def __iter__(self) -> Iterator[Law]:
+        """The parts."""
+        return iter(self.parts)  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        """Number of parts."""
+        return len(self.parts)
+
+    @property
+    def strength(self) -> Tensor:
+        """The multiplier that all parts share."""
+        return next(iter(self)).strength if len(self) else torch.tensor(self._strength)
+
+    def at(self, strength: float) -> Self:
+        """Set the strength of every part in place, compiled code included; return the stack.
+
+        Raises:
+            LawError: if the strength is not a finite number.
+        """
+        self._strength = float(Law().at(strength).strength)
+        for part in self:
+            part.at(strength)
+        return self
+
+    # Fitting
+
+    def fit(self, contrasts: Sequence[Contrast]) -> Self:
+        """Fit each part on its own contrast; return the stack.
+
+        Raises:
+            LawError: if there are not as many contrasts as parts.
+        """
+        if len(contrasts) != len(self):
+            raise LawError(f"Stack: got {len(contrasts)} contrasts for {len(self)} laws, expected one for each.")
+        for part, contrast in zip(self, contrasts, strict=True):
+            part.fit(contrast)
+        return self
+
+    def fit_from(self, source: Source) -> Self:
+        """Fit every part at its own site, all from one pass or in order of depth; see `sequential`.
+
+        During a sequential fit the earlier parts act at strength 1, whatever the strength of the stack.
+
+        Raises:
+            LawError: if the sites are not known, or there is no part.
+        """
+        if not len(self) or len(self.sites) != len(self):
+            raise LawError(f"Stack: got {len(self)} laws and {len(self.sites)} sites. Fix: Stack(laws, sites=...).")
+        sites = [site.resolve(source.plant.depth) for site in self.sites]
+        shared = _OnePass(source, sites)
+        if not self.sequential:
+            for part, site in zip(self, sites, strict=True):
+                part.fit_from(_at(shared, site))
+            return self
+        with _at_full_strength(self), ExitStack() as acting:
+            for number in sorted(range(len(sites)), key=lambda i: sites[i].order):
+                part, site = self.parts[number], sites[number]
+                part.fit_from(_at(source, site))  # type: ignore[operator]
+                part.to(next(source.plant.blocks[site.layer].parameters()).device)
+                entries = [(site, part, Scope.of(self.acting))]
+                acting.enter_context(Actuator(source.plant.wiring, entries))  # type: ignore[arg-type]
+        return self
+
+    # Use
+
+    def entries(
+        self, plant: Plant, *, layer: int | None = None, point: Point | None = None
+    ) -> list[tuple[Site, Transform, str]]:
+        """Site, law and default scope of every part, once it is known that they belong there; see `Plant.under`.
+
+        Raises:
+            LawError: if there is no part, a layer or point is given, or a part was fitted elsewhere.
+        """
+        if layer is not None or point is not None:
+            raise LawError(
+                f"{type(self).__name__}: acts at several sites; got layer={layer}, point={point}. Fix: leave both out."
+            )
+        if not len(self):
+            raise LawError(f"{type(self).__name__}: holds no law: it is not fitted. Fix: fit it.")
+        found = []
+        for number, part in enumerate(self):
+            site = self.sites[number] if self.sites else None
+            known = part.check_use(plant, layer=site and site.layer, point=site and site.point)
+            found.append((known, part, part.header.scope if part.header is not None else "generated"))
+        return found
+
+    def check_use(self, plant: Plant) -> list[Site]:
+        """The sites of all parts on a plant, once it is known that the laws belong there; see `entries`."""
+        return [site for site, _, _ in self.entries(plant)]
+
+    # Files
+
+    def options(self) -> dict[str, Any]:
+        """Arguments of the constructor besides the laws, so that a loaded stack can be fitted again as it was."""
+        return {
+            "sites": [[site.layer, site.point] for site in self.sites],
+            "sequential": self.sequential,
+            "acting": self.acting,
+        }
+
+    def save(self, path: str | Path) -> Path:
+        """Write all parts to one safetensors file, with the header of each in the file's metadata."""
+        target = Path(path)
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.named_buffers()}
+        parts = [
+            {
+                "law": f"{type(part).__module__}.{type(part).__qualname__}",
+                "version": part.version,
+                "options": part.options(),
+                "header": dataclasses.asdict(part.header) if part.header is not None else None,
+            }
+            for part in self
+        ]
+        meta = {
+            "format": FORMAT,
+            "law": type(self).__name__,
+            "version": str(self.version),
+            "layers": "from 0",
+            "options": json.dumps(self.options()),
+            "parts": json.dumps(parts),
+        }
+        save_file(tensors, target, metadata=meta)
+        return target
+
+    @classmethod
+    def load(cls, path: str | Path, *, classes: Sequence[type[Law]] = ()) -> Self:
+        """Read a stack that `save` wrote.
+
+        Args:
+            path: the file.
+            classes: laws that are not part of steerlib and may be in the file.
+
+        Raises:
+            LawError: if the file is missing, is not a stack, or holds another one, or a law or version that this
+                installation does not have.
+        """
+        meta, tensors = read_law(path, FORMAT, cls.__name__, cls.version)
+        made = cls(**json.loads(meta["options"]))
+        parts = []
+        for number, kept in enumerate(json.loads(meta["parts"])):
+            prefix = f"parts.{number}."
+            own = {name.removeprefix(prefix): tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
+            kind = _class_of(kept, path, classes)
+            parts.append(kind._restore(own, kept["options"], kept["header"]))
+        made.parts = nn.ModuleList(parts)
+        for name, tensor in tensors.items():
+            made.register_buffer(name, tensor)
+        made._strength = float(made.strength)
+        return made
+
+    def __repr__(self) -> str:
+        """Name, strength and parts."""
+        return f"{type(self).__name__}(strength={float(self.strength):.3g}, {', '.join(map(repr, self))})"
+
+
+def _site(place: Site | int | Sequence[Any]) -> Site:
+    if isinstance(place, Site):
+        return place
+    return Site(place) if isinstance(place, int) else Site(*place)
+
+
+def _class_of(kept: dict[str, Any], path: str | Path, classes: Sequence[type[Law]]) -> type[Law]:
+    """The class of a part: one of steerlib's, or one that the caller names."""
+    place = kept["law"]
+    known = {f"{kind.__module__}.{kind.__qualname__}": kind for kind in classes}
+    if place not in known and not place.startswith("steerlib.laws."):
+        raise LawError(f"{path}: holds the law {place}, which is not steerlib's. Fix: load(path, classes=[...]).")
+    try:
+        module, _, name = place.rpartition(".")
+        kind = known.get(place) or getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise LawError(f"{path}: holds the law {place}, which this steerlib does not have.") from error
+    if not (isinstance(kind, type) and issubclass(kind, Law)) or kept["version"] != kind.version:
+        raise LawError(
+            f"{path}: holds {place} version {kept['version']}, expected a law of version "
+            f"{getattr(kind, 'version', None)}. Fix: fit it again."
+        )
+    return kind
+
+
+@contextmanager
+def _at_full_strength(stack: Stack) -> Iterator[None]:
+    before = float(stack.strength)
+    stack.at(1.0)
+    try:
+        yield
+    finally:
+        stack.at(before)
+
+
+class _AtSite:
+    """A source as it looks to the part of one site; all else is the source's own."""
+
+    def __init__(self, source: Any, site: Site) -> None:
+        self._source, self.site = source, site
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+
+def _at(source: Any, site: Site) -> Source:
+    return cast("Source", _AtSite(source, site))
+
+
+class _OnePass:
+    """A source that measures all sites when the first is asked for."""
+
+    def __init__(self, source: Source, sites: Sequence[Site]) -> None:
+        self._source, self._sites = source, tuple(dict.fromkeys(sites))
+        self._found: dict[tuple[bool, str], dict[Site, Contrast]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+    def contrasts(
+        self, sites: Sequence[Site], *, pairs: bool = False, position: Literal["last", "mean"] = "last"
+    ) -> list[Contrast]:
+        wanted = [site.resolve(self._source.plant.depth) for site in sites]
+        if not set(wanted) <= set(self._sites):
+            return self._source.contrasts(sites, pairs=pairs, position=position)
+        if (pairs, position) not in self._found:
+            every = self._source.contrasts(self._sites, pairs=pairs, position=position)
+            self._found[pairs, position] = dict(zip(self._sites, every, strict=True))
+        return [self._found[pairs, position][site] for site in wanted]

@@ -1,0 +1,332 @@
+"""What every registered law must do, on tiny random models: the matrix of laws and families.
+
+The laws are fitted as a cell would fit them (`tests.laws.chatter`) in every variant (`tests.laws.variants`). One
+number decides: the logits of a fixed answer, computed one row at a time without padding, cache or compiled code.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from copy import deepcopy
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounter
+from torch._dynamo.utils import counters
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from steerlib.errors import LawError
+from steerlib.forest import Forest, reads_trees
+from steerlib.generation import _decoding_with
+from steerlib.laws.additive import Additive
+from steerlib.laws.base import Law
+from steerlib.plant import Plant
+from steerlib.recorder import record
+from steerlib.registry import LAWS
+from tests import replay
+from tests.families import FAMILIES, WIDTH, model, plant, tokenizer, words
+from tests.laws import chatter
+from tests.laws.variants import EVERYWHERE, VARIANTS, Variant
+
+MATRIX = ("llama", "falcon", "gemma2")
+FIRST = [next(v for v in VARIANTS if v.law == name) for name in dict.fromkeys(v.law for v in VARIANTS)]
+CASES = [(variant, family) for variant in VARIANTS for family in MATRIX] + [
+    (variant, family) for variant in FIRST if variant.law in EVERYWHERE for family in FAMILIES if family not in MATRIX
+]
+PROMPTS = [words(7, 9, 30, 41, 8, 77), words(60, 13), words(11, 13, 14, 15)]
+OTHERS = [words(30, 31), words(11, 19, 20, 21, 22, 23), words(7, 40, 41)]
+ANSWER = [21, 34, 55, 89]
+TOLERANCE = {"atol": 5e-4, "rtol": 5e-4}
+#: Operations that make the host wait for a device.
+WAITING = {"item", "_local_scalar_dense", "is_nonzero", "nonzero", "equal", "allclose", "masked_select", "_unique2"}
+
+
+def pairs(variants: Sequence[Variant], families: Sequence[str] = MATRIX) -> pytest.MarkDecorator:
+    """Parametrise a test by law and family."""
+    return given([(variant, family) for variant in variants for family in families])
+
+
+def given(cases: list[tuple[Variant, str]]) -> pytest.MarkDecorator:
+    """Parametrise a test by these laws and families."""
+    return pytest.mark.parametrize(("variant", "family"), cases, ids=[f"{v}-{f}" for v, f in cases])
+
+
+@cache
+def plant_of(family: str) -> Plant:
+    """One plant for all tests: a law that left something behind would show in the next test."""
+    return plant(family)
+
+
+@cache
+def _fitted(name: str, family: str) -> Any:
+    return chatter.fitted(next(v for v in VARIANTS if str(v) == name), plant_of(family))
+
+
+def law_of(variant: Variant, family: str) -> Any:
+    """A law of one's own, fitted on the family's plant."""
+    return deepcopy(_fitted(str(variant), family))
+
+
+@cache
+def unsteered(family: str) -> Tensor:
+    """Logits of the answer without a law."""
+    return replay.one_by_one(plant_of(family), None, PROMPTS, ANSWER)
+
+
+def alone(variant: Variant, family: str, law: Any = None) -> Tensor:
+    """Logits of the answer under the law, row by row: what every other way must give."""
+    return replay.one_by_one(plant_of(family), law or law_of(variant, family), PROMPTS, ANSWER)
+
+
+def laws_in(law: nn.Module) -> list[Law]:
+    """The law, or the laws that it is made of."""
+    return [part for part in law.modules() if isinstance(part, Law)]
+
+
+class Count(TorchDispatchMode):
+    """Counts the operations that would make the host wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.__name__.split(".")[0]
+        by_mask = name == "index" and any(i is not None and i.dtype == torch.bool for i in args[1])
+        if name in WAITING or by_mask:
+            self.waits[name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def waits(p: Plant, law: Any) -> Counter[str]:
+    """Operations of a prefill and two decoding steps that wait."""
+    with Count() as count:
+        replay.by_generation(p, law, PROMPTS, ANSWER[:3])
+    return count.waits
+
+
+class TestTable:
+    """The table covers the registry, and the tests can fail."""
+
+    def test_every_registered_law_has_a_variant(self) -> None:
+        assert {variant.law for variant in VARIANTS} == set(LAWS), "add the law to tests/laws/variants.py"
+        assert len(set(map(str, VARIANTS))) == len(VARIANTS)
+        assert set(EVERYWHERE) <= set(LAWS)
+
+    def test_a_law_that_waits_is_noticed(self) -> None:
+        class Waiting(Additive):
+            def input(self, state: Tensor) -> Tensor:
+                return self.vector * (2.0 if state.sum().item() > 0 else 1.0)
+
+        class Masking(Additive):
+            def input(self, state: Tensor) -> Tensor:
+                return torch.zeros_like(state).index_put((state > 0,), state[state > 0])
+
+        p = plant("llama")
+        for law in (Waiting(torch.ones(WIDTH)), Masking(torch.ones(WIDTH))):
+            with p.under(law, layer=1):
+                assert waits(p, None) - waits(plant("llama"), None)
+
+
+@given(CASES)
+class TestEveryLaw:
+    """Every law in every variant on three families, and three laws on all families."""
+
+    def test_it_matters_and_zero_strength_is_no_law_bit_for_bit(self, variant: Variant, family: str) -> None:
+        p, law = plant_of(family), law_of(variant, family)
+        free = replay.by_teacher(p, None, PROMPTS, ANSWER, side="left")
+        steered = replay.by_teacher(p, law, PROMPTS, ANSWER, side="left")
+        assert (steered - free).abs().max() > 0.05, "the law must matter, or every other contract is empty"
+        assert torch.equal(replay.by_teacher(p, law.at(0.0), PROMPTS, ANSWER, side="left"), free)
+        bare = replay.by_generation(p, None, PROMPTS, ANSWER)
+        assert torch.equal(replay.by_generation(p, law, PROMPTS, ANSWER), bare)
+        assert torch.equal(replay.by_teacher(p, None, PROMPTS, ANSWER, side="left"), free), "it left something behind"
+
+    def test_padding_batch_and_cache_change_nothing(self, variant: Variant, family: str) -> None:
+        p, law, wanted = plant_of(family), law_of(variant, family), alone(variant, family)
+        for side in ("left", "right"):
+            found = replay.by_teacher(p, law, PROMPTS, ANSWER, side=side)
+            torch.testing.assert_close(found, wanted, **TOLERANCE)
+        torch.testing.assert_close(replay.by_generation(p, law, PROMPTS, ANSWER), wanted, **TOLERANCE)
+        static = replay.by_generation(p, law, PROMPTS, ANSWER, cache_implementation="static")
+        torch.testing.assert_close(static, wanted, **TOLERANCE)
+
+    def test_nothing_is_remembered_from_other_prompts(self, variant: Variant, family: str) -> None:
+        p, law, wanted = plant_of(family), law_of(variant, family), alone(variant, family)
+        with p.under(law):  # a law that latches must latch anew, also for other sizes of batch
+            p.generate(OTHERS[:2], max_new_tokens=3, seed=0)
+            p.forward([*OTHERS, *OTHERS])
+            torch.testing.assert_close(replay.by_generation(p, None, PROMPTS, ANSWER), wanted, **TOLERANCE)
+            p.generate(OTHERS, max_new_tokens=3, seed=0)
+            found = replay.by_teacher(p, None, PROMPTS, ANSWER, side="right")
+        torch.testing.assert_close(found, wanted, **TOLERANCE)
+
+    def test_teacher_forced_logprobs_are_those_of_the_steps(self, variant: Variant, family: str) -> None:
+        p, law = plant_of(family), law_of(variant, family)
+        logs = replay.by_generation(p, law, PROMPTS, ANSWER).double().log_softmax(-1)
+        expected = logs[:, range(len(ANSWER)), ANSWER].sum(1)
+        with p.under(law):
+            got = p.logprobs(PROMPTS, [" " + words(*ANSWER)] * len(PROMPTS), batch_size=2)
+        torch.testing.assert_close(got, expected, atol=2e-3, rtol=1e-4)
+
+    def test_a_forest_scores_as_separate_rows(self, variant: Variant, family: str) -> None:
+        p, law = plant_of(family), law_of(variant, family)
+        answers = [" " + words(*row) for row in ((21, 34, 55), (21, 34, 60, 61), (22,), (21, 70))]
+        prompts = [prompt for prompt in PROMPTS for _ in answers]
+        forest = Forest.of(p, prompts, answers * len(PROMPTS))
+        assert reads_trees(p) or family != "llama", "asked before a law is there, or rows would be compared with rows"
+        with p.under(law):
+            torch.testing.assert_close(
+                forest.logprobs(p), p.logprobs(prompts, answers * len(PROMPTS)), atol=2e-3, rtol=1e-4
+            )
+
+    def test_padding_is_never_steered(self, variant: Variant, family: str) -> None:
+        p, law = plant_of(family), law_of(variant, family)
+        for side in ("left", "right"):
+            batch = p.encode(PROMPTS, side=side)
+            pads = ~batch.attention_mask.bool()
+            for before, after in _states_around(p, law, batch):
+                assert torch.equal(after[pads], before[pads])
+                assert not torch.allclose(after[~pads], before[~pads], atol=1e-3)
+
+    def test_a_saved_law_is_the_same_law(
+        self, variant: Variant, family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        p, law, wanted = plant_of(family), law_of(variant, family), alone(variant, family)
+        before = _buffers(law)
+        again = type(law).load(law.save(tmp_path / "law.safetensors"))
+        assert torch.equal(alone(variant, family, again), wanted)
+        assert again.options() == law.options()
+        with p.under(law):
+            p.generate(PROMPTS, max_new_tokens=2, seed=0)
+        used = type(law).load(law.save(tmp_path / "used.safetensors"))
+        for name, held in _buffers(used).items():
+            assert torch.equal(held, before[name]), f"{name}: what a law remembers of an answer is no part of it"
+        refitted = again.fit_from(chatter.source(p, variant)).at(variant.strength)
+        torch.testing.assert_close(_buffers(refitted), before, equal_nan=True)
+        with pytest.raises(LawError, match="fitted on plant 'random-.*-0'.*used on 'random-.*-1'"):
+            plant(family, seed=1).under(again)
+        monkeypatch.setattr(type(law), "version", type(law).version + 1)
+        with pytest.raises(LawError, match="version"):
+            type(law).load(tmp_path / "law.safetensors")
+
+    def test_it_never_makes_the_host_wait(self, variant: Variant, family: str) -> None:
+        p, law = plant_of(family), law_of(variant, family)
+        assert not waits(p, law) - waits(p, None)
+
+    def test_it_keeps_no_gradient_and_no_inference_tensors(self, variant: Variant, family: str) -> None:
+        p, law, wanted = plant_of(family), law_of(variant, family), alone(variant, family)
+        assert not list(law.parameters()), "what a law holds is in buffers: parameters are not saved"
+        batch = p.encode(PROMPTS[:1])
+        with p.under(law):
+            p.generate(PROMPTS, max_new_tokens=2, seed=0)  # under inference mode, before a pass outside of it
+            with torch.enable_grad(), p.passing(prompt_lengths=batch.lengths):
+                logits = p._logits(batch)
+        assert logits.requires_grad, "the gradient of the plant goes through a law"
+        torch.testing.assert_close(logits[0, -1], wanted[0, 0], **TOLERANCE)
+        for name, held in law.named_buffers():
+            assert not held.requires_grad, name
+            assert not held.is_inference(), name
+
+    def test_half_precision_is_finite_and_near(self, variant: Variant, family: str) -> None:
+        states = record(plant_of(family), PROMPTS, sites=[chatter.LAYER], position="all").at(chatter.LAYER)
+        for part in laws_in(law_of(variant, family)):
+            if part.sees_pass:
+                continue  # `during` is seen below, in a plant of that precision
+            for dtype, error in ((torch.float16, 2e-2), (torch.bfloat16, 5e-2)):
+                half = states.to(dtype)
+                found, wanted = part(half), part(half.float())
+                assert found.dtype == dtype
+                assert (found.float() - wanted).norm() <= error * wanted.norm()
+
+
+@pairs(VARIANTS, ("llama",))
+class TestPrecisionAndCode:
+    """What does not depend on the family."""
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_it_runs_in_a_plant_of_half_precision(self, variant: Variant, family: str, dtype: torch.dtype) -> None:
+        small = model(family)
+        with torch.no_grad():
+            for weight in small.parameters():
+                weight.mul_(0.5)  # the large random weights would overflow without any law
+        p = Plant.from_model(small.to(dtype), tokenizer(), name="half")
+        law = chatter.fitted(variant, p)
+        with p.under(law):
+            logits = p.forward(PROMPTS)
+            assert p.generate(PROMPTS, max_new_tokens=3, seed=0).tokens
+        assert logits.dtype == dtype
+        assert torch.isfinite(logits).all()
+
+    def test_strength_that_overflows_does_not_leave_the_range(self, variant: Variant, family: str) -> None:
+        states = record(plant_of(family), PROMPTS, sites=[chatter.LAYER]).at(chatter.LAYER)
+        for part in laws_in(law_of(variant, family)):
+            if not part.sees_pass:
+                assert torch.isfinite(part.at(1e30)(states.half())).all()
+
+    def test_it_is_one_graph_whatever_its_strength(self, variant: Variant, family: str) -> None:
+        state = record(plant_of(family), PROMPTS, sites=[chatter.LAYER]).at(chatter.LAYER)[:, None]
+        for part in laws_in(law_of(variant, family)):
+            if part.sees_pass:
+                continue  # below, in whole generations
+            torch._dynamo.reset()
+            counter = CompileCounter()
+            step = torch.compile(part, backend=counter, fullgraph=True)
+            with torch.inference_mode():
+                for strength in (variant.strength, 0.3 * variant.strength, 0.0, -variant.strength):
+                    part.at(strength)
+                    torch.testing.assert_close(step(state), part(state), atol=1e-5, rtol=1e-5)
+            assert counter.frame_count == 1
+
+
+@pairs(FIRST)
+def test_compiled_decoding_agrees_and_a_strength_recompiles_nothing(variant: Variant, family: str) -> None:
+    p, law = plant_of(family), law_of(variant, family)
+    torch._dynamo.reset()
+    p._compiled.clear()
+    options = {"cache_implementation": "static"}
+    try:
+        with _decoding_with(p, "eager"), p.under(law):
+            before = counters["stats"]["unique_graphs"]
+            found = replay.by_generation(p, None, PROMPTS, ANSWER, **options)
+            graphs = counters["stats"]["unique_graphs"]
+            weaker = law.at(0.4 * variant.strength)
+            other = replay.by_generation(p, None, PROMPTS, ANSWER, **options)
+            assert counters["stats"]["unique_graphs"] == graphs > before
+    finally:
+        p._compiled.clear()
+    torch.testing.assert_close(found, alone(variant, family), **TOLERANCE)
+    torch.testing.assert_close(other, alone(variant, family, weaker), **TOLERANCE)
+    assert not torch.allclose(found, other, atol=1e-2)
+
+
+def _states_around(p: Plant, law: Any, batch: Any) -> list[tuple[Tensor, Tensor]]:
+    """For each site of the law, every state of the batch as it comes to the law and as it leaves it."""
+    seen: dict[tuple[str, int], Tensor] = {}
+    sites = list(dict.fromkeys(site for site, _, _ in law.entries(p)))
+
+    def watched(when: str) -> ExitStack:
+        stack = ExitStack()
+        for place, site in enumerate(sites):
+            keep = partial(_keep, seen, (when, place))
+            stack.enter_context(p.under(keep, layer=site.layer, point=site.point, scope="all"))
+        return stack
+
+    with watched("before"), p.under(law), watched("after"):
+        p.forward(batch, prompt_lengths=batch.lengths)
+    return [(seen["before", place], seen["after", place]) for place in range(len(sites))]
+
+
+def _keep(seen: dict[Any, Tensor], key: Any, state: Tensor) -> Tensor:
+    seen[key] = state.clone()
+    return state
+
+
+def _buffers(law: nn.Module) -> dict[str, Tensor]:
+    return {name: held.clone() for name, held in law.named_buffers()}

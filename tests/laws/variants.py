@@ -1,0 +1,72 @@
+"""Every registered law in every variant that has a name of its own: what the contracts are asked of.
+
+A law that is registered and absent here fails `test_contracts.py`. The first variant of a law is the one that the
+costly contracts (compiled generation, every family) are asked of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A law, the arguments of its constructor, and how it is meant to be used.
+
+    Attributes:
+        law: registered name.
+        options: arguments of the constructor.
+        scope: which tokens it steers.
+        strength: at which it changes the logits of random models visibly.
+        layers: blocks, one law for each, as a stack; empty for one law.
+        sequential: whether the laws of a stack are fitted in order of depth.
+    """
+
+    law: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    scope: str = "generated"
+    strength: float = 1.0
+    layers: tuple[int, ...] = ()
+    sequential: bool = False
+
+    def __str__(self) -> str:
+        """For the names of tests."""
+        options = [f"{name}={value}" for name, value in self.options.items()]
+        stacked = ["layers=" + "".join(map(str, self.layers))] * bool(self.layers) + ["in-turn"] * self.sequential
+        return "-".join([self.law, *options, *stacked])
+
+
+def _of(law: str, *options: dict[str, Any], **use: Any) -> tuple[Variant, ...]:
+    return tuple(Variant(law, given, **use) for given in options or ({},))
+
+
+#: Options that make training short: the contracts do not ask how good a network is.
+_SHORT_TURN = {"passes": 3}
+_SHORT_FLOW = {"updates": 60, "steps": 4}
+
+VARIANTS: tuple[Variant, ...] = (
+    *_of("actadd", {}, {"positions": 2}, {"prompts": ("w7 w9", "w11"), "filler": " w5"}, scope="prefill"),
+    *_of("angular-steering", {"angle": 30.0}, {"angle": 200.0, "when": "aligned"}),
+    *_of("angular-steering", {"angle": 0.0, "when": "opposed", "measure": "raw", "feature": "most-similar"}),
+    *_of("difference-of-means", {}, strength=3.0),
+    *_of("difference-of-means", {"scale": "unit"}, strength=20.0),
+    *_of("difference-of-means", layers=(0, 2), strength=2.0),
+    *_of("difference-of-means", {"scale": "unit"}, layers=(0, 1, 2), sequential=True, strength=10.0),
+    *_of("half-space-projection", {"setpoint": 0.001}, {"setpoint": 0.0003, "standardise": True}),
+    *_of("householder-rotation", _SHORT_TURN, {**_SHORT_TURN, "layers": 1, "held_out": 0.0}),
+    *_of("iti", {"num_heads": 3}, {"num_heads": 2, "direction": "probe"}, scope="last", strength=8.0),
+    *_of("linear-act", {}, {"position": "last", "support": "none"}, {"support": "q_5_95", "matching": "truncate"}),
+    *_of("linear-act", layers=(0, 1, 2), sequential=True),
+    *_of("linear-probe", {}, {"scale": "sigma", "c": 0.5, "standardise": True}, strength=20.0),
+    *_of("mean-act", {}, {"support": "q_0_100"}),
+    *_of("mimic", {}, {"gate": "none"}, {"reg": 1.0, "reg_scale": "relative"}),
+    *_of("random-direction", {}, {"seed": 5}, strength=3.0),
+    *_of("repe", {}, {"variant": "unpaired"}, {"variant": "as-compared"}, strength=20.0),
+    *_of("static-re", {"scale": "unit"}, strength=20.0),
+    *_of("static-re", {"ridge": 1.0}, strength=300.0),
+    *_of("truthflow", _SHORT_FLOW, {**_SHORT_FLOW, "solver": "midpoint", "scaled": False, "k": 3}, strength=3.0),
+)
+#: Laws whose contracts are asked of every family: a constant push, an affine map of the state, one that remembers.
+EVERYWHERE = ("difference-of-means", "linear-act", "truthflow")
