@@ -481,6 +481,14 @@ def test_what_is_shipped_is_computed_again_on_a_page(seedling, tmp_path, monkeyp
         reference("race", profile="tiny", share=1.0)
 
 
+def test_a_law_acts_on_the_plant_that_is_scored_also_after_another_plant(seedling):
+    steered = cell(seedling, law=PUSH)
+    first = run_cell(steered).scores["wanted"]
+    run_cell(Cell(plant="almanac-llama-tiny", task="truth", limit=2))
+    assert run_cell(steered).scores["wanted"] == pytest.approx(first)
+    assert run_cell(cell(seedling)).scores["wanted"] != pytest.approx(first)
+
+
 @pytest.mark.parametrize("sequential", [False, True])
 def test_a_law_at_several_layers(seedling, task, sequential):
     from steerlib.actuator import Site
