@@ -482,11 +482,12 @@ def test_what_is_shipped_is_computed_again_on_a_page(seedling, tmp_path, monkeyp
 
 
 def test_a_law_acts_on_the_plant_that_is_scored_also_after_another_plant(seedling):
-    steered = cell(seedling, law=PUSH)
+    bare = Cell(plant="almanac-llama-tiny", task="truth", limit=5)
+    steered = bare.model_copy(update={"law": PUSH})
     first = run_cell(steered).scores["wanted"]
-    run_cell(Cell(plant="almanac-llama-tiny", task="truth", limit=2))
+    run_cell(cell(seedling))
     assert run_cell(steered).scores["wanted"] == pytest.approx(first)
-    assert run_cell(cell(seedling)).scores["wanted"] != pytest.approx(first)
+    assert run_cell(bare).scores["wanted"] != pytest.approx(first)
 
 
 @pytest.mark.parametrize("sequential", [False, True])
