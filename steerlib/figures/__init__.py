@@ -17,7 +17,7 @@ from steerlib.figures.dynamics import Panel, over, small_multiples, trajectories
 from steerlib.figures.open_loop import Band, data_efficiency, disturbance, open_loop_response, pushed_clouds, spectrum
 from steerlib.figures.plane import Plane, draw
 from steerlib.figures.style import PALETTE, ROLES, look, panels
-from steerlib.figures.sweeps import curve, dose_response, intervals, layer_sweep
+from steerlib.figures.sweeps import curve, dose_response, exactly, intervals, layer_sweep
 from steerlib.figures.wiring import placement, scope_grid
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "dose_response",
     "dose_sweeps",
     "draw",
+    "exactly",
     "fact_map",
     "graded_lines",
     "intervals",
