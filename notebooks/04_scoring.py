@@ -20,7 +20,7 @@
 # :class: cost-card note
 #
 # Time
-# : one to two minutes on two processor cores, for the `tiny` profile
+# : about a minute on one processor core, for the `tiny` profile
 #
 # Memory
 # : about 1 GB
@@ -129,6 +129,7 @@ None if native else Markdown(foreign)
 
 # %%
 items, k, few = spread(task.items("test"), 24), 21, 8
+task.answer_tokens = 32  # twice what the longest answer of the grammar has
 asked = [item.text for item in items]
 contrasts = task.contrasts(range(lm.depth), n=100, seed=seeds[0])
 fits = [DifferenceOfMeans().fit(contrast) for contrast in contrasts]
@@ -536,7 +537,7 @@ table(rows, "answer", "text", "topic agreement", "cosine of word counts")
 
 # %%
 wishing = Helpfulness(lm)
-wishes, asks = spread(wishing.items("test"), 32), {"limit": 32, "seed": seeds[0]}
+wishes, asks = spread(wishing.items("test"), 24), {"limit": 24, "seed": seeds[0]}
 here = wishing.contrast(layer=lm.depth // 2, n=100, seed=seeds[0])
 kinder = DifferenceOfMeans().fit(here).at(0.5)
 _, replies = wishing.sampled(**asks)
@@ -593,13 +594,13 @@ page.record("win.dropped", dropped, digits=2)
 page.record("wishes.n", len(wishes))
 
 # %% tags=["hide-input"]
-least, most = scores["always refuses"], scores["the plant"]
+refuses, plain_plant = scores["always refuses"], scores["the plant"]
 page.text(
     "reward.word",
     "The program that refuses whatever it is asked earns "
-    + ("more" if least[0] > most[0] else "less")
-    + f" than the plant on average ({least[0]:z.2f}), and wins "
-    f"{percent(least[2])} of the requests: it is never wrong about a harmful one.",
+    + ("more" if refuses[0] > plain_plant[0] else "less")
+    + f" than the plant on average ({refuses[0]:z.2f}), and wins "
+    f"{percent(refuses[2])} of the requests: it is never wrong about a harmful one.",
 )
 columns = (
     "mean reward", "90th percentile", "wins over the plant, a tie is lost",
@@ -612,7 +613,7 @@ table(
 )
 
 # %% [markdown]
-# On {glue:text}`wishes.n` requests the push raises the mean reward from {glue:text}`reward.plant.mean` to {glue:text}`reward.pushed.mean`, and wins {glue:text}`reward.pushed.lose`, {glue:text}`reward.pushed.half` or, with ties left out, {glue:text}`win.dropped` of the time; {glue:text}`win.ties` of the replies are ties. With half a win, or with ties left out, the two directions add up to one. With lost ties they do not: the plant beats its pushed self {glue:text}`win.back` of the time, and each is beaten by an exact copy of itself, every time, as the first row shows. Whoever drops ties may be left with a handful of prompts.
+# On {glue:text}`wishes.n` requests the push raises the mean reward from {glue:text}`reward.plant.mean` to {glue:text}`reward.pushed.mean`, and wins {glue:text}`reward.pushed.lose`, {glue:text}`reward.pushed.half` or, with ties left out, {glue:text}`win.dropped` of the time; {glue:text}`win.ties` of the replies are ties. With half a win, or with ties left out, the two directions add up to one. With lost ties they do not: the plant beats its pushed self {glue:text}`win.back` of the time, and nobody ever wins against an exact copy of himself, as the first row shows. Whoever drops ties may be left with a handful of prompts.
 #
 # {glue:text}`reward.word` And no win rate knows by how much: a law may win narrowly nine times and be a disaster the tenth. The 90th percentile, for its part, looks only at the best replies. How much of this is luck is for the shipped records to say, further down.
 #
@@ -708,9 +709,9 @@ f"{len(kl)} tokens, {float(kl.mean()):.4f} nats each"
 others = {"truth": task, "civility": Toxicity(lm), "refusal": Refusal(lm)}
 ends, moved = {}, {}
 for name, one in others.items():
-    bare, told = one.exact(limit=16), one.reference(limit=16)
+    bare, told = one.exact(limit=12), one.reference(limit=12)
     with lm.under(law):
-        after = one.exact(limit=16)
+        after = one.exact(limit=12)
     ends[name] = metrics.Ends(bare.wanted.mean(), told.wanted.mean())
     moved[name] = float(after.wanted.mean())
 drift = metrics.drift("truth", ends, moved)
@@ -1135,7 +1136,7 @@ def timed():
     return time.perf_counter() - start
 
 
-seconds_exact = min(timed() for _ in range(3))
+seconds_exact = min(timed() for _ in range(2))
 
 # %%
 shares_seen = np.concatenate([true[:few].mean(0), true_pushed.mean(0)])
@@ -1243,9 +1244,9 @@ def price(law):
 
 # %%
 def spending(cost, budget):
-    """The multiplier that costs so much: a small push costs its square."""
-    start = math.sqrt(budget / cost(1.0))
-    return calibrate(cost, budget, start=start, tolerance=0.05, most=10)
+    """The multiplier that costs so much; the search begins at a guess."""
+    start = (budget / cost(1.0)) ** (1 / 3)
+    return calibrate(cost, budget, start=start, tolerance=0.1, most=10)
 
 
 prices = [price(fit) for fit in fits]
@@ -1255,15 +1256,13 @@ ones = [cost(1.0) for cost in prices]
 entries = []
 for layer in dict.fromkeys((min(1, lm.depth - 1), lm.depth // 2)):
     entries.append((layer, "difference of means", fits[layer], ones[layer], None))
-    for i in range(2):
-        noise = RandomDirection(seed=100 + i).fit(contrasts[layer])
-        cost = price(noise)
-        found = spending(cost, ones[layer])
-        name = f"random direction {i + 1}"
-        entries.append((layer, name, noise, cost(1.0), found))
+    noise = RandomDirection(seed=100).fit(contrasts[layer])
+    cost = price(noise)
+    found = spending(cost, ones[layer])
+    entries.append((layer, "random direction", noise, cost(1.0), found))
 
 # %% tags=["hide-input"]
-base = task.exact(limit=30)
+base = task.exact(limit=24)
 
 
 def scored(law, strength, **prompts):
@@ -1274,17 +1273,17 @@ def scored(law, strength, **prompts):
 
 def compared(one, found):
     """Change of T*I at strength 1, and at equal effort."""
-    length = scored(one, 1.0, limit=30).combined_gain(base)
+    length = scored(one, 1.0, limit=24).combined_gain(base)
     if found is None:
         return length, length
-    return length, scored(one, found.strength, limit=30).combined_gain(base)
+    return length, scored(one, found.strength, limit=24).combined_gain(base)
 
 
 # %% tags=["hide-input"]
 rows = []
 for layer, name, one, at_one, found in entries:
     gains = compared(one, found)
-    kind = "law" if found is None else f"random.{name[-1]}"
+    kind = "law" if found is None else "random"
     for key, gain in zip(("length", "effort"), gains, strict=True):
         note(f"budget.{layer}.{kind}.{key}", gain)
     page.record(f"budget.{layer}.{kind}.kl", at_one, digits=4, unit="nats")
@@ -1306,11 +1305,15 @@ times = [at_one / ones[layer] for layer, _, _, at_one, _ in drawn_at_random]
 reached = sum(found.reached for *_, found in drawn_at_random)
 page.record("random.most", max(times), digits=2)
 page.record("random.least", min(times), digits=2)
-page.record("random.reached", reached)
-page.record("random.n", len(times))
+page.text(
+    "random.reached",
+    "both searches ended within a tenth of the budget"
+    if reached == len(times)
+    else "where a search did not end within a tenth of the budget, the table has a dash",
+)
 
 # %% [markdown]
-# At one layer and of one length, the random directions cost between {glue:text}`random.least` and {glue:text}`random.most` times what the difference of means costs: what later blocks ignore is nearly free, and what they read is dear. `steerlib.experiment.calibrate` finds the multiplier at which a law spends a given amount, and checks on every point that cost rises with the multiplier (the cost of a small push grows with its square, which says where to begin); {glue:text}`random.reached` of {glue:text}`random.n` random directions ended within a twentieth of the budget. The cost is rough: it is measured on what the plant writes under the law, and where one answer tips over, a small step in the multiplier moves it a lot; where it fell as the multiplier rose, the table has a dash. Equal effort is no courtesy to the control: it takes away the excuse that it was pushed too gently. The running picture of this book, the states and both pushes, in the plane that the two span:
+# At an early layer and at one in the middle, random directions as long as the difference of means cost {glue:text}`random.least` and {glue:text}`random.most` times as much: what later blocks ignore is nearly free, and what they read is dear. `steerlib.experiment.calibrate` finds the multiplier at which a law spends a given amount, and checks on every point that cost rises with the multiplier; it begins at a guess, for the cost of a small push grows with its square and that of a larger one faster. Here {glue:text}`random.reached`. The cost is rough: it is measured on what the plant writes under the law, and where one answer tips over, a small step in the multiplier moves it a lot. Equal effort is no courtesy to the control: it takes away the excuse that it was pushed too gently. The running picture of this book, the states and both pushes, in the plane that the two span:
 
 # %% tags=["hide-input"]
 layer, _, noise, _, found = drawn_at_random[0]
@@ -1428,14 +1431,15 @@ page.figure(
 )
 
 # %% [markdown]
-# Strength 1 costs {glue:text}`race.spread` times as much at the dearest layer as at the cheapest. Of {glue:text}`race.pairs` pairs of layers, {glue:text}`race.turned` stand the other way round at equal effort. The winner is layer {glue:text}`race.best.strength` in one race and layer {glue:text}`race.best.effort` in the other. Is that more than luck? The pair whose order turns most clearly on validation prompts, once more on all test prompts, which had no part in the choice:
+# Strength 1 costs {glue:text}`race.spread` times as much at the dearest layer as at the cheapest. Of {glue:text}`race.pairs` pairs of layers, {glue:text}`race.turned` stand the other way round at equal effort. The winner is layer {glue:text}`race.best.strength` in one race and layer {glue:text}`race.best.effort` in the other. Is that more than luck? The pair whose order turns most clearly on validation prompts, once more on test prompts, which had no part in the choice:
 
 
 # %%
 def contest(i, j):
     """Layer i minus layer j in T*I: at strength 1, and at equal effort."""
     for a, b in ((1.0, 1.0), (spent[i].strength, spent[j].strength)):
-        yield scored(fits[i], a).combined_gain(scored(fits[j], b))
+        first, second = scored(fits[i], a, limit=48), scored(fits[j], b, limit=48)
+        yield first.combined_gain(second)
 
 
 def clearest(i, j):
@@ -1605,7 +1609,7 @@ for one in reaches:
 #
 # {glue:text}`push.line`
 #
-# For preference that is not the whole story: the exact score knows how a reply begins, and a preference is a matter of whole replies. So the same grid also holds sampled ones, to all requests of the test split, three times each, with the same noise for every law. Their rewards, by the columns of the papers:
+# For preference that is not the whole story: the exact score knows how a reply begins, and a preference is a matter of whole replies. So the same grid also holds sampled ones, to {glue:text}`push.wishes` requests of the test split, several times each, with the same noise for every law. Their rewards, by the columns of the papers:
 
 # %%
 graded = preference(race.records) if race else {}
@@ -1642,6 +1646,7 @@ if graded:
         f"controls win {chance}, a tie as half a win."
     )
 page.text("preference.line", line)
+page.text("push.wishes", str(graded["the push"].mean.n) if graded else "some")
 
 # %% [markdown]
 # {glue:text}`preference.line`
