@@ -1243,12 +1243,6 @@ def price(law):
 
 
 # %%
-def spending(cost, budget):
-    """The multiplier that costs so much; the search begins at a guess."""
-    start = (budget / cost(1.0)) ** (1 / 3)
-    return calibrate(cost, budget, start=start, tolerance=0.1, most=10)
-
-
 prices = [price(fit) for fit in fits]
 ones = [cost(1.0) for cost in prices]
 
@@ -1258,7 +1252,7 @@ for layer in dict.fromkeys((min(1, lm.depth - 1), lm.depth // 2)):
     entries.append((layer, "difference of means", fits[layer], ones[layer], None))
     noise = RandomDirection(seed=100).fit(contrasts[layer])
     cost = price(noise)
-    found = spending(cost, ones[layer])
+    found = calibrate(cost, ones[layer], tolerance=0.1)
     entries.append((layer, "random direction", noise, cost(1.0), found))
 
 # %% tags=["hide-input"]
@@ -1313,7 +1307,7 @@ page.text(
 )
 
 # %% [markdown]
-# At an early layer and at one in the middle, random directions as long as the difference of means cost {glue:text}`random.least` and {glue:text}`random.most` times as much: what later blocks ignore is nearly free, and what they read is dear. `steerlib.experiment.calibrate` finds the multiplier at which a law spends a given amount, and checks on every point that cost rises with the multiplier; it begins at a guess, for the cost of a small push grows with its square and that of a larger one faster. Here {glue:text}`random.reached`. The cost is rough: it is measured on what the plant writes under the law, and where one answer tips over, a small step in the multiplier moves it a lot. Equal effort is no courtesy to the control: it takes away the excuse that it was pushed too gently. The running picture of this book, the states and both pushes, in the plane that the two span:
+# At an early layer and at one in the middle, random directions as long as the difference of means cost {glue:text}`random.least` and {glue:text}`random.most` times as much: what later blocks ignore is nearly free, and what they read is dear. `steerlib.experiment.calibrate` finds the multiplier at which a law spends a given amount, and checks on every point that cost rises with the multiplier. Here {glue:text}`random.reached`. The cost is rough: it is measured on what the plant writes under the law, and where one answer tips over, a small step in the multiplier moves it a lot. Equal effort is no courtesy to the control: it takes away the excuse that it was pushed too gently. The running picture of this book, the states and both pushes, in the plane that the two span:
 
 # %% tags=["hide-input"]
 layer, _, noise, _, found = drawn_at_random[0]
@@ -1361,7 +1355,7 @@ page.figure(
 # The same recipe, fitted at each layer: which layer is best? At strength 1 the push is, at every layer, as long as the way from the untruthful mean to the truthful one. At equal effort every layer may spend what the dearest spends at strength 1. Scores are T*I on validation prompts.
 
 # %%
-spent = [spending(cost, max(ones)) for cost in prices]
+spent = [calibrate(cost, max(ones), tolerance=0.1) for cost in prices]
 on = {"split": "validation", "limit": 20}
 races = {
     "at strength 1": [scored(f, 1.0, **on) for f in fits],
