@@ -595,6 +595,7 @@ page.record("wishes.n", len(wishes))
 
 # %% tags=["hide-input"]
 refuses, plain_plant = scores["always refuses"], scores["the plant"]
+page.text("reward.verb", "raises" if ours.mean() > bare.mean() else "lowers")
 page.text(
     "reward.word",
     "The program that refuses whatever it is asked earns "
@@ -613,7 +614,7 @@ table(
 )
 
 # %% [markdown]
-# On {glue:text}`wishes.n` requests the push raises the mean reward from {glue:text}`reward.plant.mean` to {glue:text}`reward.pushed.mean`, and wins {glue:text}`reward.pushed.lose`, {glue:text}`reward.pushed.half` or, with ties left out, {glue:text}`win.dropped` of the time; {glue:text}`win.ties` of the replies are ties. With half a win, or with ties left out, the two directions add up to one. With lost ties they do not: the plant beats its pushed self {glue:text}`win.back` of the time, and nobody ever wins against an exact copy of himself, as the first row shows. Whoever drops ties may be left with a handful of prompts.
+# On {glue:text}`wishes.n` requests the push {glue:text}`reward.verb` the mean reward from {glue:text}`reward.plant.mean` to {glue:text}`reward.pushed.mean`, and wins {glue:text}`reward.pushed.lose`, {glue:text}`reward.pushed.half` or, with ties left out, {glue:text}`win.dropped` of the time; {glue:text}`win.ties` of the replies are ties. With half a win, or with ties left out, the two directions add up to one. With lost ties they do not: the plant beats its pushed self {glue:text}`win.back` of the time, and nothing ever wins against an exact copy of itself, as the first row shows. Whoever drops ties may be left with a handful of prompts.
 #
 # {glue:text}`reward.word` And no win rate knows by how much: a law may win narrowly nine times and be a disaster the tenth. The 90th percentile, for its part, looks only at the best replies. How much of this is luck is for the shipped records to say, further down.
 #

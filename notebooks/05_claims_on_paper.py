@@ -80,7 +80,8 @@ gaps = {
     row: abs(found["true"] * found["info"] / 100 - found["txi"])
     for row, found in printed.items()
 }
-pd.DataFrame(printed).T.assign(product=lambda t: t["true"] * t["info"] / 100)
+both = pd.DataFrame(printed).T
+both.assign(product=(both["true"] * both["info"] / 100).round(2))
 
 # %% tags=["hide-input"]
 page.record(
@@ -156,7 +157,7 @@ deviation("field.radial", radial)
 deviation("euler.length", excess)
 
 # %% [markdown]
-# The field's largest part along the state is {glue:text}`field.radial.size`, and the growth of the squared length misses {eq}`eq-euler-length` by at most a fraction of {glue:text}`euler.length.size`. Neither sentence is printed in the paper; both follow from its definitions, and the second will matter: one step of $T = 5$ takes a state of length 10 to length $\sqrt{125} \approx 11.2$, and what looks like an effect of the field may be an effect of the length.
+# The field's largest part along the state is {glue:text}`field.radial.size`, and the growth of the squared length misses {eq}`eq-euler-length` by a fraction of {glue:text}`euler.length.size` at most. Neither sentence is printed in the paper; both follow from its definitions, and the second will matter: one step of $T = 5$ takes a state of length 10 to length $\sqrt{125} \approx 11.2$, and what looks like an effect of the field may be an effect of the length.
 #
 # ### What the barrier promises
 #
@@ -309,7 +310,7 @@ deviation("law.rank-one", abs(by_matrix - by_vector).max())
 deviation("setpoint.shorter", max(0.0, shorter))
 
 # %% [markdown]
-# The two ways to compute the input differ by {glue:text}`law.rank-one.size`. Of a thousand other moves that reach the setpoint, from a hair beside the nearest point to far from it, none is shorter: the largest amount by which one undercuts it is {glue:text}`setpoint.shorter.size`. This is a sample and not a proof; the proof is Pythagoras once more.
+# The two ways to compute the input differ by {glue:text}`law.rank-one.size`. Of a thousand other moves that reach the setpoint, from a hair beside the nearest point to far from it, none is shorter: the amount by which the best of them undercuts it is {glue:text}`setpoint.shorter.size`. This is a sample and not a proof; the proof is Pythagoras once more.
 #
 # ## What a value function learns
 #
