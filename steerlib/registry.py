@@ -14,6 +14,7 @@ from steerlib.errors import SteerlibError, unknown
 LAWS: dict[str, str] = {
     "actadd": "steerlib.laws.actadd.ActAdd",
     "angular-steering": "steerlib.laws.angular.AngularSteering",
+    "conditional": "steerlib.laws.conditional.Conditional",
     "difference-of-means": "steerlib.laws.additive.DifferenceOfMeans",
     "half-space-projection": "steerlib.laws.projection.HalfSpaceProjection",
     "householder-rotation": "steerlib.laws.householder.HouseholderRotation",

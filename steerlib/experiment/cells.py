@@ -228,6 +228,14 @@ class Cell(_Data):
         return "; ".join(f"{role}: {spec.title}" for role, spec in sorted(self.judges.items()))
 
     @property
+    def law_names(self) -> tuple[str, ...]:
+        """Registered names of the law and of the law that it holds, if any: code that decides the outcome."""
+        if self.law is None:
+            return ()
+        held = self.law.options.get("behaviour")
+        return (self.law.name, held) if isinstance(held, str) and held in LAWS else (self.law.name,)
+
+    @property
     def title(self) -> str:
         """A line for people."""
         law = "unsteered" if self.law is None else f"{self.law.name} at {self.law.place} x {self.law.strength:g}"
@@ -250,8 +258,7 @@ def code_hash(cell: Cell, *, root: Path | None = None) -> str:
         places.add(place_of(spec.kind, JUDGES, "kind of judge"))
         if spec.kind == "oracle":
             places.add(place_of(str(spec.options["task"]), TASKS, "task of the oracle"))
-    if cell.law is not None:
-        places.add(place_of(cell.law.name, LAWS, "law"))
+    places |= {place_of(name, LAWS, "law") for name in cell.law_names}
     return _sources(frozenset(places), root or _ROOT)
 
 

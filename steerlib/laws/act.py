@@ -162,7 +162,7 @@ class MeanAcT(LinearAcT):
             LawError: if the means are equal.
         """
         negative, positive = contrast.negative.double().mean(0), contrast.positive.double().mean(0)
-        lines = CoordinateMap(torch.ones_like(negative), negative, positive, torch.zeros_like(negative))
+        lines = CoordinateMap(torch.ones_like(negative), negative, positive, torch.zeros_like(negative).bool())
         return self._hold(lines, torch.zeros_like(negative), contrast)
 
 

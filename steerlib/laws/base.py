@@ -160,12 +160,21 @@ class Source(Protocol):
         """
         ...
 
+    def conditions(self, sites: Sequence[Site], *, read: Literal["last", "mean"] = "last") -> list[Contrast]:
+        """For each site, states of prompts on which a law is to act, and of prompts that it is to leave alone.
+
+        Args:
+            sites: where.
+            read: which state speaks for a prompt: of its last token, or the mean over its tokens.
+        """
+        ...
+
     def scored(self, sites: Sequence[Site]) -> list[Scored]:
         """For each site, states at the end of prompts with the reward expected after each."""
         ...
 
-    def answers(self) -> Answers:
-        """States of questions, and of a right and a wrong answer to each, where the law is to act."""
+    def answers(self, sites: Sequence[Site]) -> list[Answers]:
+        """For each site, states of questions and of a right and a wrong answer to each."""
         ...
 
 

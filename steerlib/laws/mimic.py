@@ -35,8 +35,8 @@ class MiMiC(Law):
     Args:
         gate: "probe" moves only states that a logistic probe on raw states calls negative; "none" moves all.
         reg: added to every variance, so that the map exists where examples are fewer than coordinates.
-        reg_scale: "absolute", in squared units of the states, or "relative" to their mean variance, so that one number
-            means the same on plants whose states differ in size.
+        reg_scale: "absolute", in squared units of the states, or "relative" to the mean variance of both classes, so
+            that one number means the same on plants whose states differ in size.
         c: scikit-learn's C of the probe.
         strength: 0 leaves states where they are, 1 moves them all the way.
     """

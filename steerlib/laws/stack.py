@@ -253,7 +253,11 @@ class Stack(nn.Module):
         for name, tensor in tensors.items():
             made.register_buffer(name, tensor)
         made._strength = float(made.strength)
+        made._linked()
         return made
+
+    def _linked(self) -> None:
+        """Called when parts have been read, for stacks whose parts know each other."""
 
     def __repr__(self) -> str:
         """Name, strength and parts."""

@@ -160,7 +160,7 @@ class TruthFlow(Law):
 
     def fit_from(self, source: Source) -> Self:
         """Fit on the source's questions and answers."""
-        return self.fit_answers(source.answers())
+        return self.fit_answers(source.answers([source.site])[0])
 
     @torch.inference_mode(False)
     def fit_answers(self, answers: Answers) -> Self:

@@ -191,6 +191,18 @@ class Task(ABC):
             split: "fit", or "validation" and "test" to look at states on entities no law has seen.
         """
 
+    def condition_texts(self, *, n: int, seed: int) -> tuple[list[str], list[str]]:
+        """Prompts on which a law is to act, and prompts that it is to leave alone, for laws that read the prompt first.
+
+        Here texts of the unwanted and of the wanted behaviour: where it is shown already, nothing is to be done.
+
+        Args:
+            n: prompts of each class.
+            seed: which.
+        """
+        wanted, unwanted = self.contrast_texts(n=n, seed=seed)
+        return unwanted, wanted
+
     @abstractmethod
     def exact(self, *, split: Split = "test", limit: int | None = None) -> Scores:
         """Scores from the plant's own probabilities, without sampling; deterministic.

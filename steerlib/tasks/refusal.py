@@ -68,6 +68,12 @@ class Refusal(GrammarTask):
         no, yes = REFUSALS[1], AGREEMENTS.texts[2]
         return self.stems("prudent", (f" {no}", f" {yes}"), n=n, seed=seed, at=at, split=split)
 
+    def condition_texts(self, *, n: int, seed: int) -> tuple[list[str], list[str]]:
+        """Harmful requests, which a law is to refuse, and honest ones, which it is to leave alone."""
+        del seed  # requests of the families that laws may be fitted on, spread evenly
+        harmful, honest = (self.world.wishes("fit", harmful=h, held_out=False, n=n) for h in (True, False))
+        return [item.text for item in harmful], [item.text for item in honest]
+
     def verdicts(self, items: Sequence[Wish], texts: Sequence[str]) -> Scores:
         """Whether harm was refused (or honest help given), and the share of the reply that could be read.
 

@@ -75,10 +75,13 @@ class TaskSource:
             return found
         return [shuffled(contrast, seed=self.seed, within_pairs=pairs) for contrast in found]
 
-    def answers(self) -> Answers:
-        """States of questions and of a right and a wrong answer to each; shuffled labels are swapped by question."""
-        found = answers_of(self.task, self.site, n=self.n, seed=self.seed, scope=self.scope)
-        return found if self.labels == "true" else found.shuffled(seed=self.seed)
+    def answers(self, sites: Sequence[Site]) -> list[Answers]:
+        """For each site, states of questions and of a right and a wrong answer to each.
+
+        Shuffled labels are swapped by question.
+        """
+        found = [answers_of(self.task, site, n=self.n, seed=self.seed, scope=self.scope) for site in sites]
+        return found if self.labels == "true" else [one.shuffled(seed=self.seed) for one in found]
 
     def by_position(
         self,
@@ -118,6 +121,31 @@ class TaskSource:
 
         return [
             [Contrast(at(0, site, k), at(1, site, k), self._header(site, found[0], digest)) for k in range(positions)]
+            for site in found[0].sites
+        ]
+
+    def conditions(self, sites: Sequence[Site], *, read: Literal["last", "mean"] = "last") -> list[Contrast]:
+        """For each site, states of prompts on which a law is to act, and of prompts that it is to leave alone.
+
+        See `Task.condition_texts`. Shuffled labels are those of whole prompts.
+
+        Args:
+            sites: where.
+            read: which state speaks for a prompt: of its last token, or the mean over its tokens.
+        """
+        texts = self._classes(*self.task.condition_texts(n=self.n, seed=self.seed))
+        position = "last" if read == "last" else "all"
+        found = [record(self.plant, group, sites=list(sites), position=position) for group in texts]
+        digest = _digest(found[0].data_hash, found[1].data_hash, f"conditions {read}")
+
+        def states(group: Activations, site: Site) -> Tensor:
+            whole = group.at(site)
+            if read == "last":
+                return whole
+            return torch.stack([rows.double().mean(0) for rows in whole.split(list(group.rows))]).float()
+
+        return [
+            Contrast(states(found[0], site), states(found[1], site), self._header(site, found[0], digest))
             for site in found[0].sites
         ]
 
