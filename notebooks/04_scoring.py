@@ -20,7 +20,7 @@
 # :class: cost-card note
 #
 # Time
-# : about a minute on one processor core, for the `tiny` profile
+# : one to two minutes on one processor core, for the `tiny` profile
 #
 # Memory
 # : about 1 GB
