@@ -94,7 +94,9 @@ class Condition(Law):
                 f"threshold: got {threshold} with side={side}; a cosine lies between -1 and 1, and a threshold needs "
                 "a side, 'above' or 'below'."
             )
-        self.kind, self.read, self.similarity, self.given, self.side = vector, read, similarity, threshold, side
+        self.kind, self.similarity, self.given = vector, similarity, threshold
+        self.side: Side | None = side
+        self.read: Read = read
         self.latch = Latch()
         self.register_buffer("vector", torch.empty(0))
         self.register_buffer("threshold", torch.tensor(0.0))
@@ -232,9 +234,7 @@ class Gated(Law):
 
     sees_pass = True
 
-    def __init__(
-        self, *, behaviour: str = "difference-of-means", behaviour_options: dict[str, Any] | None = None
-    ) -> None:
+    def __init__(self, *, behaviour: str, behaviour_options: dict[str, Any] | None = None) -> None:
         """Make the law; see `steerlib.registry.LAWS`."""
         super().__init__()
         kind = importlib.import_module(_REGISTRY).law_class(behaviour)
@@ -298,7 +298,7 @@ class Conditional(Stack):
     contrasts, that of the condition first.
 
     Args:
-        behaviour: registered name of the law behind the gate.
+        behaviour: registered name of the law behind the gate; without a default, so that a cell always names it.
         behaviour_options: arguments of its constructor.
         condition_layer: where the prompt is read; None for the layer at which the behaviour acts.
         condition_point: see `Site`.
@@ -313,7 +313,7 @@ class Conditional(Stack):
     def __init__(
         self,
         *,
-        behaviour: str = "difference-of-means",
+        behaviour: str,
         behaviour_options: dict[str, Any] | None = None,
         condition_layer: int | None = None,
         condition_point: Point = "resid_post",
@@ -328,7 +328,8 @@ class Conditional(Stack):
         condition = Condition(vector=vector, read=read, similarity=similarity, threshold=threshold, side=side)
         gated = Gated(behaviour=behaviour, behaviour_options=behaviour_options)
         super().__init__([condition, gated], strength=strength)
-        self.condition_layer, self.condition_point = condition_layer, condition_point
+        self.condition_layer = condition_layer
+        self.condition_point: Point = condition_point
         self._linked()
 
     def options(self) -> dict[str, Any]:
@@ -368,8 +369,9 @@ class Conditional(Stack):
         """
         depth = source.plant.depth
         site = source.site.resolve(depth)
-        own = self.condition_layer is None
-        where = site if own else Site(int(self.condition_layer or 0), self.condition_point).resolve(depth)
+        where = site
+        if self.condition_layer is not None:
+            where = Site(self.condition_layer, self.condition_point).resolve(depth)
         if where.order > site.order:
             raise LawError(f"condition at {where}, behaviour at {site}: expected the condition first, or both at one.")
         self.condition.fit(source.conditions([where], read=self.condition.read)[0])

@@ -61,6 +61,17 @@ class TestTaskSource:
         assert swapped.paired
         assert torch.equal(swapped.positive + swapped.negative, plain.positive + plain.negative)
 
+    def test_states_averaged_over_the_tokens_of_a_text(self, task):
+        source = TaskSource(task, SITES[0], n=6, seed=2)
+        (pooled,) = source.contrasts(SITES[:1], position="mean")
+        texts = task.contrast_texts(n=6, seed=2)
+        for found, group in zip(pooled, texts, strict=True):
+            torch.testing.assert_close(found, record(task.plant, group, sites=SITES[:1], position="mean").at(0))
+        (last,) = source.contrasts(SITES[:1])
+        assert pooled.header.data_hash != last.header.data_hash and not torch.allclose(pooled.positive, last.positive)
+        with pytest.raises(ContrastError, match="got 'all', expected one state for each text"):
+            task.contrasts(SITES, n=6, position="all")
+
     def test_a_law_is_fitted_where_it_is_to_act(self, task):
         source = TaskSource(task, SITES[1], n=6, scope="last")
         law = DifferenceOfMeans().fit_from(source)
