@@ -24,7 +24,7 @@ from steerlib.errors import PlantError
 from steerlib.files import write_atomic
 from steerlib.plant import Plant, Tokens
 
-Position = Literal["last", "all"] | int
+Position = Literal["last", "mean", "all"] | int
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Activations:
 
     Attributes:
         states: for each site, one row for each recorded token, in the order of the texts.
-        rows: how many recorded tokens each text has (1 for a single position).
+        rows: how many recorded states each text has (1 for a single position or the mean).
         sites: where they were recorded.
         plant: name of the plant.
         weight_hash: hash of its weights.
@@ -87,7 +87,8 @@ def record(
         plant: the plant.
         texts: non-empty strings.
         sites: sites, or layer numbers for the output of those blocks.
-        position: "last" token, "all" tokens, or one position over real tokens (negative counts from the last).
+        position: "last" token, the "mean" over a text's tokens, "all" tokens, or one position over real tokens
+            (negative counts from the last).
         batch_size: texts at a time.
         out: a folder to stream to, one `.npy` for each site, so that no more than a batch is in memory; a recording
             that was interrupted goes on where it stopped. None keeps the states in memory.
@@ -129,10 +130,10 @@ def record(
 def _count(length: int, position: Position, index: int) -> int:
     if position == "all":
         return length
-    if position == "last":
+    if position in ("last", "mean"):
         return 1
     if isinstance(position, bool) or not isinstance(position, int):
-        raise PlantError(f"position: got {position!r}, expected 'last', 'all' or an integer.")
+        raise PlantError(f"position: got {position!r}, expected 'last', 'mean', 'all' or an integer.")
     if not -length <= position < length:
         raise PlantError(f"text {index} has {length} tokens, so position {position} does not exist in it.")
     return 1
@@ -144,6 +145,9 @@ def _select(states: Float[Tensor, "batch time width"], batch: Tokens, position: 
         return states[batch.attention_mask.bool()]
     if position == "last":
         return states[:, -1]
+    if position == "mean":
+        real = batch.attention_mask.bool()[..., None]
+        return torch.where(real, states, 0).float().sum(1) / batch.lengths[:, None]
     columns = states.shape[1]
     pads = columns - batch.lengths
     index = pads + position if position >= 0 else torch.full_like(pads, columns + position)

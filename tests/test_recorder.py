@@ -37,6 +37,17 @@ def test_all_tokens_come_back_in_the_order_of_the_texts() -> None:
     torch.testing.assert_close(together.at(1), apart, atol=2e-5, rtol=2e-5)
 
 
+def test_the_mean_is_over_the_tokens_of_a_text_and_no_padding() -> None:
+    p = plant("llama")
+    together = record(p, TEXTS, sites=SITES, position="mean", batch_size=3)
+    assert together.rows == (1, 1, 1, 1)
+    for i, text in enumerate(TEXTS):
+        every = record(p, [text], sites=SITES, position="all")
+        for site in together.sites:
+            torch.testing.assert_close(together.at(site)[i], every.at(site).mean(0), atol=2e-5, rtol=2e-5)
+    assert together.data_hash != record(p, TEXTS, sites=SITES).data_hash
+
+
 def test_a_recording_sees_the_laws_around_it() -> None:
     p = plant("llama")
     free = record(p, TEXTS, sites=[0, 1])
@@ -103,7 +114,7 @@ def test_bad_input_is_named() -> None:
         record(p, TEXTS, sites=[DEPTH])
     with pytest.raises(PlantError, match="text 1 has 2 tokens"):
         record(p, TEXTS, sites=[0], position=2)
-    with pytest.raises(PlantError, match="expected 'last', 'all' or an integer"):
+    with pytest.raises(PlantError, match="expected 'last', 'mean', 'all' or an integer"):
         record(p, TEXTS, sites=[0], position="first")  # type: ignore[arg-type]
     with pytest.raises(PlantError, match="expected at least one"):
         record(p, TEXTS, sites=[])

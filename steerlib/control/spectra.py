@@ -38,12 +38,3 @@ def leading_axes(rows: Float[Tensor, "rows width"], k: int, *, rank: float = 1e-
     axes = axes[values > rank * values[0]][:k]
     signs = np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(1)])
     return torch.from_numpy(axes * signs[:, None]).to(rows.device)
-
-
-def principal_direction(rows: Float[Tensor, "rows width"]) -> Float[Tensor, " width"] | None:
-    """First principal component of rows: the unit direction in which they vary most; None where they do not vary."""
-    exact = rows.double()
-    centred = exact - exact.mean(0)
-    if not centred.abs().max() > 1e-12 * exact.abs().max():
-        return None
-    return leading_axes(centred, 1)[0]

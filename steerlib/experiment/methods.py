@@ -8,9 +8,9 @@ from __future__ import annotations
 import inspect
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field, JsonValue, field_validator
 
-from steerlib.experiment.cells import LawSpec, _Data
+from steerlib.experiment.cells import Fit, LawSpec, _Data
 from steerlib.registry import law_class
 
 UNSTEERED, TOLD = "unsteered", "told"
@@ -51,6 +51,23 @@ def controls_of(method: Method) -> tuple[Method, Method]:
         Method(name=f"{method.name}: random direction", laws=tuple(random), control=True),
         Method(name=f"{method.name}: shuffled labels", laws=tuple(shuffled), control=True),
     )
+
+
+def elsewhere(method: Method, task: str, task_options: dict[str, JsonValue] | None = None) -> Method:
+    """Negative control with the freedom of a method: its own law fitted for another behaviour, such as another concept.
+
+    It shows what a push of this kind does that has nothing to do with the behaviour that is scored. Its length is its
+    own: compare it at equal budget, or with laws whose strength is a length.
+
+    Args:
+        method: whose law.
+        task: the other behaviour; see `steerlib.registry.TASKS`.
+        task_options: arguments of its constructor; for concepts see `steerlib.tasks.concepts.another_concept`.
+    """
+    fit = {"task": task, "task_options": dict(task_options or {})}
+    laws = [law.model_copy(update={"fit": Fit.model_validate({**law.fit.model_dump(), **fit})}) for law in method.laws]
+    other = " ".join([task, *map(str, (task_options or {}).values())])
+    return Method(name=f"{method.name}: fitted for {other}", laws=tuple(laws), control=True)
 
 
 def seeded(law: LawSpec, seed: int) -> LawSpec:

@@ -30,6 +30,7 @@ from steerlib.laws.base import Contrast, Law
 from steerlib.laws.stack import Stack
 from steerlib.metrics import Estimate
 from steerlib.plant import Generation, Plant
+from steerlib.recorder import Position
 from steerlib.registry import law_class, task_class
 from steerlib.tasks.base import Task, spread
 from steerlib.tasks.source import TaskSource
@@ -57,15 +58,17 @@ def _task(name: str, options: str, plant: str, device: str) -> Task:
 class _Source(TaskSource):
     """A source that remembers what it measured: most of the work of a fit, and the same for every law of one place."""
 
-    def _measured(self, sites: tuple[Site, ...]) -> list[Contrast]:
+    def _measured(self, sites: tuple[Site, ...], position: Position) -> list[Contrast]:
         if self.plant.wiring.active():  # under earlier layers of a law: not what others would measure
-            return super()._measured(sites)
-        return list(_states(self.task, sites, self.n, self.seed, self.at, self.scope))
+            return super()._measured(sites, position)
+        return list(_states(self.task, sites, self.n, self.seed, self.at, self.scope, position))
 
 
 @lru_cache(maxsize=16)
-def _states(task: Task, sites: tuple[Site, ...], n: int, seed: int, at: str, scope: str) -> list[Contrast]:
-    return task.contrasts(sites, n=n, seed=seed, at=at, scope=scope)
+def _states(
+    task: Task, sites: tuple[Site, ...], n: int, seed: int, at: str, scope: str, position: Position
+) -> list[Contrast]:
+    return task.contrasts(sites, n=n, seed=seed, at=at, scope=scope, position=position)
 
 
 @lru_cache(maxsize=64)

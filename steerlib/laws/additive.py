@@ -5,6 +5,9 @@ Open loop: the input is a fixed vector, whatever the state.
 Difference of means goes by several names: CAA (Rimsky et al. 2024) measures it at the answer token of paired
 prompts and adds it at every token after the prompt; ActAdd (Turner et al. 2023) takes one pair of prompts;
 Marks and Tegmark (2024) call it the mass-mean direction.
+
+Negative controls: a random direction of equal norm, shuffled labels (`shuffled`), and the direction of another
+behaviour or concept, for which any law is fitted on another task (`steerlib.experiment.methods.elsewhere`).
 """
 
 from __future__ import annotations

@@ -9,11 +9,11 @@ The adaptive variant acts only on states on one side of b1. b1 is the feature's 
 component of the directions of all layers, made orthogonal to b1.
 
 Where text, released code and this file differ. The authors steer the outputs of all norms with one plane; a law acts
-at one site. Their directions are differences of the classes' means after each state is scaled to norm one
-(`measure="unit"`), and b1 is the layer's direction that is most alike to all others (`feature="most-similar"`); here
-b1 is by default the direction of the site itself. Their directions point from harmless to harmful prompts, and their
-adaptive mode acts where <z, b1> > 0; ours point to the positive class, so that an angle of 0 adds the behaviour and
-180 degrees removes it.
+at one site, and a stack (`steerlib.laws.stack`) of laws with `feature="most-similar"` at several with one plane. Their
+directions are differences of the classes' means after each state is scaled to norm one (`measure="unit"`), and b1 is
+the layer's direction that is most alike to all others (`feature="most-similar"`); here b1 is by default the direction
+of the site itself. Their directions point from harmless to harmful prompts, and their adaptive mode acts where
+<z, b1> > 0; ours point to the positive class, so that an angle of 0 adds the behaviour and 180 degrees removes it.
 """
 
 from __future__ import annotations
@@ -27,14 +27,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steerlib.actuator import Site
+from steerlib.control.principal import first_direction
 from steerlib.control.rotation import FLAT, plane, set_angle
-from steerlib.control.spectra import principal_direction
 from steerlib.errors import LawError
 from steerlib.laws.base import Contrast, Law, Source, norm_or_raise
 
 When = Literal["always", "aligned", "opposed"]
 Measure = Literal["unit", "raw"]
 Feature = Literal["site", "most-similar"]
+
+#: States of each class, spread evenly over all, that tell well enough in which direction they vary most.
+ENOUGH = 1000
 
 
 class AngularSteering(Law):
@@ -136,8 +139,8 @@ class AngularSteering(Law):
         first = self._direction(own)
         if self.feature == "most-similar":
             first = candidates[(candidates @ candidates.T).mean(1).argmax()]
-        second = principal_direction(candidates)
-        if second is None or (second - (second @ first) * first).norm() < FLAT:
+        second = first_direction(candidates, centred=True)  # zero where there is but one direction
+        if (second - (second @ first) * first).norm() < FLAT:
             second = self._spread(own)
         return self._hold(first, second, own)
 
@@ -155,8 +158,10 @@ class AngularSteering(Law):
         return difference / norm_or_raise(difference, "difference of means", ["both classes hold the same states"])
 
     def _spread(self, contrast: Contrast) -> Float[Tensor, " width"]:
-        found = principal_direction(torch.cat([states.double() - states.double().mean(0) for states in contrast]))
-        if found is None:
+        some = [states[torch.linspace(0, len(states) - 1, min(len(states), ENOUGH)).long()] for states in contrast]
+        about = torch.cat([states.double() - states.double().mean(0) for states in some])
+        found = first_direction(about, centred=True)
+        if not found.any():
             raise LawError(
                 "angular steering: got states that do not vary within their class, expected some that do, since the "
                 "second axis of the plane is taken from them. Fix: more examples, or fit_from a plant of more layers."

@@ -132,11 +132,14 @@ class Source(Protocol):
     @property
     def seed(self) -> int: ...  # noqa: D102
 
-    def contrasts(self, sites: Sequence[Site], *, pairs: bool = False) -> list[Contrast]:
+    def contrasts(
+        self, sites: Sequence[Site], *, pairs: bool = False, position: Literal["last", "mean"] = "last"
+    ) -> list[Contrast]:
         """One contrast for each site, from one pass over the texts, under whatever is attached to the plant.
 
         Args:
             sites: where.
+            position: "last" token of each text, or the "mean" over its tokens.
             pairs: keep whole pairs, for laws that need them; ContrastError if there are none.
         """
         ...
@@ -170,8 +173,8 @@ class Source(Protocol):
         """For each site, states at the end of prompts with the reward expected after each."""
         ...
 
-    def answers(self) -> Answers:
-        """States of questions, and of a right and a wrong answer to each, where the law is to act."""
+    def answers(self, sites: Sequence[Site]) -> list[Answers]:
+        """For each site, states of questions and of a right and a wrong answer to each."""
         ...
 
 
@@ -349,6 +352,17 @@ def read_law(path: str | Path, kind: str, name: str, version: int) -> tuple[dict
             "Fix: load it with its own class, or fit it again."
         )
     return meta, tensors
+
+
+def check_width(law: Law, held: Float[Tensor, " width"], state: Float[Tensor, "*batch width"]) -> None:
+    """Refuse states of another width than a law holds.
+
+    Raises:
+        LawError: if the law has not been fitted, or was fitted for another width.
+    """
+    if len(held) != state.shape[-1]:
+        found = f"holds a map of width {len(held)}" if len(held) else "is not fitted"
+        raise LawError(f"{type(law).__name__}: {found}; the state has width {state.shape[-1]}. Fix: fit it.")
 
 
 def norm_or_raise(vector: Float[Tensor, " width"], what: str, causes: Sequence[str]) -> Float[Tensor, ""]:

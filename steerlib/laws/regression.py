@@ -26,6 +26,7 @@ from steerlib.laws.base import Contrast, Source, norm_or_raise
 from steerlib.laws.scored import Scored
 
 RewardScale = Literal["raw", "unit"]
+Rewards = Literal["expected", "labels"]
 
 
 class StaticRE(Additive):
@@ -33,6 +34,9 @@ class StaticRE(Additive):
 
     Args:
         ridge: penalty, in units of the mean eigenvalue of the states' scatter; 0 for ordinary least squares.
+        rewards: "expected" asks the source for prompts and what the plant's answers to them are expected to earn, as
+            in the paper; "labels" takes a contrast, 1 for the positive class and 0 for the negative one, for behaviours
+            whose bare prompts hardly differ in what they earn.
         scale: "raw" adds the weights themselves (reward per unit of state), the gradient step of the paper; "unit"
             makes strength a length.
         strength: multiplier of the vector.
@@ -40,23 +44,35 @@ class StaticRE(Additive):
 
     explained: Float[Tensor, ""]
 
-    def __init__(self, *, ridge: float = 0.1, scale: RewardScale = "raw", strength: float = 1.0) -> None:
-        """Choose the penalty and the unit of strength."""
+    def __init__(
+        self,
+        *,
+        ridge: float = 0.1,
+        rewards: Rewards = "expected",
+        scale: RewardScale = "raw",
+        strength: float = 1.0,
+    ) -> None:
+        """Choose the penalty, the rewards and the unit of strength."""
         super().__init__(strength=strength)
         if not (isinstance(ridge, (int, float)) and 0 <= ridge < float("inf")):
             raise LawError(f"ridge: got {ridge!r}, expected a number from 0 (ordinary least squares) on.")
         if scale not in get_args(RewardScale):
             raise LawError(f"scale: got {scale!r}, expected 'raw' or 'unit'.")
+        if rewards not in get_args(Rewards):
+            raise LawError(f"rewards: got {rewards!r}, expected 'expected' or 'labels'.")
         self.ridge = float(ridge)
+        self.rewards: Rewards = rewards
         self.scale: RewardScale = scale
         self.register_buffer("explained", torch.tensor(float("nan")))
 
     def options(self) -> dict[str, Any]:
-        """The penalty and the unit of strength."""
-        return {"ridge": self.ridge, "scale": self.scale}
+        """The penalty, the rewards and the unit of strength."""
+        return {"ridge": self.ridge, "rewards": self.rewards, "scale": self.scale}
 
     def fit_from(self, source: Source) -> Self:
-        """Fit on states after prompts and the rewards expected there."""
+        """Fit on states after prompts and the rewards expected there, or on the labels of a contrast."""
+        if self.rewards == "labels":
+            return super().fit_from(source)
         return self.fit_scored(source.scored([source.site])[0])
 
     def fit(self, contrast: Contrast) -> Self:

@@ -61,7 +61,7 @@ class RepE(Additive):
 
         Raises:
             ContrastError: if the variant needs pairs and there are none.
-            LawError: if the differences do not spread, or have no component in which the classes differ.
+            LawError: if there is no such direction, or neither of its signs leads to the positive class.
         """
         if self.variant == "paired" and not contrast.paired:
             raise ContrastError(
@@ -73,17 +73,18 @@ class RepE(Additive):
         if contrast.paired and self.variant != "paired":
             other = other[torch.randperm(len(other), generator=torch.Generator().manual_seed(0)).to(other.device)]
         differences = contrast.positive[:count].double() - other[:count].double()
-        centred = self.variant == "as-compared"
-        causes = ["all differences are equal, and centring leaves nothing", "a single example"] if centred else []
-        vector = first_direction(differences, centred=centred)
-        norm_or_raise(vector, "first principal direction", [*causes, "both classes hold the same states"])
-        if self.variant != "as-compared":
-            ahead = contrast.positive.double().mean(0) - contrast.negative.double().mean(0)
-            side = vector @ ahead
-            if side.abs() <= 1e-12 * ahead.norm():
-                raise LawError(
-                    "RepE: the first direction of the differences is at right angles to the difference of the class "
-                    "means, so neither of its signs leads to the positive class. Fix: more pairs, or another layer."
-                )
-            vector = vector * torch.sign(side)
-        return self._hold(vector, contrast)
+        if self.variant == "as-compared":
+            vector = first_direction(differences, centred=True)  # of the sign that the solver's convention gives it
+            causes = ["all differences are equal, or there is one only, so that centring leaves nothing"]
+            norm_or_raise(vector, "first principal component of the differences", causes)
+            return self._hold(vector, contrast)
+        vector = first_direction(differences, centred=False)
+        norm_or_raise(vector, "differences", ["both classes hold the same states", "wrong token"])
+        ahead = contrast.positive.double().mean(0) - contrast.negative.double().mean(0)
+        side = vector @ ahead
+        if side.abs() <= 1e-12 * ahead.norm():
+            raise LawError(
+                "RepE: the first direction of the differences is at right angles to the difference of the class "
+                "means, so neither of its signs leads to the positive class. Fix: more pairs, or another layer."
+            )
+        return self._hold(vector * torch.sign(side), contrast)

@@ -13,7 +13,7 @@ import json
 from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
 import torch
 from safetensors.torch import save_file
@@ -318,16 +318,18 @@ class _OnePass:
 
     def __init__(self, source: Source, sites: Sequence[Site]) -> None:
         self._source, self._sites = source, tuple(dict.fromkeys(sites))
-        self._found: dict[bool, dict[Site, Contrast]] = {}
+        self._found: dict[tuple[bool, str], dict[Site, Contrast]] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._source, name)
 
-    def contrasts(self, sites: Sequence[Site], *, pairs: bool = False) -> list[Contrast]:
+    def contrasts(
+        self, sites: Sequence[Site], *, pairs: bool = False, position: Literal["last", "mean"] = "last"
+    ) -> list[Contrast]:
         wanted = [site.resolve(self._source.plant.depth) for site in sites]
         if not set(wanted) <= set(self._sites):
-            return self._source.contrasts(sites, pairs=pairs)
-        if pairs not in self._found:
-            every = self._source.contrasts(self._sites, pairs=pairs)
-            self._found[pairs] = dict(zip(self._sites, every, strict=True))
-        return [self._found[pairs][site] for site in wanted]
+            return self._source.contrasts(sites, pairs=pairs, position=position)
+        if (pairs, position) not in self._found:
+            every = self._source.contrasts(self._sites, pairs=pairs, position=position)
+            self._found[pairs, position] = dict(zip(self._sites, every, strict=True))
+        return [self._found[pairs, position][site] for site in wanted]

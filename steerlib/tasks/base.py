@@ -21,7 +21,7 @@ from steerlib.errors import ContrastError, MetricError
 from steerlib.laws.base import Contrast, LawHeader
 from steerlib.metrics import Estimate, mean_interval, product_difference, product_interval
 from steerlib.plant import Plant
-from steerlib.recorder import Activations, record
+from steerlib.recorder import Activations, Position, record
 
 Split = Literal["fit", "validation", "test"]
 
@@ -225,11 +225,12 @@ class Task(ABC):
         seed: int = 0,
         at: str = "choice",
         split: Split = "fit",
+        position: Position = "last",
     ) -> tuple[Activations, Activations]:
         """States of both classes at several sites from one pass: (positive, negative)."""
         positive, negative = self.contrast_texts(n=n, seed=seed, at=at, split=split)
-        first = record(self.plant, positive, sites=sites, position="last")
-        return first, record(self.plant, negative, sites=sites, position="last")
+        first = record(self.plant, positive, sites=sites, position=position)
+        return first, record(self.plant, negative, sites=sites, position=position)
 
     def contrast(
         self,
@@ -254,11 +255,27 @@ class Task(ABC):
         at: str = "choice",
         scope: str = "generated",
         split: Split = "fit",
+        position: Position = "last",
     ) -> list[Contrast]:
-        """One contrast for each site, from one pass over the texts."""
+        """One contrast for each site, from one pass over the texts.
+
+        Args:
+            sites: where.
+            n: texts of each class.
+            seed: which texts.
+            at: where the texts end; see `contrast_texts`.
+            scope: name of the token scope that the law is meant for.
+            split: which entities the texts are about.
+            position: which token's state, or the "mean" over all tokens of a text; one state for each text.
+
+        Raises:
+            ContrastError: if n is not positive, or the position is no single one.
+        """
+        if position == "all":
+            raise ContrastError("position: got 'all', expected one state for each text. Fix: 'last', 'mean', a number.")
         if n < 1:
             raise ContrastError(f"n: got {n}, expected at least one text of each class.")
-        positive, negative = self.activations(sites, n=n, seed=seed, at=at, split=split)
+        positive, negative = self.activations(sites, n=n, seed=seed, at=at, split=split, position=position)
         digest = hashlib.sha256((positive.data_hash + negative.data_hash).encode()).hexdigest()
         return [
             Contrast(

@@ -20,6 +20,18 @@ from steerlib.world.prompts import Forms, Lead
 LEADS = 60
 
 
+def another_concept(concept: str) -> str:
+    """The concept whose direction is the negative control of a concept's: the next one, so that each serves once.
+
+    Raises:
+        ValueError: unknown concept.
+    """
+    if concept not in CONCEPTS:
+        raise ValueError(f"unknown concept {concept!r}; expected one of {', '.join(CONCEPTS)}")
+    names = list(CONCEPTS)
+    return names[(names.index(concept) + 1) % len(names)]
+
+
 class Concept(GrammarTask):
     """Prevalence of a concept in open-ended pages.
 

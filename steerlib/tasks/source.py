@@ -21,7 +21,7 @@ from steerlib.laws.answers import Answers
 from steerlib.laws.base import Contrast, LawHeader
 from steerlib.laws.scored import Scored
 from steerlib.plant import Plant
-from steerlib.recorder import Activations, record
+from steerlib.recorder import Activations, Position, record
 from steerlib.tasks.answering import answers_of
 from steerlib.tasks.base import Task
 
@@ -55,17 +55,18 @@ class TaskSource:
         """Where states are measured."""
         return self.task.plant
 
-    def contrasts(self, sites: Sequence[Site], *, pairs: bool = False) -> list[Contrast]:
+    def contrasts(self, sites: Sequence[Site], *, pairs: bool = False, position: Position = "last") -> list[Contrast]:
         """One contrast for each site, from one pass over the texts, under whatever is attached to the plant.
 
         Args:
             sites: where.
+            position: "last" token of each text, or the "mean" over its tokens.
             pairs: keep whole pairs. Shuffled labels are then swapped within pairs; else all states are mixed.
 
         Raises:
             ContrastError: if pairs are asked for and the task has none.
         """
-        found = self._measured(tuple(sites))
+        found = self._measured(tuple(sites), position)
         if pairs and not all(contrast.paired for contrast in found):
             raise ContrastError(
                 f"{self.task.name}: its texts do not come in pairs, which this law needs. Fix: a task whose texts do."
@@ -74,10 +75,13 @@ class TaskSource:
             return found
         return [shuffled(contrast, seed=self.seed, within_pairs=pairs) for contrast in found]
 
-    def answers(self) -> Answers:
-        """States of questions and of a right and a wrong answer to each; shuffled labels are swapped by question."""
-        found = answers_of(self.task, self.site, n=self.n, seed=self.seed, scope=self.scope)
-        return found if self.labels == "true" else found.shuffled(seed=self.seed)
+    def answers(self, sites: Sequence[Site]) -> list[Answers]:
+        """For each site, states of questions and of a right and a wrong answer to each.
+
+        Shuffled labels are swapped by question.
+        """
+        found = [answers_of(self.task, site, n=self.n, seed=self.seed, scope=self.scope) for site in sites]
+        return found if self.labels == "true" else [one.shuffled(seed=self.seed) for one in found]
 
     def by_position(
         self,
@@ -174,8 +178,8 @@ class TaskSource:
             weight_hash=self.plant.weight_hash, width=found.at(site).shape[1], data_hash=digest, seed=self.seed,
         )  # fmt: skip
 
-    def _measured(self, sites: tuple[Site, ...]) -> list[Contrast]:
-        return self.task.contrasts(sites, n=self.n, seed=self.seed, at=self.at, scope=self.scope)
+    def _measured(self, sites: tuple[Site, ...], position: Position) -> list[Contrast]:
+        return self.task.contrasts(sites, n=self.n, seed=self.seed, at=self.at, scope=self.scope, position=position)
 
 
 def _digest(*parts: str) -> str:

@@ -127,6 +127,17 @@ def test_laws_of_one_place_share_the_states_they_are_fitted_on(seedling, monkeyp
     assert [([s.layer for s in sites], what["seed"]) for sites, what in asked] == [([0], 0), ([1], 0), ([0], 5)]
 
 
+def test_states_of_another_position_are_not_shared(seedling, monkeypatch):
+    asked = []
+    measure = Truth.contrasts
+    monkeypatch.setattr(Truth, "contrasts", lambda task, s, **what: asked.append(what) or measure(task, s, **what))
+    where = [{"position": position} for position in ("mean", "last", "mean")]
+    specs = [LawSpec(name="mean-act", layer=0, strength=3.0, options=each, fit=Fit(n=13)) for each in where]
+    found = [run_cell(cell(seedling, law=spec)).scores["wanted"] for spec in specs]
+    assert [what["position"] for what in asked] == ["mean", "last"]
+    assert found[0] == found[2] != found[1]
+
+
 def test_told_and_sampled_cells(seedling, task):
     told = run_cell(cell(seedling, told=True))
     assert told.scores["wanted"] == pytest.approx(task.reference(limit=5).wanted.tolist())

@@ -72,6 +72,16 @@ class TestPlane:
         raw = AngularSteering(measure="raw").fit(stretched).basis[0]
         assert first @ raw < 0.9
 
+    def test_a_share_of_the_states_spread_over_all_tells_their_spread(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The first half of the rows varies in another direction than the second, and a little less."""
+        halves = [contrast(axis(0), spread=0.1 + size * axis(i), seed=i) for size, i in ((2.0, 1), (3.0, 2))]
+        both = Contrast(*(torch.cat(pair) for pair in zip(*halves, strict=True)))
+        whole = AngularSteering(measure="raw").fit(both).basis[1]
+        monkeypatch.setattr("steerlib.laws.angular.ENOUGH", 100)
+        some = AngularSteering(measure="raw").fit(both).basis[1]
+        assert whole @ axis(2).float() > 0.99 and some @ axis(2).float() > 0.97
+        assert not torch.equal(whole, some)
+
     def test_second_axis_is_the_component_across_layers(self) -> None:
         """Directions e0 + t e2 of all layers vary along a known chord of the circle."""
         directions = [axis(0) + t * axis(2) for t in (-0.2, 0.0, 0.3, 0.9)]

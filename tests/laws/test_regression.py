@@ -82,7 +82,7 @@ class TestRegression:
     def test_files_keep_the_options(self, tmp_path: Path) -> None:
         law = StaticRE(ridge=0.5, scale="unit").fit_scored(rewarded())
         again = StaticRE.load(law.save(tmp_path / "law.safetensors"))
-        assert again.options() == {"ridge": 0.5, "scale": "unit"}
+        assert again.options() == {"ridge": 0.5, "rewards": "expected", "scale": "unit"}
         assert torch.equal(again.vector, law.vector) and torch.equal(again.explained, law.explained)
 
 
@@ -129,3 +129,5 @@ class TestBadInput:
                 StaticRE(ridge=bad)
         with pytest.raises(LawError, match="expected 'raw' or 'unit'"):
             StaticRE(scale="sigma")  # type: ignore[arg-type]
+        with pytest.raises(LawError, match="expected 'expected' or 'labels'"):
+            StaticRE(rewards="sampled")  # type: ignore[arg-type]

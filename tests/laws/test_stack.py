@@ -87,7 +87,7 @@ class TestFitting:
     def test_from_one_pass(self, source, monkeypatch):
         calls = []
         measured = TaskSource._measured
-        monkeypatch.setattr(TaskSource, "_measured", lambda self, s: calls.append(s) or measured(self, s))
+        monkeypatch.setattr(TaskSource, "_measured", lambda self, s, *how: calls.append(s) or measured(self, s, *how))
         stack = Stack.across(DifferenceOfMeans, [1, 0]).fit_from(source)
         assert len(calls) == 1
         for part, layer in zip(stack, (1, 0), strict=True):

@@ -63,12 +63,17 @@ VARIANTS: tuple[Variant, ...] = (
         strength=15.0,
     ),
     *_of("iti", {"num_heads": 3}, {"num_heads": 2, "direction": "probe"}, scope="last", strength=8.0),
+    *_of("linear-act", {}, {"position": "last", "support": "none"}, {"support": "q_5_95", "matching": "truncate"}),
+    *_of("linear-act", layers=(0, 1, 2), sequential=True),
     *_of("linear-probe", {}, {"scale": "sigma", "c": 0.5, "standardise": True}, strength=20.0),
+    *_of("mean-act", {}, {"support": "q_0_100"}),
+    *_of("mimic", {}, {"gate": "none"}, {"reg": 1.0, "reg_scale": "relative"}),
     *_of("random-direction", {}, {"seed": 5}, strength=3.0),
     *_of("repe", {}, {"variant": "unpaired"}, {"variant": "as-compared"}, strength=20.0),
-    *_of("static-re", {"scale": "unit"}, strength=20.0),
+    *_of("static-re", {"scale": "unit"}, {"scale": "unit", "rewards": "labels"}, strength=20.0),
     *_of("static-re", {"ridge": 1.0}, strength=300.0),
     *_of("truthflow", _SHORT_FLOW, {**_SHORT_FLOW, "solver": "midpoint", "scaled": False, "k": 3}, strength=3.0),
+    *_of("truthflow", _SHORT_FLOW, layers=(0, 2), strength=3.0),
 )
 #: Laws whose contracts are asked of every family: a constant push, an affine map of the state, one that remembers.
-EVERYWHERE = ("difference-of-means", "truthflow")
+EVERYWHERE = ("difference-of-means", "linear-act", "truthflow")

@@ -73,8 +73,8 @@ def test_refusals(task: Truth, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_law_is_fitted_on_a_source_s_answers(task: Truth) -> None:
     source = TaskSource(task, SITE, n=8, seed=5, scope="last")
     plain = answers_of(task, SITE, n=8, seed=5, scope="last")
-    assert torch.equal(source.answers().right, plain.right)
-    mixed = TaskSource(task, SITE, n=8, seed=5, labels="shuffled").answers()
+    assert torch.equal(source.answers([source.site])[0].right, plain.right)
+    mixed = TaskSource(task, SITE, n=8, seed=5, labels="shuffled").answers([SITE])[0]
     assert torch.equal(mixed.right, plain.shuffled(seed=5).right)
     law = TruthFlow(updates=3).fit_from(source)
     assert law.header == plain.header and law.header is not None and law.header.scope == "last"

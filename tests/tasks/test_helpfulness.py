@@ -213,3 +213,18 @@ def test_bad_input_says_what_to_give(plant: Plant) -> None:
         advice(WORLD, split="fit", prudence=1.5)
     with pytest.raises(ValueError, match="n=0; expected at least 1"):
         advice(WORLD, split="fit", prudence=0.5, n=0)
+
+
+# ---- what regressions are fitted on -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_expected_rewards_are_those_of_one_reply_to_each_fitting_request(plant: Plant, held_out: bool) -> None:
+    task = Helpfulness(plant, held_out=held_out)
+    prompts, rewards = task.expected_rewards(n=7, seed=4)
+    wishes = WORLD.wishes("fit", harmful=None, held_out=False, n=7)
+    assert prompts == [wish.text for wish in wishes] and len(rewards) == 7
+    replies = plant.generate(prompts, max_new_tokens=task.answer_tokens, seed=4).texts
+    assert rewards.tolist() == task.rewards(wishes, replies).tolist()
+    with pytest.raises(MetricError, match="got n=0"):
+        task.expected_rewards(n=0)

@@ -83,6 +83,7 @@ class ToxicPrompts(RealTask):
                 "'paradetox', and 'toxic' or 'all'."
             )
         self.fit_on, self.prompts_of = fit_on, prompts_of
+        self.paired = fit_on == "paradetox"  # each toxic sentence with its neutral rewriting
         self.loaded, self.sentences = load_rtp(data), load_paradetox(data)
         self.comments = load_jigsaw(data) if fit_on == "jigsaw" else None
         entities = [[row.text, f"document {row.document}"] for row in self.loaded.rows]
