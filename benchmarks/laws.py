@@ -87,6 +87,10 @@ class MadeUp:
         """The clouds, for each site once for each of a few positions."""
         return [[self.contrast] * POSITIONS for _ in sites]
 
+    def conditions(self, sites: Sequence[Site], **_: object) -> list[Contrast]:
+        """The clouds, as prompts to act on and to leave alone."""
+        return self.contrasts(sites)
+
     def scored(self, sites: Sequence[Site]) -> list[Scored]:
         """The clouds, with a reward for those of one class."""
         return [Scored.of_classes(self.contrast) for _ in sites]

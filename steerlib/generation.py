@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -101,6 +102,8 @@ def _decoding_with(plant: Plant, backend: str | None) -> Iterator[None]:
         plant._compiled[backend] = torch.compile(eager, backend=backend, dynamic=False)
     compiled = plant._compiled[backend]
 
+    # With its signature: transformers counts positions over real tokens only for a forward that says it takes them.
+    @wraps(eager)
     def forward(*args: Any, **kwargs: Any) -> Any:
         one = kwargs["input_ids"].shape[1] == 1 if kwargs.get("input_ids") is not None else False
         return (compiled if one else eager)(*args, **kwargs)

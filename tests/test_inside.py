@@ -119,7 +119,7 @@ def test_heads_may_be_wider_than_the_stream(tmp_path):
 
 
 @pytest.mark.parametrize("point", ["heads", "mlp_norm"])
-@pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox"])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "opt"])
 def test_a_site_that_is_first_asked_for_after_compiled_code_has_run(family, point):
     p = plant(family)
     how = {"max_new_tokens": 5, "seed": 0, "temperature": 0.0, "cache": "static"}

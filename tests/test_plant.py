@@ -187,3 +187,13 @@ def test_a_gpu_is_used_where_there_is_one() -> None:
     if not torch.cuda.is_available():
         pytest.skip("no GPU here")
     assert Plant.load(shipped_plants()[0]).device.type == "cuda"
+
+
+@pytest.mark.parametrize("family", ["gpt2", "opt", "llama"])
+def test_compiled_passes_count_positions_over_real_tokens(family: str) -> None:
+    """Where positions are absolute, padding shows in every token if it is counted."""
+    p = plant(family)
+    texts = [words(5, 9, 30, 41, 8, 77), words(60, 3), words(12, 13, 14, 15)]
+    options = {"max_new_tokens": 5, "seed": 0, "temperature": 0.0}
+    compiled = p.generate(texts, **options, cache="static", compile="eager")
+    assert compiled.tokens == p.generate(texts, **options).tokens

@@ -85,24 +85,30 @@ def fit_logistic(
             does not reach its tolerance.
     """
     _check(positive, negative, c)
-    states = torch.cat([positive, negative]).double()
-    sign = torch.ones(len(states), dtype=torch.float64, device=states.device)
+    count, width = len(positive) + len(negative), positive.shape[1]
+    # One table in float64, changed in place from here on: for large sets memory is what there is least of.
+    columns = torch.ones(count, width + bias, dtype=torch.float64, device=positive.device)
+    columns[: len(positive), :width], columns[len(positive) :, :width] = positive.detach(), negative.detach()
+    data, sign = columns[:, :width], columns.new_ones(count)
     sign[len(positive) :] = -1
     # Without a penalty on b, moving the origin changes b alone; at the mean the problem is best conditioned.
-    origin = states.mean(0) if bias else torch.zeros_like(states[0])
-    unit = torch.ones_like(states[0])
+    origin = data.mean(0) if bias else torch.zeros_like(data[0])
+    size = data.abs().amax(0)
+    data -= origin
+    unit = torch.ones_like(origin)
     if standardise:
-        spread = (states - origin).square().mean(0).sqrt()
-        unit = torch.where(spread > 1e-12 * states.abs().amax(0), spread, torch.inf)
-    data, basis = _compact((states - origin) / unit)
-    columns = torch.cat([data, torch.ones_like(data[:, :1])], 1) if bias else data
+        spread = torch.linalg.vector_norm(data, dim=0) / count**0.5
+        unit = torch.where(spread > 1e-12 * size, spread, torch.inf)
+        data /= unit
+    columns, basis = _compact(columns, width)
     penalty = torch.ones_like(columns[0])
-    penalty[data.shape[1] :] = 0
-    found, gradient = _newton(columns, sign, c, penalty, tolerance)
-    weight = (found[: data.shape[1]] if basis is None else basis @ found[: data.shape[1]]) / unit
+    if bias:
+        penalty[-1] = 0
+    found, margins, gradient = _newton(columns, sign, c, penalty, tolerance)
+    inner = found[:-1] if bias else found
+    weight = (inner if basis is None else basis @ inner) / unit
     constant = found[-1] - weight @ origin if bias else torch.zeros_like(found[0])
-    separates = bool((sign * (states @ weight + constant) > 0).all())
-    return LogisticFit(weight, constant, separates, gradient)
+    return LogisticFit(weight, constant, bool((sign * margins > 0).all()), gradient)
 
 
 def _check(positive: Tensor, negative: Tensor, c: float) -> None:
@@ -119,24 +125,26 @@ def _check(positive: Tensor, negative: Tensor, c: float) -> None:
         raise ContrastError(f"c: got {c!r}, expected a positive number (scikit-learn's C, whose default is 1).")
 
 
-def _compact(data: Float[Tensor, "n width"]) -> tuple[Float[Tensor, "n rank"], Float[Tensor, "width rank"] | None]:
-    """The data in coordinates of its own span, where there are far fewer examples than features.
+def _compact(
+    columns: Float[Tensor, "n columns"], width: int
+) -> tuple[Float[Tensor, "n rank"], Float[Tensor, "width rank"] | None]:
+    """The data in coordinates of their own span, where there are far fewer examples than features.
 
     The penalty is blind to rotations and the best w lies in the span, so nothing is lost.
     """
-    if 2 * len(data) > data.shape[1]:
-        return data, None
-    basis, within = torch.linalg.qr(data.T)
-    return within.T.contiguous(), basis
+    if 2 * len(columns) > width:
+        return columns, None
+    basis, within = torch.linalg.qr(columns[:, :width].T)
+    return torch.cat([within.T, columns[:, width:]], 1), basis
 
 
 def _newton(
     columns: Tensor, sign: Tensor, c: float, penalty: Tensor, tolerance: float
-) -> tuple[Float[Tensor, " columns"], float]:
-    """The minimum of the objective over the coefficients of `columns`, and the norm of the gradient there."""
+) -> tuple[Float[Tensor, " columns"], Float[Tensor, " n"], float]:
+    """Coefficients of `columns` (which are overwritten) at the minimum, the log odds there, the gradient's norm."""
     # Jacobi scaling: in these units the Hessian at zero has a unit diagonal, which float32 can factor.
-    scale = (c / 4 * columns.square().sum(0) + penalty).rsqrt()
-    scaled, weight = columns * scale, penalty * scale**2
+    scale = (c / 4 * torch.linalg.vector_norm(columns, dim=0).square() + penalty).rsqrt()
+    scaled, weight = columns.mul_(scale), penalty * scale**2
     coarse = scaled.float() if scaled.numel() > _LARGE else scaled
     point, margins = torch.zeros_like(scale), torch.zeros_like(sign)
     solve, stale, first = None, True, None
@@ -145,7 +153,7 @@ def _newton(
         length = float((slope / scale).norm())  # in the units of the coefficients
         first = length if first is None else first
         if length <= tolerance * max(first, 1.0):
-            return point * scale, length
+            return point * scale, margins, length
         curvature = (c * torch.sigmoid(margins) * torch.sigmoid(-margins)).to(coarse.dtype)
         if solve is None or stale:
             solve = _factor(coarse, curvature, weight.to(coarse.dtype))
@@ -161,13 +169,13 @@ def _newton(
 def _factor(data: Tensor, curvature: Tensor, penalty: Tensor) -> Callable[[Tensor], Tensor]:
     """Solver of the Hessian at hand, to be used as preconditioner for some steps."""
     hessian = data.T @ (data * curvature[:, None])
-    hessian.diagonal().add_(penalty)
-    diagonal = hessian.diagonal().clone()
+    diagonal = hessian.diagonal() + penalty
     for jitter in (1e-6, 1e-4, 1e-2):
         hessian.diagonal().copy_(diagonal * (1 + jitter) + torch.finfo(data.dtype).tiny)
         factor, failed = torch.linalg.cholesky_ex(hessian)
         if not failed:
-            return lambda vector: torch.cholesky_solve(vector[:, None], factor)[:, 0]
+            inverse = torch.cholesky_inverse(factor)  # used dozens of times, each as fast as it can be read
+            return lambda vector: inverse @ vector
     return lambda vector: vector / diagonal
 
 

@@ -138,7 +138,7 @@ def train(network: nn.Module, loss: Loss, *, rows: int, how: Training, seed: int
     order = torch.randperm(rows, generator=generator)
     aside = how.rows_aside(rows)
     test, fit = order[:aside], order[aside:]
-    optimiser = torch.optim.AdamW(network.parameters(), lr=how.rate, weight_decay=how.decay)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=how.rate, weight_decay=how.decay, fused=True)
     falling = torch.optim.lr_scheduler.LambdaLR(optimiser, how.rate_at)
     seen, best, kept, step = [], copy.deepcopy(network.state_dict()), 0, 0
 
@@ -162,7 +162,7 @@ def train(network: nn.Module, loss: Loss, *, rows: int, how: Training, seed: int
                 value = loss(batch, False)
                 if not torch.isfinite(value):
                     raise LawError(
-                        f"training: got a loss of {float(value)} at update {step}. Fix: a lower rate, or look at the "
+                        f"training: got a loss of {value.item()} at update {step}. Fix: a lower rate, or look at the "
                         "size of the states."
                     )
                 value.backward()

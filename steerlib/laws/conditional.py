@@ -94,7 +94,9 @@ class Condition(Law):
                 f"threshold: got {threshold} with side={side}; a cosine lies between -1 and 1, and a threshold needs "
                 "a side, 'above' or 'below'."
             )
-        self.kind, self.read, self.similarity, self.given, self.side = vector, read, similarity, threshold, side
+        self.kind, self.similarity, self.given = vector, similarity, threshold
+        self.side: Side | None = side
+        self.read: Read = read
         self.latch = Latch()
         self.register_buffer("vector", torch.empty(0))
         self.register_buffer("threshold", torch.tensor(0.0))
@@ -127,14 +129,17 @@ class Condition(Law):
             held = f"a vector of width {self.vector.shape[0]}" if len(self.vector) else "no vector: it is not fitted"
             raise LawError(f"Condition: holds {held}; the state has width {state.shape[-1]}. Fix: fit it.")
         state = state.float()
-        projected = (state @ self.vector)[..., None] * self.vector
+        along = state @ self.vector  # c has length 1
         if self.similarity == "tanh":
-            projected = torch.tanh(projected)
-        return torch.nn.functional.cosine_similarity(state, projected, dim=-1)
+            projected = torch.tanh(along[..., None] * self.vector)
+            return torch.nn.functional.cosine_similarity(state, projected, dim=-1)
+        return along.abs() / state.norm(dim=-1).clamp_min(torch.finfo(state.dtype).tiny)
 
     def met_by(self, state: Float[Tensor, "*batch width"]) -> Bool[Tensor, "*batch"]:
         """Whether states meet the condition."""
-        found = self.similarities(state)
+        return self._meets(self.similarities(state))
+
+    def _meets(self, found: Float[Tensor, "*batch"]) -> Bool[Tensor, "*batch"]:
         return torch.where(self.above, found > self.threshold, found < self.threshold)
 
     def during(self, state: Float[Tensor, "batch time width"], now: Pass) -> Float[Tensor, "batch time width"]:
@@ -181,7 +186,7 @@ class Condition(Law):
             threshold, side = best_cut(*found, side=side)
         self.threshold = torch.tensor(float(threshold), device=act.device)
         self.above = torch.tensor(side == "above", device=act.device)
-        met = [self.met_by(states).double() for states in contrast]
+        met = [self._meets(values).double() for values in found]
         hits, alarms = met[0].sum(), met[1].sum()
         self.f1 = (2 * hits / (hits + alarms + len(act))).float()
         self.shares = torch.stack([each.mean() for each in met]).float()
@@ -232,9 +237,7 @@ class Gated(Law):
 
     sees_pass = True
 
-    def __init__(
-        self, *, behaviour: str = "difference-of-means", behaviour_options: dict[str, Any] | None = None
-    ) -> None:
+    def __init__(self, *, behaviour: str, behaviour_options: dict[str, Any] | None = None) -> None:
         """Make the law; see `steerlib.registry.LAWS`."""
         super().__init__()
         kind = importlib.import_module(_REGISTRY).law_class(behaviour)
@@ -298,7 +301,7 @@ class Conditional(Stack):
     contrasts, that of the condition first.
 
     Args:
-        behaviour: registered name of the law behind the gate.
+        behaviour: registered name of the law behind the gate; without a default, so that a cell always names it.
         behaviour_options: arguments of its constructor.
         condition_layer: where the prompt is read; None for the layer at which the behaviour acts.
         condition_point: see `Site`.
@@ -313,7 +316,7 @@ class Conditional(Stack):
     def __init__(
         self,
         *,
-        behaviour: str = "difference-of-means",
+        behaviour: str,
         behaviour_options: dict[str, Any] | None = None,
         condition_layer: int | None = None,
         condition_point: Point = "resid_post",
@@ -328,7 +331,8 @@ class Conditional(Stack):
         condition = Condition(vector=vector, read=read, similarity=similarity, threshold=threshold, side=side)
         gated = Gated(behaviour=behaviour, behaviour_options=behaviour_options)
         super().__init__([condition, gated], strength=strength)
-        self.condition_layer, self.condition_point = condition_layer, condition_point
+        self.condition_layer = condition_layer
+        self.condition_point: Point = condition_point
         self._linked()
 
     def options(self) -> dict[str, Any]:
@@ -368,8 +372,9 @@ class Conditional(Stack):
         """
         depth = source.plant.depth
         site = source.site.resolve(depth)
-        own = self.condition_layer is None
-        where = site if own else Site(int(self.condition_layer or 0), self.condition_point).resolve(depth)
+        where = site
+        if self.condition_layer is not None:
+            where = Site(self.condition_layer, self.condition_point).resolve(depth)
         if where.order > site.order:
             raise LawError(f"condition at {where}, behaviour at {site}: expected the condition first, or both at one.")
         self.condition.fit(source.conditions([where], read=self.condition.read)[0])

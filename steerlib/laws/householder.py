@@ -16,12 +16,14 @@ along n; the same turn is made here towards the part of n at right angles to z, 
 no plane is given, the state is left alone). States are divided by their root mean square before training, so that a
 learning rate means the same at every layer; turning commutes with it. The authors train for 5 passes and keep the one
 whose probe is best on held-out questions (`passes=5`); here the weights with the lowest held-out loss are kept, and
-few pairs are passed over more often, so that there are about as many updates as their thousands of pairs give.
+few pairs are passed over more often, so that there are about as many updates as their thousands of pairs give. The
+network starts from the mean of the targets instead of the right angle that its last layer gives at first
+(`start="right"`): tokens unlike those of the pairs are otherwise turned by about that much, which wrecks the text.
 """
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Literal, Self, cast, get_args
 
 import torch
 from jaxtyping import Float
@@ -33,6 +35,7 @@ from steerlib.control.rotation import angle_between, turned
 from steerlib.errors import ContrastError, LawError
 from steerlib.laws.base import Contrast, Law, Source, norm_or_raise
 
+Start = Literal["mean", "right"]
 #: Share of all updates in which the learning rate rises, and passes over the pairs, both as released.
 WARM_UP, PASSES = 0.05, 5
 #: Updates that few pairs are to give nevertheless.
@@ -79,6 +82,7 @@ class HouseholderRotation(Law):
         rate: highest learning rate; it falls along a line, as released.
         passes: most passes over the pairs; None for 5, or as many as make 1,500 updates.
         batch: pairs in an update.
+        start: angle before training: the "mean" of the targets, or "right", about 90 degrees, as released.
         held_out: share of the pairs that is not trained on and decides when to stop; 0 trains for all passes.
         seed: of initial weights, order and held-out pairs.
         strength: see above.
@@ -97,6 +101,7 @@ class HouseholderRotation(Law):
         rate: float = 5e-4,
         passes: int | None = None,
         batch: int = 16,
+        start: Start = "mean",
         held_out: float = 0.1,
         seed: int = 0,
         strength: float = 1.0,
@@ -107,9 +112,12 @@ class HouseholderRotation(Law):
             raise LawError(f"layers: got {layers}, expected at least 1.")
         if passes is not None and passes < 1:
             raise LawError(f"passes: got {passes}, expected at least 1.")
+        if start not in get_args(Start):
+            raise LawError(f"start: got {start!r}, expected 'mean' or 'right'.")
         Training(steps=1, batch=batch, rate=rate, held_out=held_out)  # refuses what cannot be meant
         self.layers, self.rate, self.passes = layers, rate, passes
         self.batch, self.held_out, self.seed = batch, held_out, seed
+        self.start: Start = start
         self.register_buffer("normal", torch.empty(0))
         self.register_buffer("size", torch.ones(()))
         # A place for the weights, which a fit or a file brings.
@@ -118,7 +126,7 @@ class HouseholderRotation(Law):
 
     def options(self) -> dict[str, Any]:
         """How the angle is learned."""
-        names = ("layers", "rate", "passes", "batch", "held_out", "seed")
+        names = ("layers", "rate", "passes", "batch", "start", "held_out", "seed")
         return {name: getattr(self, name) for name in names}
 
     def input(self, state: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
@@ -166,6 +174,9 @@ class HouseholderRotation(Law):
         # A positive state stays; a negative one is to point where its partner points.
         wanted = torch.stack([torch.zeros(both.shape[1]), angle_between(both[1], both[0])])
         learner = seeded(lambda: _Learner(contrast.width, self.layers), seed=self.seed)
+        if self.start == "mean":
+            share = (wanted.mean() / torch.pi).clamp(1e-3, 1 - 1e-3)
+            torch.nn.init.constant_(cast(nn.Linear, learner.angle.layers[-1]).bias, float(torch.logit(share)))
 
         def loss(rows: Tensor, _: bool) -> Tensor:
             states, labels = both[:, rows], torch.tensor([1.0, 0.0])[:, None].expand(2, len(rows))

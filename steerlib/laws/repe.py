@@ -20,7 +20,7 @@ from typing import Any, Literal, Self, get_args
 
 import torch
 
-from steerlib.control.spectra import leading_axes, principal_direction
+from steerlib.control.principal import first_direction
 from steerlib.errors import ContrastError, LawError
 from steerlib.laws.additive import Additive
 from steerlib.laws.base import Contrast, Source, norm_or_raise
@@ -74,15 +74,12 @@ class RepE(Additive):
             other = other[torch.randperm(len(other), generator=torch.Generator().manual_seed(0)).to(other.device)]
         differences = contrast.positive[:count].double() - other[:count].double()
         if self.variant == "as-compared":
-            vector = principal_direction(differences)
-            if vector is None:
-                raise LawError(
-                    "RepE: all differences are equal, or there is one only, so that centring leaves nothing. "
-                    "Fix: variant='paired' or 'unpaired', which do not centre."
-                )
-            return self._hold(vector, contrast)  # of the sign that the solver's convention gives it
-        norm_or_raise(differences.flatten(), "differences", ["both classes hold the same states", "wrong token"])
-        vector = leading_axes(differences, 1)[0]
+            vector = first_direction(differences, centred=True)  # of the sign that the solver's convention gives it
+            causes = ["all differences are equal, or there is one only, so that centring leaves nothing"]
+            norm_or_raise(vector, "first principal component of the differences", causes)
+            return self._hold(vector, contrast)
+        vector = first_direction(differences, centred=False)
+        norm_or_raise(vector, "differences", ["both classes hold the same states", "wrong token"])
         ahead = contrast.positive.double().mean(0) - contrast.negative.double().mean(0)
         side = vector @ ahead
         if side.abs() <= 1e-12 * ahead.norm():

@@ -6,14 +6,15 @@ the tokens of a right answer minus that of a wrong one (Wang et al. 2025). While
     z + strength * P c(h),    c(h) = x(1),   d x / d t = v(x, t),   x(0) = h,
 
 where v is learned (`steerlib.control.flow`) and P projects on the leading right singular vectors of the corrections
-seen in fitting. In the control view: feedforward from one measurement, then open loop.
+seen in fitting. In the control view: feedforward from one measurement, then open loop. What the flow can find of a
+dependence on the question has a limit of its own, which `steerlib.control.flow` states.
 
 Where released code and this file differ; its settings are given where they have a name here.
 
 - Both ends are brought to mean zero and mean square one before the flow is learned (`scaled=True`). States of a plant
   are many times as long as corrections, and a flow between them spends its accuracy on getting rid of the question;
   corrections that are all alike are then met exactly. `scaled=False` is as released.
-- The network is a quarter to a tenth as wide, has no batch normalisation, and takes more updates on few questions
+- At width 4096 the network is a quarter as wide; it has no batch normalisation, and takes more updates on few questions
   (`updates`; released: 40 passes over 400 questions in batches of 136, 120 updates of which 100 warm up, rate 1e-4);
   the weights that are best on held-out questions are kept.
 - Euler steps by default; released: midpoint rule on 15 steps (`solver="midpoint", steps=15`).

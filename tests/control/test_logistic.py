@@ -91,7 +91,7 @@ class TestOptimum:
     def test_fewer_examples_than_features_is_the_same_problem(self, monkeypatch: pytest.MonkeyPatch) -> None:
         positive, negative = classes(10, 64, 2.0)
         compact = fit_logistic(positive, negative)
-        monkeypatch.setattr(logistic, "_compact", lambda data: (data, None))
+        monkeypatch.setattr(logistic, "_compact", lambda columns, _width: (columns, None))
         torch.testing.assert_close(compact.weight, fit_logistic(positive, negative).weight, rtol=1e-5, atol=1e-8)
 
     def test_large_sets_take_the_float32_road_to_the_same_optimum(self, monkeypatch: pytest.MonkeyPatch) -> None:

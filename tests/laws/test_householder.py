@@ -16,9 +16,10 @@ from torch._dynamo.testing import CompileCounter
 from steerlib.control.rotation import angle_between, reflected
 from steerlib.errors import ContrastError, LawError
 from steerlib.laws.base import Contrast
-from steerlib.laws.householder import HouseholderRotation
+from steerlib.laws.householder import HouseholderRotation, Start
 
 WIDTH = 8
+START: tuple[Start, ...] = ("mean", "right")
 NORMAL = torch.nn.functional.normalize(torch.arange(1.0, WIDTH + 1), dim=0)
 
 
@@ -119,6 +120,14 @@ class TestLearning:
         wanted = angle_between(test.negative, test.positive.flip(0))
         assert (law.predicted(test.negative) - wanted).square().mean() > 0.9 * wanted.var()
 
+    def test_where_the_angle_starts(self) -> None:
+        """States far from all pairs, of which nothing was learned, are turned by about as much as pairs are apart."""
+        found = pairs()
+        apart = float(angle_between(found.negative, found.positive).mean()) / 2  # positive states are to stay
+        angles = {s: HouseholderRotation(start=s, passes=1, rate=1e-6).fit(found).predicted(states()) for s in START}
+        assert float(angles["mean"].mean()) == pytest.approx(apart, abs=0.1)
+        assert float(angles["right"].mean()) > 2 * apart + 0.2
+
     def test_how_often_pairs_are_passed_over(self) -> None:
         law = HouseholderRotation(passes=None, held_out=0.0)
         assert law._training(5000).steps == 5 * math.ceil(5000 / 16)
@@ -171,6 +180,7 @@ class TestRefusals:
             ({"layers": 0}, "layers: got 0"),
             ({"passes": 0}, "passes: got 0"),
             ({"batch": 0}, "batch: got 0"),
+            ({"start": "zero"}, "start: got 'zero', expected 'mean' or 'right'"),
             ({"rate": -1.0}, "rate: got -1.0"),
             ({"held_out": 1.0}, "held_out: got 1.0"),
         ],
