@@ -72,7 +72,8 @@ class LawSpec(_Data):
 
     Attributes:
         name: see `steerlib.registry.LAWS`.
-        layer: block; negative counts from the last. May be left out where `layers` says more.
+        layer: block; negative counts from the last. May be left out where `layers` says more. Laws that look for their
+            own places, such as "iti", do not ask for it: write -1 there, so that one cell has one name.
         point: see `Site`.
         scope: which tokens are steered.
         strength: multiplier of the input.

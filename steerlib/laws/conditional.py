@@ -129,14 +129,17 @@ class Condition(Law):
             held = f"a vector of width {self.vector.shape[0]}" if len(self.vector) else "no vector: it is not fitted"
             raise LawError(f"Condition: holds {held}; the state has width {state.shape[-1]}. Fix: fit it.")
         state = state.float()
-        projected = (state @ self.vector)[..., None] * self.vector
+        along = state @ self.vector  # c has length 1
         if self.similarity == "tanh":
-            projected = torch.tanh(projected)
-        return torch.nn.functional.cosine_similarity(state, projected, dim=-1)
+            projected = torch.tanh(along[..., None] * self.vector)
+            return torch.nn.functional.cosine_similarity(state, projected, dim=-1)
+        return along.abs() / state.norm(dim=-1).clamp_min(torch.finfo(state.dtype).tiny)
 
     def met_by(self, state: Float[Tensor, "*batch width"]) -> Bool[Tensor, "*batch"]:
         """Whether states meet the condition."""
-        found = self.similarities(state)
+        return self._meets(self.similarities(state))
+
+    def _meets(self, found: Float[Tensor, "*batch"]) -> Bool[Tensor, "*batch"]:
         return torch.where(self.above, found > self.threshold, found < self.threshold)
 
     def during(self, state: Float[Tensor, "batch time width"], now: Pass) -> Float[Tensor, "batch time width"]:
@@ -183,7 +186,7 @@ class Condition(Law):
             threshold, side = best_cut(*found, side=side)
         self.threshold = torch.tensor(float(threshold), device=act.device)
         self.above = torch.tensor(side == "above", device=act.device)
-        met = [self.met_by(states).double() for states in contrast]
+        met = [self._meets(values).double() for values in found]
         hits, alarms = met[0].sum(), met[1].sum()
         self.f1 = (2 * hits / (hits + alarms + len(act))).float()
         self.shares = torch.stack([each.mean() for each in met]).float()

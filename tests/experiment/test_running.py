@@ -522,3 +522,21 @@ def test_layers_that_are_one_block_twice_are_refused(seedling, task):
     spec = LawSpec(name=PUSH.name, layers=(task.plant.depth - 1, -1), fit=Fit(n=12))
     with pytest.raises(CellError, match="name a block twice"):
         run_cell(cell(seedling, law=spec))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("iti", {"num_heads": 2}), ("conditional", {"behaviour": "difference-of-means", "read": "mean"})],
+)
+def test_laws_that_say_themselves_where_they_act(seedling, task, name, options):
+    from steerlib.actuator import Site
+    from steerlib.registry import law_class
+    from steerlib.tasks.source import TaskSource
+
+    spec = LawSpec(name=name, layer=0, strength=4.0, options=options, fit=Fit(n=12))
+    found = run_cell(cell(seedling, law=spec))
+    law = law_class(name)(**options).fit_from(TaskSource(task, Site(0), n=12)).at(4.0)
+    with task.plant.under(law):
+        assert found.scores["wanted"] == pytest.approx(task.exact(limit=5).wanted.tolist())
+    with pytest.raises(CellError, match="says itself at which blocks it acts"):
+        run_cell(cell(seedling, law=LawSpec(name=name, layers="all", options=options, fit=Fit(n=12))))
