@@ -83,7 +83,7 @@ def present_parts(
         if read not in files:
             files[read] = data_hash(cell)
         asked = sorted(f"{spec.kind} {spec.options.get('task', '')}" for spec in cell.judges.values())
-        made = (*cell.law_names, "for", *(name for name, _ in cell.tasks), "by", *asked)
+        made = (*cell.law_names, "for", *(name for name, _ in cell.tasks), *asked)
         if made not in codes:
             codes[made] = code_hash(cell)
         data = f"{world}:{files[read]}" if files[read] else world
