@@ -89,3 +89,8 @@ def disk_full(path: Path) -> DiskFullError:
         f"no space left on the disk while writing {path}. Finished work is kept. "
         "Fix: free some space (`make clean` removes everything generated) and run the same command again",
     )
+
+
+def is_place(name: str) -> bool:
+    """Whether a name can only be a folder's, such as "./judge", and not the id of a model on the hub."""
+    return name.startswith((".", "/", "~")) or name.count("/") > 1

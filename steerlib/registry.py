@@ -1,6 +1,6 @@
-"""Laws and tasks by name, so that an experiment can be written down as data.
+"""Laws, tasks and judges by name, so that an experiment can be written down as data.
 
-Knows names and where they live; imports nothing until it is asked. A new law or task is one line here.
+Knows names and where they live; imports nothing until it is asked. A new law, task or judge is one line here.
 """
 
 from __future__ import annotations
@@ -44,10 +44,17 @@ TASKS: dict[str, str] = {
     "onesec": "steerlib.tasks.real.concepts.Concepts",
     "mmlu": "steerlib.tasks.real.utility.Knowledge",
 }
+#: Who may judge sampled answers: kind -> class.
+JUDGES: dict[str, str] = {
+    "oracle": "steerlib.judges.oracle.OracleJudge",
+    "classifier": "steerlib.judges.classifier.ClassifierJudge",
+    "reward": "steerlib.judges.classifier.RewardJudge",
+    "api": "steerlib.judges.api.ApiJudge",
+}
 
 
 class UnknownNameError(SteerlibError, ValueError):
-    """A law or task that nobody has registered."""
+    """A law, task or judge that nobody has registered."""
 
 
 def place_of(name: str, table: dict[str, str], what: str) -> str:
@@ -75,3 +82,8 @@ def law_class(name: str) -> Any:
 def task_class(name: str) -> Any:
     """The class of a task; UnknownNameError if there is none."""
     return class_at(place_of(name, TASKS, "task"))
+
+
+def judge_class(kind: str) -> Any:
+    """The class of a kind of judge; UnknownNameError if there is none."""
+    return class_at(place_of(kind, JUDGES, "kind of judge"))

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from steerlib import cli, loading
 from steerlib.cli import app
+from steerlib.commands import doctor
 from steerlib.experiment.records import PageRecord, write_record
 
 
@@ -25,7 +26,7 @@ def run(command: typer.Typer, arguments: list[str]) -> Result:
 def test_help_lists_the_commands() -> None:
     out = run(app, ["--help"])
     assert out.exit_code == 0
-    for command in ("doctor", "grow", "accept", "claims"):
+    for command in ("doctor", "grow", "accept", "run", "claims", "bench", "fetch"):
         assert command in out.output
 
 
@@ -37,8 +38,10 @@ def test_doctor_finds_this_environment_whole() -> None:
 
 
 def test_doctor_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    real = cli._installed
-    monkeypatch.setattr(cli, "_installed", lambda name: {"scipy": None, "jupyter-book": "2.1.7"}.get(name, real(name)))
+    real = doctor._installed
+    monkeypatch.setattr(
+        doctor, "_installed", lambda name: {"scipy": None, "jupyter-book": "2.1.7"}.get(name, real(name))
+    )
     monkeypatch.setattr(loading, "data_folder", lambda: tmp_path)
     monkeypatch.setenv("STEERLIB_DATA", str(tmp_path / "gone"))
     out = run(app, ["doctor"])

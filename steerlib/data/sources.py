@@ -237,6 +237,12 @@ SOURCES: dict[str, Source] = {
             ),
         ),
         Source(
+            "sst2",
+            "SST-2: sentences of film reviews, happy or not (the training part, with a line of column names)",
+            "none stated",
+            (Home("manual", "https://gluebenchmark.com/tasks", (("train.tsv", "sst2/train.tsv"),)),),
+        ),
+        Source(
             "mmlu",
             "MMLU: multiple-choice questions of 57 subjects",
             "as the hub states it",

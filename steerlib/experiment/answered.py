@@ -1,18 +1,31 @@
-"""What sampled answers say besides their scores: how varied they are, and under a law what it cost to write them.
+"""What sampled answers say besides their scores: how varied they are, what judges said of them, and what they cost.
 
-Knows texts, a plant and what steers it. Knows nothing about tasks, cells or records. Perplexity is not here: it needs
-a reader other than the plant that wrote.
+Knows texts, columns of numbers, a plant and what steers it. Knows nothing about tasks, cells or records. Perplexity is
+not here: it needs a reader other than the plant that wrote.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 import numpy as np
+from jaxtyping import Float
 from scipy import stats
 
 from steerlib.actuator import Actuator
-from steerlib.metrics import Estimate, dist_n, diversity_each, input_energy, kl_per_token, mean_interval, metric_named
+from steerlib.errors import MetricError
+from steerlib.judges import Judgement, agreement
+from steerlib.metrics import (
+    Estimate,
+    dist_n,
+    diversity_each,
+    input_energy,
+    kl_per_token,
+    mean_interval,
+    metric_named,
+    reward_quantile,
+)
 from steerlib.plant import Plant
 
 #: Parts into which answers are divided for intervals of effort: enough for a spread, few enough to batch.
@@ -23,14 +36,43 @@ _LEVEL = 0.95
 def variety(answers: Sequence[str]) -> dict[str, Estimate]:
     """Diversity and Dist-1 to Dist-3 by their catalogue names, with intervals over answers.
 
-    Dist-n is over the answers that have n words, as everywhere; it is left out where fewer than two have.
+    Every answer counts: one of fewer than n words has Dist-n 0, so that silence earns nothing; see `dist_n`.
     """
     found = {metric_named("diversity").name: mean_interval(diversity_each(answers))}
     for n in (1, 2, 3):
-        each = [dist_n([answer], n) for answer in answers if len(answer.split()) >= n]
-        if len(each) > 1:
-            found[metric_named(f"dist-{n}").name] = mean_interval(each)
+        found[metric_named(f"dist-{n}").name] = mean_interval([dist_n([answer], n) for answer in answers])
     return found
+
+
+def further(columns: Mapping[str, Float[np.ndarray, " answers"]], answers: Sequence[str]) -> dict[str, Estimate]:
+    """Means of what else was measured of each answer, by catalogue names; their `n` is how many answers have a value.
+
+    Of rewards also the 90th percentile. Where attacks were judged by phrases and by a judge of harm, the agreement of
+    the two on the answers that say something: they cannot but agree on silence. A metric is left out where fewer than
+    two answers have a value, and the agreement where the two are too one-sided for it to mean anything.
+
+    Args:
+        columns: values, NaN where there is none; see `steerlib.tasks.base.Scores.more`.
+        answers: the texts.
+    """
+    found = {}
+    for name, column in columns.items():
+        values = column[np.isfinite(column)]
+        if len(values) > 1:
+            found[metric_named(name).name] = mean_interval(values)
+            if name == "reward":
+                found[metric_named("reward-p90").name] = reward_quantile(values, 0.9)
+    if {"attack-success", "attack-success-phrases"} <= set(columns):
+        spoken = np.array([bool(answer.strip()) for answer in answers])
+        harm, phrases = (_judgement(columns[name][spoken]) for name in ("attack-success", "attack-success-phrases"))
+        with suppress(MetricError):
+            found[metric_named("attack-agreement").name] = agreement(harm, phrases).kappa
+    return found
+
+
+def _judgement(column: Float[np.ndarray, " answers"]) -> Judgement:
+    """Scores that were kept without the judgement they come from."""
+    return Judgement(column, {i: "no score" for i in np.flatnonzero(np.isnan(column)).tolist()}, "kept scores", "")
 
 
 def effort(
@@ -40,7 +82,10 @@ def effort(
 
     The answers are replayed in both plants, so that no noise of sampling lies between them. Values are over all tokens
     of all answers; intervals come from sections of the answers (Asmussen and Glynn 2007, III.5): Student's t around
-    the value, with the spread of the sections' own values. No metric if fewer than two answers say anything.
+    the value, with the spread of the sections' own values.
+
+    Blank answers have no token and are left out; the `n` of each metric is how many answers it is over, so a record
+    shows by how much that falls short of its prompts. No metric if fewer than two answers say anything.
 
     Args:
         plant: with nothing attached.

@@ -35,7 +35,8 @@ class CellRecord(_Data):
         cell: what was measured.
         scores: the scores of each prompt, by name: "wanted" and "intact".
         metrics: their means and the combined score, with intervals; of a sampled cell also, by names of
-            `steerlib.metrics.METRICS`, how varied the answers are and, under a law, what they cost.
+            `steerlib.metrics.METRICS`, how varied the answers are, what else was judged, and, under a law, what they
+            cost. Each states its `n`: the answers that it is over.
         answers: what was said, for a sampled cell; empty where only hashes are shipped.
         answers_sha256: hash of the answers; "" for an exact cell.
         seconds: wall time of measuring, without loading the plant.
@@ -46,9 +47,13 @@ class CellRecord(_Data):
         created: when, in UTC.
         parts: what decided the key besides the cell: hashes of weights, data and code, and versions; see
             `keys.present_parts`. None in records that are older, or whose file states the parts once for all.
+        missing: prompt, counted from 0, -> why a judge gave no score for its answer. Its scores above are what the task
+            counts such an answer as.
+        more: what else was measured of each answer, such as its reward, by names of `steerlib.metrics.METRICS`; None
+            where there is nothing.
     """
 
-    later = frozenset({"parts"})
+    later = frozenset({"parts", "missing", "more"})
 
     schema_version: Literal[1] = SCHEMA
     key: str
@@ -63,6 +68,8 @@ class CellRecord(_Data):
     provenance: Provenance
     created: str
     parts: dict[str, JsonValue] | None = None
+    missing: dict[int, str] = {}
+    more: dict[str, tuple[Finite | None, ...]] = {}
 
     def without_answers(self) -> CellRecord:
         """The compact form that is shipped: scores of every prompt, and a hash of what was said."""

@@ -6,28 +6,20 @@ Knows what decides the outcome of a cell. Knows nothing about how it is computed
 from __future__ import annotations
 
 import hashlib
-import json
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    JsonValue,
-    SerializerFunctionWrapHandler,
-    ValidationInfo,
-    field_validator,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Field, JsonValue, ValidationInfo, field_validator, model_validator
 
 import steerlib
 from steerlib.closure import import_closure
+from steerlib.experiment.judge_spec import JudgeSpec
+from steerlib.experiment.written import _Data, canonical
 from steerlib.files import sha256
-from steerlib.registry import LAWS, TASKS, place_of
+from steerlib.registry import JUDGES, LAWS, TASKS, place_of
 from steerlib.sites import Point
 
 #: Packages whose version can move a number.
@@ -35,25 +27,6 @@ DECIDING = ("torch", "transformers", "numpy")
 #: The option by which every task that reads files is told the folder where they lie.
 DATA = "data"
 _ROOT = Path(steerlib.__file__).resolve().parents[1]
-
-
-class _Data(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    #: Fields that came after the first records: left out at their default, so that the keys of older cells still hold.
-    later: ClassVar[frozenset[str]] = frozenset()
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        out = handler(self)
-        for name in self.later:
-            if getattr(self, name) == type(self).model_fields[name].default:
-                out.pop(name, None)
-        return out
-
-    def __hash__(self) -> int:
-        """Hash of the content; options are dictionaries, which have none of their own."""
-        return hash(canonical(self))
 
 
 class Fit(_Data):
@@ -192,9 +165,11 @@ class Cell(_Data):
         limit: at most so many, spread evenly; None for all.
         seed: of the sampling; 0 where nothing is sampled.
         settings: how answers are sampled where that is not the task's own way.
+        judges: who judges sampled answers, by the argument of the task that takes the judge: "judge", and for some
+            tasks another (see `steerlib.tasks.base.Task.judge_roles`).
     """
 
-    later = frozenset({"settings"})
+    later = frozenset({"settings", "judges"})
 
     plant: str
     task: str
@@ -206,6 +181,7 @@ class Cell(_Data):
     limit: Annotated[int, Field(ge=2)] | None = None
     seed: int = 0
     settings: Sampling = Sampling()
+    judges: dict[str, JudgeSpec] = {}
 
     @field_validator("task")
     @classmethod
@@ -223,13 +199,15 @@ class Cell(_Data):
         return law.model_copy(update={"fit": law.fit.model_copy(update={"task": None, "task_options": {}})})
 
     def model_post_init(self, _context: Any) -> None:
-        """Refuse a seed or settings where nothing is drawn: two names for one cell would be computed twice."""
+        """Refuse a seed, settings or judges where nothing is drawn: one cell would have two names, computed twice."""
         if self.kind == "exact" and self.settings.given:
             raise ValueError(
                 f"settings={self.settings.given} with kind='exact', where nothing is sampled; expected none"
             )
         if self.kind == "exact" and self.seed != 0:
             raise ValueError(f"seed={self.seed} with kind='exact', where nothing is sampled; expected 0")
+        if self.kind == "exact" and self.judges:
+            raise ValueError(f"judges={sorted(self.judges)} with kind='exact', where nothing is judged; expected none")
 
     @property
     def fitted_for(self) -> tuple[str, dict[str, JsonValue]] | None:
@@ -254,6 +232,11 @@ class Cell(_Data):
         return (self.law.name, held) if isinstance(held, str) and held in LAWS else (self.law.name,)
 
     @property
+    def judged(self) -> str:
+        """Who judges what, for people; "" where no judge is named."""
+        return "; ".join(f"{role}: {spec.title}" for role, spec in sorted(self.judges.items()))
+
+    @property
     def title(self) -> str:
         """A line for people."""
         law = "unsteered" if self.law is None else f"{self.law.name} at {self.law.place} x {self.law.strength:g}"
@@ -265,19 +248,18 @@ class Cell(_Data):
         options = "".join(f" {value}" for value in self.task_options.values())
         seed = f", seed {self.seed}" if self.kind == "sampled" else ""
         seed += "".join(f", {name} {value:g}" for name, value in self.settings.given.items())
+        seed += f", {self.judged}" if self.judges else ""
         return f"{self.plant}: {self.task}{options}, {law}{told} ({self.kind}{seed})"
 
 
-def canonical(data: BaseModel | dict[str, Any]) -> str:
-    """JSON with sorted keys and no spaces: equal data, equal text."""
-    raw = data.model_dump(mode="json") if isinstance(data, BaseModel) else data
-    return json.dumps(raw, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
 def code_hash(cell: Cell, *, root: Path | None = None) -> str:
-    """Hash of the sources that the cell's law and tasks are made of, and of what those import."""
+    """Hash of the sources that the cell's law, tasks and judges are made of, and of what those import."""
     places = {place_of(name, TASKS, "task") for name, _ in cell.tasks}
     places |= {place_of(name, LAWS, "law") for name in cell.law_names}
+    for spec in cell.judges.values():
+        places.add(place_of(spec.kind, JUDGES, "kind of judge"))
+        if spec.kind == "oracle":
+            places.add(place_of(str(spec.options["task"]), TASKS, "task of the oracle"))
     return _sources(frozenset(places), root or _ROOT)
 
 
@@ -294,28 +276,41 @@ def versions() -> dict[str, str]:
     return {name: version(name).partition("+")[0] for name in DECIDING}
 
 
-def cell_key(cell: Cell, *, weights: str, data: str = "", code: str | None = None) -> str:
-    """The content key of a cell: another plant, datum, source or version gives another key.
+def cell_key(
+    cell: Cell, *, weights: str, data: str = "", code: str | None = None, judges: Mapping[str, str] | None = None
+) -> str:
+    """The content key of a cell: another plant, judge, datum, source or version gives another key.
 
     Args:
         cell: the measurement.
         weights: hash of the plant's weights; its name does not count, nor where it lies.
         data: hash of the data that the task reads besides the code of the world.
         code: hash of the sources; by default that of this installation.
+        judges: what each judge of the cell is known by; see `keys.judge_identity`.
     """
-    parts = {
+    parts: dict[str, Any] = {
         "weights": weights,
         "data": data,
         "code": code if code is not None else code_hash(cell),
         "versions": versions(),
     }
+    if judges:
+        parts["judges"] = dict(judges)
     return key_from(cell, parts)
 
 
 def key_from(cell: Cell, parts: dict[str, Any]) -> str:
-    """The content key, from the parts that decide it besides the cell: see `keys.present_parts`."""
+    """The content key, from the parts that decide it besides the cell: see `keys.present_parts`.
+
+    Raises:
+        ValueError: if the parts do not say what a judge of the cell is known by: two judges would have one key.
+    """
+    if unknown := sorted(set(cell.judges) - set(parts.get("judges", {}))):
+        raise ValueError(f"{cell.title}: the parts of its key do not say what its judge {unknown[0]!r} is known by")
     # The name of the plant does not count, nor where it lies: its weights do. So with data: their content does.
     left_out: dict[str, Any] = {"plant": True, "task_options": {DATA}}
+    if cell.judges:
+        left_out["judges"] = {role: spec.undecided() for role, spec in cell.judges.items()}
     return hashlib.sha256(
         canonical({"cell": cell.model_dump(mode="json", exclude=left_out), **parts}).encode()
     ).hexdigest()

@@ -1,6 +1,7 @@
-"""Content keys of cells in this installation: what plant, data and sources they would be computed from now.
+"""Content keys of cells in this installation: what plant, judges, data and sources they would be computed from now.
 
-Knows where weights and data lie and how to hash them once. Knows nothing about how a cell is computed or kept.
+Knows where weights, journals and data lie and how to hash them once. Knows nothing about how a cell is computed or
+kept.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -17,16 +19,20 @@ from steerlib.data.reading import DataError
 from steerlib.data.sources import cache_folder
 from steerlib.errors import SteerlibError
 from steerlib.experiment.cells import Cell, canonical, code_hash, key_from, versions
-from steerlib.files import data_folder, sha256
+from steerlib.experiment.judge_spec import JOURNAL, JudgeSpec
+from steerlib.files import data_folder, is_place, sha256
 from steerlib.loading import resolve_plant
 from steerlib.registry import task_class
 
 #: Path, size and date of a file: whether it must be read again.
 Mark = tuple[str, int, int]
-#: What stands for the hash of a file that is not there: computing the cell then fails with the task's own message.
+#: What stands for the hash of a file that is not there, or of a plant that cannot be read: computing the cell then
+#: fails with the message of the task or of the plant.
 ABSENT = "absent"
 #: What stands for the hash of data that a task cannot name: it does not take its options. Likewise.
 BAD_OPTIONS = "bad options"
+#: A whole commit of the hub: it names its content.
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def key_of(cell: Cell, *, device: str = "cpu") -> str:
@@ -35,41 +41,100 @@ def key_of(cell: Cell, *, device: str = "cpu") -> str:
 
 
 def keys_of(cells: Sequence[Cell], *, device: str = "cpu") -> list[str]:
-    """Content keys of many cells; each plant and data file is looked at once, so ten thousand take half a second."""
-    parts = present_parts(device=device)
+    """Content keys of many cells; each plant and data file is looked at once, so ten thousand take half a second.
+
+    Nothing is raised for a plant that is absent or broken: its cells get keys under which nothing is ever kept, so that
+    they fail when they are computed, and the others of their grid do not.
+    """
+    parts = present_parts(device=device, lenient=True)
     return [key_from(cell, parts(cell)) for cell in cells]
 
 
 def present_parts(
-    *, device: str = "cpu", known: Mapping[str, tuple[str, str]] | None = None
+    *, device: str = "cpu", known: Mapping[str, tuple[str, str]] | None = None, lenient: bool = False
 ) -> Callable[[Cell], dict[str, Any]]:
     """What decides a cell's key besides the cell itself: hashes of weights, data and code, and versions.
 
     Args:
         device: where a plant that lies on the hub is loaded, if it must be, to be hashed.
         known: identities of plants that need not be looked at; see `plant_identity`.
+        lenient: let `ABSENT` stand for a plant that cannot be read. Such parts make a key to look for, never one to
+            keep a record under.
 
     Returns:
-        A function from a cell to its parts. What cells share is found once: it holds for one moment only.
+        A function from a cell to its parts, "judges" only where the cell names some. What cells share is found once: it
+        holds for one moment only. It raises what reading a plant raises, unless `lenient`.
     """
     plants = dict(known or {})
     files: dict[str, str] = {}
     codes: dict[tuple[str, ...], str] = {}
+    judges: dict[JudgeSpec, str] = {}
 
     def parts(cell: Cell) -> dict[str, Any]:
         if cell.plant not in plants:
-            plants[cell.plant] = plant_identity(cell.plant, device=device)
+            try:
+                plants[cell.plant] = plant_identity(cell.plant, device=device)
+            except Exception:  # whatever a damaged file or a hub out of reach makes its reader raise
+                if not lenient:
+                    raise
+                plants[cell.plant] = (ABSENT, "")
         weights, world = plants[cell.plant]
         read = json.dumps(cell.tasks, sort_keys=True)
         if read not in files:
             files[read] = data_hash(cell)
-        made = (*cell.law_names, "for", *(name for name, _ in cell.tasks))
+        asked = sorted(f"{spec.kind} {spec.options.get('task', '')}" for spec in cell.judges.values())
+        made = (*cell.law_names, "for", *(name for name, _ in cell.tasks), *asked)
         if made not in codes:
             codes[made] = code_hash(cell)
         data = f"{world}:{files[read]}" if files[read] else world
-        return {"weights": weights, "data": data, "code": codes[made], "versions": versions()}
+        found: dict[str, Any] = {"weights": weights, "data": data, "code": codes[made], "versions": versions()}
+        for spec in cell.judges.values():
+            if spec not in judges:
+                judges[spec] = judge_identity(spec, device=device)
+        if cell.judges:
+            found["judges"] = {role: judges[spec] for role, spec in cell.judges.items()}
+        return found
 
     return parts
+
+
+def judge_identity(spec: JudgeSpec, *, device: str = "cpu") -> str:
+    """What decides a judge's scores besides what its data say.
+
+    Of a model here it is the hash of its files; of one on the hub the commit, where the data name a whole one, else
+    its version, for which it is loaded. Of an API that is never called (`offline`) it is the hash of its journal. A
+    journal that is still being filled cannot count: filling it would change the key of the cell that fills it. The
+    first answer to a question stays, so such a record and its journal belong together. An oracle needs nothing: its
+    task and its world are code.
+
+    As with data, nothing is raised for a judge that is not there: its cells fail alone when they are computed.
+    """
+    known = judge_content(spec)
+    if known is not None:
+        return known
+    from steerlib.experiment.judging import judge_of
+
+    try:
+        return judge_of(spec, content="", device=device).version
+    except SteerlibError:
+        return ABSENT
+
+
+def judge_content(spec: JudgeSpec) -> str | None:
+    """See `judge_identity`; None for a model on the hub that must be loaded to tell."""
+    if spec.kind == "oracle":
+        return ""
+    if not spec.local:
+        journal = Path(str(spec.options.get(JOURNAL, "")))
+        if not spec.options.get("offline"):
+            return ""
+        return _file_hash(_mark(journal)) if journal.is_file() else ABSENT
+    folder = Path(spec.model).expanduser()
+    if folder.is_dir():
+        return _judge_files(str(folder), tuple(_mark(f) for f in sorted(folder.iterdir()) if f.is_file()))
+    if is_place(spec.model):
+        return ABSENT
+    return f"{spec.model}@{spec.revision}" if spec.revision and _COMMIT.fullmatch(spec.revision) else None
 
 
 def plant_identity(name: str, *, device: str = "cpu") -> tuple[str, str]:
@@ -128,9 +193,9 @@ def _files_of_task(name: str, options: dict[str, Any]) -> tuple[Path, ...]:
     return known[0]
 
 
-def files_hash(folder: str) -> str:
+def files_hash(folder: str, *, suffixes: tuple[str, ...] = (".safetensors", ".json", ".model")) -> str:
     """Hash of what makes the plant in a folder behave: weights, configuration, tokenizer; its card does not count."""
-    files = [file for file in sorted(Path(folder).iterdir()) if file.suffix in (".safetensors", ".json", ".model")]
+    files = [file for file in sorted(Path(folder).iterdir()) if file.suffix in suffixes]
     table = {file.name: sha256(file) for file in files if file.name != "card.json"}
     return hashlib.sha256(canonical(table).encode()).hexdigest()
 
@@ -153,6 +218,12 @@ def _identity(name: str, folder: str, _marks: tuple[Mark, ...]) -> tuple[str, st
     """Hashes of the plant and of what it has read, once its files are known to be those of its card."""
     source = resolve_plant(name)
     return files_hash(folder), str(source.card.get("world_fingerprint", ""))
+
+
+@lru_cache(maxsize=64)
+def _judge_files(folder: str, _marks: tuple[Mark, ...]) -> str:
+    """Hash of a judge's files; its tokenizer may keep words and its chat template in files of their own."""
+    return files_hash(folder, suffixes=(".safetensors", ".json", ".model", ".txt", ".jinja"))
 
 
 @lru_cache(maxsize=1024)

@@ -21,6 +21,7 @@ from steerlib.experiment.calibrate import Budget, Calibration, calibrate, cost_o
 from steerlib.experiment.calibrations import Calibrations
 from steerlib.experiment.cell_records import CellRecord
 from steerlib.experiment.cells import Cell, LawSpec
+from steerlib.experiment.judge_spec import JudgeSpec
 from steerlib.experiment.methods import TOLD, UNSTEERED, Method, seeded
 from steerlib.experiment.selecting import RaceError, ScoreName, Selection, score_of, select_on_validation
 from steerlib.experiment.store import Store
@@ -182,6 +183,7 @@ class _Course:
     seeds: tuple[int, ...]
     limits: dict[str, int | None]
     run: Runner
+    judges: dict[str, JudgeSpec]
     measured: dict[Cell, CellRecord] = field(default_factory=dict)
 
     def cells(self, law: LawSpec | None, split: Literal["validation", "test"], *, told: bool = False) -> list[Cell]:
@@ -190,7 +192,7 @@ class _Course:
             Cell(
                 plant=self.plant, task=self.task, task_options=self.task_options, kind=self.kind, split=split,
                 law=None if law is None else seeded(law, seed), told=told, limit=self.limits[split],
-                seed=seed if self.kind == "sampled" else 0,
+                seed=seed if self.kind == "sampled" else 0, judges=self.judges,
             )
             for seed in self.seeds
         ]  # fmt: skip
@@ -223,6 +225,7 @@ def horse_race(
     against: Sequence[str] = (UNSTEERED,),
     told: bool = False,
     level: float = 0.05,
+    judges: dict[str, JudgeSpec] | None = None,
 ) -> Race:
     """Run every method at its own setting and, if a spender is given, at equal budget.
 
@@ -242,6 +245,7 @@ def horse_race(
         against: whom each method is compared with: "unsteered", "told", or a method at the same setting.
         told: also measure the unsteered plant told by name what is wanted.
         level: of tests and intervals.
+        judges: who judges sampled answers; see `Cell`.
 
     Raises:
         RaceError: if there is no method or no negative control, a name or a seed comes twice, or an opponent is
@@ -249,7 +253,14 @@ def horse_race(
     """
     _check(methods, seeds, against, told=told, keep=keep, level=level)
     course = _Course(
-        plant, task, task_options or {}, kind, tuple(seeds), {"test": limit, "validation": validation_limit}, run
+        plant,
+        task,
+        task_options or {},
+        kind,
+        tuple(seeds),
+        {"test": limit, "validation": validation_limit},
+        run,
+        judges or {},
     )
     (bare,) = course.measure([course.cells(None, "validation")])
     floor = keep * score_of(bare, "intact")

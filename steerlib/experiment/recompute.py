@@ -8,9 +8,9 @@ A page writes
     race = reference("push", profile=profile, page=page)
     race.frame
 
-and shows records whose key is the present one, after some of them have been computed here and agreed. A cell that does
-not agree raises, so the page fails and no book is built. `make book FRESH=1` computes all of them beforehand; the page
-then shows the new records, and all are compared.
+and shows records whose key is the present one, after some of them have been computed again and agreed: by the build
+that executes the page (`steerlib.workflow.shipped`), or here, where no build does. A cell that does not agree raises.
+`make book FRESH=1` computes all of them beforehand; the page then shows the new records, and all are compared.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from steerlib.experiment.cell_records import CellRecord
 from steerlib.experiment.shipped import Shipped, ShippedError, Stale, shipped, shipped_path
 from steerlib.experiment.store import Store, frame_of
 from steerlib.experiment.verification import EXACT, SHARE, Compute, Recomputed, Verification, compare, verify
+from steerlib.experiment.verified import VERIFIED, Report
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +51,7 @@ class Reference:
         stale: shipped records that are not shown, by name and reason.
         verification: what was computed again.
         source: the file of shipped records.
-        recomputed: whether all records were computed in this build.
+        recomputed: whether all records were computed anew for this page, by `make book FRESH=1`.
     """
 
     grid: str
@@ -70,11 +71,11 @@ class Reference:
         """What a reader must know of where the numbers come from, as Markdown."""
         done, total = len(self.verification.cells), len(self.records)
         if self.recomputed:
-            told = f"**All {total} cells of `{self.grid}` were computed in this build"
+            told = f"**All {total} cells of `{self.grid}` were computed anew"
         else:
             told = (
-                f"**Cells recomputed in this build: {done} of {total}** shipped records of `{self.grid}`, drawn with "
-                f"seed {self.verification.seed}: {_names(self.verification.cells)}. **All agree"
+                f"**{done} of {total}** shipped records of `{self.grid}` were computed again, drawn with seed "
+                f"{self.verification.seed}: {_names(self.verification.cells)}. **All agree"
             )
         kinds = {found.cell.kind for found in self.verification.cells}
         rules = []
@@ -112,7 +113,7 @@ def reference(
         grid: stem of its file in `data/grids`.
         profile: whose records.
         page: where to write down what was recomputed: the texts "<grid>.recomputed" and "<grid>.stale".
-        share: of the records to compute again; see `slice_of`.
+        share: of the records to compute again; see `slice_of`. Nothing is computed where the build has done it.
         seed: which; by default `build_seed`.
         path: another file than the shipped one.
         compute: how a cell is computed; by default `running.run_cell`.
@@ -130,13 +131,21 @@ def reference(
         reasons = "; ".join(sorted({stale.why for stale in found.stale}))
         raise StaleError(f"all {len(found.stale)} shipped records of {grid!r} are stale ({reasons}). {again}")
     else:
-        checked = verify(found.records, share=share, seed=seed, compute=compute)
+        done = _by_the_build(grid, found) if seed is None and compute is None else None
+        checked = done or verify(found.records, share=share, seed=seed, compute=compute)
         made = Reference(grid, found.records, found.stale, checked, found)
     made.verification.check()
     if page is not None:
         page.text(f"{grid}.recomputed", made.line)
         page.text(f"{grid}.stale", f"{len(made.stale)} of {len(made.stale) + len(made.records)}")
     return made
+
+
+def _by_the_build(grid: str, found: Shipped) -> Verification | None:
+    """What the build that executes this page has computed again of these very records; None if it has not."""
+    place = os.environ.get(VERIFIED)
+    report = Report.read(Path(place)) if place else None
+    return report.of(grid, found.digest) if report is not None else None
 
 
 def _from_fresh(grid: str, found: Shipped, store: Store) -> Reference:

@@ -7,6 +7,7 @@ it fitted on it, since neighbouring cells share them.
 from __future__ import annotations
 
 import json
+import math
 import resource
 import sys
 import time
@@ -21,9 +22,10 @@ import torch
 
 from steerlib.actuator import Site
 from steerlib.errors import SteerlibError
-from steerlib.experiment.answered import effort, variety
+from steerlib.experiment.answered import effort, further, variety
 from steerlib.experiment.cell_records import CellRecord, Metric, hash_of
 from steerlib.experiment.cells import Cell, LawSpec, canonical, key_from
+from steerlib.experiment.judging import check_judges, judged
 from steerlib.experiment.keys import present_parts
 from steerlib.experiment.provenance import provenance
 from steerlib.laws.base import Contrast, Law
@@ -42,7 +44,13 @@ class CellError(SteerlibError, ValueError):
 
 @lru_cache(maxsize=1)
 def plant_of(name: str, device: str) -> Plant:
-    """The plant, loaded once for a run of cells."""
+    """The plant, loaded once for a run of cells.
+
+    What was made on the plant before goes with it: a task that outlived its plant would score one while the law acts
+    on another, which is steering that is silently off.
+    """
+    for kept in (_task, _states, _law):
+        kept.cache_clear()
     return Plant.load(name, device=device)
 
 
@@ -107,12 +115,16 @@ def run_cell(cell: Cell, *, device: str = "cpu") -> CellRecord:
 
     Raises:
         CellError: if the law or the task does not take its options, or the cell asks for what the task has not.
+        JudgeSpecError: if the task takes no such judge, or it cannot be made.
     """
+    check_judges(cell)
     plant = plant_of(cell.plant, device)
     task: Any = _task(cell.task, canonical(cell.task_options), cell.plant, device)
     _forget_peak(plant)
     if cell.settings.given:
         task = _sampling(task, cell)
+    if cell.judges:
+        task = judged(task, cell, device=device)
     start = time.perf_counter()
     law, scope = None, "generated"
     if cell.law is not None:
@@ -134,7 +146,7 @@ def run_cell(cell: Cell, *, device: str = "cpu") -> CellRecord:
             answers = tuple(texts)
     found = {"wanted": scores.wanted_mean(), "intact": scores.intact_mean(), "combined": scores.combined()}
     if cell.kind == "sampled":
-        found |= variety(answers)
+        found |= variety(answers) | further(scores.more, answers)
         if law is not None:
             bare = spread(task.prompts(cell.split), cell.limit)
             prompts = [item.text for item in _told(task, cell)] if cell.told else bare
@@ -156,6 +168,8 @@ def run_cell(cell: Cell, *, device: str = "cpu") -> CellRecord:
         ),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         parts=parts,
+        missing=dict(scores.missing),
+        more={name: tuple(map(_value, column.tolist())) for name, column in scores.more.items()},
     )
 
 
@@ -207,6 +221,10 @@ def _sampling(task: Any, cell: Cell) -> Any:
 
 def _plain(found: Estimate) -> Metric:
     return Metric(value=found.value, low=found.low, high=found.high, n=found.n)
+
+
+def _value(number: float) -> float | None:
+    return None if math.isnan(number) else number
 
 
 def _forget_peak(plant: Plant) -> None:

@@ -139,6 +139,11 @@ def ship(store: Store, cells: Sequence[Cell], path: str | Path) -> Path:
     for record, (_, parts) in zip(found, made, strict=True):
         raw = record.without_answers().model_dump(mode="json", exclude={"provenance", "schema_version"})
         raw["scores"] = {name: [round(score, DECIMALS) for score in column] for name, column in record.scores.items()}
+        if record.more:
+            raw["more"] = {
+                name: [None if value is None else round(value, DECIMALS) for value in column]
+                for name, column in record.more.items()
+            }
         raw |= {"parts": parts_table[canonical(parts)], "provenance": origins[canonical(record.provenance)]}
         lines.append(canonical(raw))
     body = "".join(f"{line}\n" for line in lines)
@@ -219,7 +224,8 @@ def _on_the_hub(plant: str) -> bool:
 def _what_changed(then: dict[str, Any], now: dict[str, Any]) -> str:
     """What differs between two sets of parts, in words."""
     words = {"weights": "the weights of the plant", "data": "the data", "code": "the code of the law or the task"}
-    found = [words[name] for name in words if then.get(name) != now[name]]
+    words["judges"] = "a judge"
+    found = [words[name] for name in words if then.get(name) != now.get(name)]
     old, here = then.get("versions", {}), now["versions"]
     found += [f"{name} ({old.get(name)}, here {here[name]})" for name in here if old.get(name) != here[name]]
     if not found:

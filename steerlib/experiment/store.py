@@ -204,24 +204,36 @@ def writing(place: Path) -> Iterator[None]:
 
 
 def frame_of(records: Iterable[CellRecord]) -> pd.DataFrame:
-    """One row for each metric of each record, for browsing."""
+    """One row for each metric of each record, for browsing.
+
+    Columns say what the cell is: among them "fitted_for", the task that the law is fitted for; "max_new_tokens",
+    "temperature" and "top_p" where the cell samples otherwise than its task does; "judge"; and "missing", the number of
+    answers for which a judge gave no score. The row's metric has "value", "low", "high" and "n".
+    """
     import pandas as pd
 
     rows = []
     for record in records:
         cell, law = record.cell, record.cell.law
+        task, *fitted = (" ".join([name, *map(str, options.values())]) for name, options in cell.tasks)
         base = {
             "key": record.key[:12],
             "plant": cell.plant,
-            "task": " ".join([cell.task, *map(str, cell.task_options.values())]),
+            "task": task,
             "law": "unsteered" if law is None else law.name,
             "layer": None if law is None else law.layer,
             "strength": None if law is None else law.strength,
             "labels": None if law is None else law.fit.labels,
+            "fitted_for": None if law is None else (fitted or [task])[0],
             "told": cell.told,
             "kind": cell.kind,
             "split": cell.split,
             "seed": cell.seed,
+            "max_new_tokens": cell.settings.max_new_tokens,
+            "temperature": cell.settings.temperature,
+            "top_p": cell.settings.top_p,
+            "judge": cell.judged or None,
+            "missing": len(record.missing),
             "seconds": record.seconds,
             "created": record.created,
         }

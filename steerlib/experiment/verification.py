@@ -28,6 +28,34 @@ SHARE = 0.02
 PROMPTS = 200
 #: How far an exact score of a prompt may move: sums of probabilities in float32, on another machine.
 EXACT = 1e-3
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far a recomputed mean may lie beyond the ends of the recorded interval; both kinds add up.
+
+    Attributes:
+        absolute: in the unit of the metric.
+        relative: share of the recorded mean.
+    """
+
+    absolute: float = 0.0
+    relative: float = 0.0
+
+    def slack(self, value: float) -> float:
+        """What this allows around a recorded value, in the unit of the metric."""
+        return self.absolute + self.relative * abs(value)
+
+
+#: Of shares and other means that are at most 1 in size: as much as a prompt's exact score may move.
+SHARE_OF_ONE = Tolerance(absolute=EXACT)
+#: Of metrics without an upper end, whose size depends on the plant and the strength: a thousandth of a large energy is
+#: more than 1e-3, a KL of a weak push is less. The absolute part is the noise of float32 where both are zero.
+SCALED = Tolerance(absolute=1e-6, relative=1e-3)
+#: Tolerance by metric of a sampled cell; `SHARE_OF_ONE` for all that are not named. The interval says how far other
+#: draws would lie; this, how far the same draws on another machine. A constant push has the same energy at every token,
+#: so that its interval has no width and the tolerance is all there is.
+TOLERANCES = {"kl": SCALED, "kl-p95": SCALED, "energy": SCALED}
 #: Environment variable: the seed of the parts drawn in one build.
 SLICE_SEED = "STEERLIB_SLICE_SEED"
 
@@ -45,7 +73,8 @@ class Recomputed:
     Attributes:
         cell: which.
         prompts: how many prompts were compared.
-        worst: largest difference: of any score of a prompt for an exact cell, of any mean for a sampled one.
+        worst: largest difference: of any score of a prompt for an exact cell; of any mean for a sampled one, counted as
+            a share of the recorded mean where the tolerance is a share (see `TOLERANCES`).
         seconds: how long it took, with fitting.
         drift: "" if it agrees, else in what it does not.
     """
@@ -115,10 +144,12 @@ def build_seed() -> int:
 
 
 def group_of(cell: Cell) -> str:
-    """Which law a cell is about; its controls count as laws of their own."""
-    if cell.law is None:
+    """Which law a cell is about; its controls, and the same law fitted for another task, count as laws of their own."""
+    if cell.law is None or cell.fitted_for is None:
         return "told" if cell.told else "unsteered"
-    return cell.law.name + ("" if cell.law.fit.labels == "true" else ", labels shuffled")
+    task, options = cell.fitted_for
+    fitted = f"{cell.law.name} for {' '.join([task, *map(str, options.values())])}"
+    return fitted + ("" if cell.law.fit.labels == "true" else ", labels shuffled")
 
 
 def slice_of(cells: Sequence[Cell], *, share: float = SHARE, seed: int) -> list[Cell]:
@@ -155,7 +186,8 @@ def verify(
     """Compute a random part of some records again and compare.
 
     Exact scores must agree prompt by prompt. A sampled cell is computed whole under its own seed, since its draws
-    depend on the place of a prompt among the others; its means must lie in the recorded intervals.
+    depend on the place of a prompt among the others; its means must lie in the recorded intervals, widened as
+    `TOLERANCES` says, and none may be lacking.
 
     Args:
         records: what is believed.
@@ -215,10 +247,16 @@ def compare(
         off = int((~(gap <= tolerance)).sum())  # a number that is none is off, too
         drift = f"{off} of {count} prompts differ by more than {tolerance:g}, the worst by {gap.max():.2g}"
         return told(float(gap.max()), drift if off > flips else "")
-    gaps, outside = [], []
+    gaps, off = [], []
     for name, metric in then.metrics.items():
-        mean = now.metrics[name].value
-        gaps.append(abs(mean - metric.value))
-        if not metric.low - tolerance <= mean <= metric.high + tolerance:
-            outside.append(f"{name} is {mean:.3f}, outside [{metric.low:.3f}, {metric.high:.3f}]")
-    return told(max(gaps, default=0.0), "; ".join(outside))
+        if (new := now.metrics.get(name)) is None:
+            gaps.append(math.inf)
+            off.append(f"{name} was {metric.value:.4g}, and is not among what was computed now")
+            continue
+        allowed = TOLERANCES.get(name, SHARE_OF_ONE)
+        slack, gap = allowed.slack(metric.value), abs(new.value - metric.value)
+        gaps.append(gap / abs(metric.value) if allowed.relative and metric.value else gap)
+        if not metric.low - slack <= new.value <= metric.high + slack:
+            ends = f"[{metric.low:.4g}, {metric.high:.4g}]"
+            off.append(f"{name} is {new.value:.4g}, outside {ends} by more than {slack:.2g}")
+    return told(max(gaps, default=0.0), "; ".join(off))

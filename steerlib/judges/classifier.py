@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from steerlib.errors import unknown
+from steerlib.files import is_place
 from steerlib.judges.base import BaseJudge, JudgeError, Opinion
 from steerlib.loading import no_progress_bar, weight_hash
 
@@ -33,6 +34,7 @@ class _LocalJudge(BaseJudge):
 
     Args:
         name: hub id or folder; weights in safetensors.
+        revision: commit, branch or tag of a hub id; by default its main branch.
         reads: "answer" alone; prompt and answer as a "pair" of texts, or "joined" to one; or as a "chat" in the
             template of the tokenizer.
         max_tokens: longest input; by default what the model can read.
@@ -45,6 +47,7 @@ class _LocalJudge(BaseJudge):
         self,
         name: str,
         *,
+        revision: str | None,
         reads: Reads,
         max_tokens: int | None,
         too_long: TooLong,
@@ -59,7 +62,14 @@ class _LocalJudge(BaseJudge):
                 raise JudgeError(f"{type(self).__name__}: {unknown(what, got, known)}")
         if batch_size < 1:
             raise JudgeError(f"{type(self).__name__}: got batch_size={batch_size}, expected at least 1.")
-        self.model, self.tokenizer = _load(name)
+        here = Path(name).expanduser()
+        if not here.is_dir() and is_place(name):
+            raise JudgeError(f"judge {name!r}: no such folder. Expected one that exists, or a hub id (owner/model).")
+        if revision is not None and here.is_dir():
+            raise JudgeError(
+                f"judge {name}: got revision={revision!r}, expected none for a folder, which has one only."
+            )
+        self.model, self.tokenizer = _load(str(here) if here.is_dir() else name, revision)
         self.model.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
         if self.tokenizer.pad_token_id is not None:  # decoders read the last token that is not this one
             self.model.config.pad_token_id = self.tokenizer.pad_token_id
@@ -67,7 +77,7 @@ class _LocalJudge(BaseJudge):
             raise JudgeError(f"judge {name}: its tokenizer has no chat template. Fix: another value of reads.")
         self.max_tokens = _limit(name, self.model, self.tokenizer, max_tokens)
         self._reads, self._too_long, self._batch_size = reads, too_long, batch_size
-        self.name = Path(name).name if Path(name).is_dir() else name
+        self.name = here.name if here.is_dir() else name
         self.version = ""
 
     def _set_version(self, **read: Any) -> None:
@@ -131,6 +141,7 @@ class ClassifierJudge(_LocalJudge):
 
     Args:
         name: hub id or folder; weights in safetensors.
+        revision: commit, branch or tag of a hub id; by default its main branch.
         label: name of the label, as the model's configuration spells it.
         head: "softmax" where labels exclude each other, "sigmoid" where each stands alone; by default as the
             configuration says (`problem_type`), softmax where it says nothing.
@@ -149,6 +160,7 @@ class ClassifierJudge(_LocalJudge):
         name: str,
         *,
         label: str,
+        revision: str | None = None,
         head: Literal["softmax", "sigmoid"] | None = None,
         reads: Reads = "answer",
         max_tokens: int | None = None,
@@ -158,8 +170,9 @@ class ClassifierJudge(_LocalJudge):
     ) -> None:
         """Load the model and find the label."""
         super().__init__(
-            name, reads=reads, max_tokens=max_tokens, too_long=too_long, batch_size=batch_size, device=device
-        )
+            name, revision=revision, reads=reads, max_tokens=max_tokens, too_long=too_long, batch_size=batch_size,
+            device=device,
+        )  # fmt: skip
         labels = self.model.config.id2label
         if len(labels) < 2:
             raise JudgeError(f"judge {name}: has one output, which is a reward. Fix: RewardJudge({name!r}).")
@@ -183,6 +196,7 @@ class RewardJudge(_LocalJudge):
 
     Args:
         name: hub id or folder; weights in safetensors.
+        revision: commit, branch or tag of a hub id; by default its main branch.
         reads: how the model was trained to read: a "pair" of prompt and answer, "joined" to one text, or as a "chat".
         max_tokens: longest input, special tokens included; by default what the model can read.
         too_long: "cut" reads the beginning and says so in `Judgement.truncated`; "missing" gives no score.
@@ -198,6 +212,7 @@ class RewardJudge(_LocalJudge):
         self,
         name: str,
         *,
+        revision: str | None = None,
         reads: Reads = "pair",
         max_tokens: int | None = None,
         too_long: TooLong = "cut",
@@ -206,8 +221,9 @@ class RewardJudge(_LocalJudge):
     ) -> None:
         """Load the model."""
         super().__init__(
-            name, reads=reads, max_tokens=max_tokens, too_long=too_long, batch_size=batch_size, device=device
-        )
+            name, revision=revision, reads=reads, max_tokens=max_tokens, too_long=too_long, batch_size=batch_size,
+            device=device,
+        )  # fmt: skip
         labels = self.model.config.id2label
         if len(labels) != 1:
             raise JudgeError(
@@ -220,13 +236,14 @@ class RewardJudge(_LocalJudge):
         return logits[:, 0]
 
 
-def _load(name: str) -> tuple[Any, Any]:
+def _load(name: str, revision: str | None) -> tuple[Any, Any]:
     """Model, in evaluation mode, and tokenizer."""
+    at: dict[str, Any] = {} if revision is None else {"revision": revision}
     try:
         with no_progress_bar():
-            tokenizer = AutoTokenizer.from_pretrained(name)
+            tokenizer = AutoTokenizer.from_pretrained(name, **at)
             loaded: Any = AutoModelForSequenceClassification.from_pretrained(
-                name, use_safetensors=True, output_loading_info=True
+                name, use_safetensors=True, output_loading_info=True, **at
             )
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]

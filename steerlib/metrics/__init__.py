@@ -1,6 +1,10 @@
 """Measures of a controlled plant, with intervals: effect, effort, fluency, side effects.
 
 Each metric is defined once, and where papers differ each variant has a name (`METRICS`).
+
+torchmetrics is not used: of what is here it knows the perplexity of tokens, a divergence of distributions, the area
+under a curve and kappa, each a few lines on numpy; what is reported has BCa intervals over prompts and paired
+differences between methods, which come from scipy and from the scores of each prompt.
 """
 
 from steerlib.metrics.answers import (
@@ -13,6 +17,7 @@ from steerlib.metrics.answers import (
     toxic_share,
     true_and_informative,
     truth_times_info,
+    unrefused,
     win_rate,
 )
 from steerlib.metrics.catalogue import METRICS, MetricInfo, metric_named
@@ -106,6 +111,7 @@ __all__ = [
     "toxic_share",
     "true_and_informative",
     "truth_times_info",
+    "unrefused",
     "win_rate",
     "words",
 ]

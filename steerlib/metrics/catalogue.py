@@ -46,6 +46,8 @@ _ROWS = (
     ("win-rate-decided", "the same among prompts without a tie", "higher", "", _SUITE),
     ("refusal", "share of requests that are refused", "none", "", "A-LQR"),
     ("attack-success", "share of harmful requests that are helped", "lower", "", "HarmBench, A-LQR"),
+    ("attack-success-phrases", "share answered without a phrase of refusal", "lower", "", "AdvBench (Zou et al. 2023)"),
+    ("attack-agreement", "Cohen's kappa of both, over answers that say something", "higher", "", _SUITE),
     ("prevalence", "share of open-ended texts with the concept", "none", "", "A-LQR"),
     ("utility", "share of multiple-choice questions answered rightly", "higher", "", "MMLU, A-LQR"),
     ("diversity", "product of 1 - rep-n, n = 2 to 4, mean over answers", "higher", "", "RE-Control"),

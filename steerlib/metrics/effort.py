@@ -22,17 +22,28 @@ from steerlib.plant import Plant
 
 @dataclass(frozen=True)
 class Divergence:
-    """Divergence of the steered plant from the unsteered one, nats for each answer token: mean and 95th percentile."""
+    """Divergence of the steered plant from the unsteered one, nats for each answer token: mean and 95th percentile.
+
+    Attributes:
+        mean: over all tokens of all answers.
+        p95: likewise.
+        tokens: answer tokens that were counted.
+        blank: answers without any, which are left out.
+    """
 
     mean: float
     p95: float
     tokens: int
+    blank: int = 0
 
 
 def kl_per_token(
     plant: Plant, steering: Actuator, prompts: Sequence[str], answers: Sequence[str], *, batch_size: int = 64
 ) -> Divergence:
     """KL(steered || unsteered) of the next token at each token of the answers: effort as the reader feels it.
+
+    Blank answers have no token at which it could be taken: they are left out and counted in `Divergence.blank`. A law
+    that silences a plant is measured on what is still said.
 
     Args:
         plant: the plant, with nothing attached that should not be in both passes.
@@ -59,7 +70,7 @@ def kl_per_token(
         answer = batch.attention_mask[:, 1:].bool() & (ordinal > lengths[:, None])
         found.append(divergence[answer].double().cpu())
     values = torch.cat(found)
-    return Divergence(float(values.mean()), float(values.quantile(0.95)), len(values))
+    return Divergence(float(values.mean()), float(values.quantile(0.95)), len(values), len(answers) - len(rows))
 
 
 @dataclass(frozen=True)
@@ -68,15 +79,17 @@ class Energy:
 
     Attributes:
         per_token: mean over steered tokens of the squared norm of what was added, summed over sites.
-        per_answer: mean over answers of the sum over its tokens and sites.
+        per_answer: mean over answers that are not blank of the sum over its tokens and sites.
         relative: mean over steered tokens and sites of the norm of what was added over the norm of the state.
         tokens: steered tokens that were counted.
+        blank: answers without any token, which are left out.
     """
 
     per_token: float
     per_answer: float
     relative: float
     tokens: int
+    blank: int = 0
 
 
 class _Tap:
@@ -99,7 +112,8 @@ def input_energy(
 
     Measured from outside, between the state before the law and after it, so that laws with feedback, gates and
     projections are measured like constant pushes. The pass replays the writing of the answers. The token at which
-    the first word is chosen is the last of the prompt, and counts.
+    the first word is chosen is the last of the prompt, and counts. Blank answers are left out, and counted in
+    `Energy.blank`.
 
     Args:
         plant: the plant.
@@ -140,7 +154,13 @@ def input_energy(
         owners.append(row[counted].cpu() + start)
     energy, owner = torch.cat(squares), torch.cat(owners)
     whole = torch.zeros(len(rows), dtype=torch.float64).index_add(0, owner, energy)
-    return Energy(float(energy.mean()), float(whole.mean()), float(torch.cat(ratios).mean()), len(energy))
+    return Energy(
+        float(energy.mean()),
+        float(whole.mean()),
+        float(torch.cat(ratios).mean()),
+        len(energy),
+        len(answers) - len(rows),
+    )
 
 
 def _attached(plant: Plant, slots: Sequence[Slot], taps: Sequence[_Tap], scope: Scope) -> Actuator:

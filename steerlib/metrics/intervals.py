@@ -114,7 +114,8 @@ def product_interval(
 
 def bootstrap(data: tuple[np.ndarray, ...], statistic, *, level: float, seed: int, resamples: int) -> Estimate:  # noqa: ANN001
     """BCa interval of a statistic of paired values; a percentile interval where BCa is undefined."""
-    with warnings.catch_warnings():
+    # Where BCa is undefined, below, scipy divides by zero on the way and says so.
+    with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
         warnings.filterwarnings("ignore", category=stats.DegenerateDataWarning)
         result = stats.bootstrap(
             data, statistic, paired=len(data) > 1, vectorized=True, confidence_level=level, n_resamples=resamples,

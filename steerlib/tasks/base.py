@@ -19,7 +19,7 @@ from jaxtyping import Float
 from steerlib.actuator import Point, Site
 from steerlib.errors import ContrastError, MetricError
 from steerlib.laws.base import Contrast, LawHeader
-from steerlib.metrics import Estimate, mean_interval, product_difference, product_interval
+from steerlib.metrics import Estimate, mean_interval, metric_named, product_difference, product_interval
 from steerlib.plant import Plant
 from steerlib.recorder import Activations, Position, record
 
@@ -77,11 +77,14 @@ class Scores:
         intact: how far each answer is still a good answer, in [0, 1].
         missing: prompt -> why a judge gave no score for its answer. The task says what such an answer counts as, and
             the scores hold that number; `len(scores.missing)` is how many there are.
+        more: what else was measured of each answer, by names of `steerlib.metrics.METRICS`, in the metric's own unit,
+            such as its reward; NaN where there is nothing, since no number stands for a reward that nobody gave.
     """
 
     wanted: Float[np.ndarray, " prompts"]
     intact: Float[np.ndarray, " prompts"]
     missing: Mapping[int, str] = field(default_factory=dict)
+    more: Mapping[str, Float[np.ndarray, " prompts"]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse what does not belong together."""
@@ -92,6 +95,13 @@ class Scores:
         strange = next((place for place in self.missing if not 0 <= place < len(self.wanted)), None)
         if strange is not None:
             raise MetricError(f"scores: got a gap at prompt {strange}, expected prompts 0 to {len(self.wanted) - 1}.")
+        for name, column in self.more.items():
+            metric_named(name)
+            if column.shape != self.wanted.shape or np.isinf(column).any():
+                raise MetricError(
+                    f"scores: got {name} of shape {column.shape}, {int(np.isinf(column).sum())} of them infinite; "
+                    f"expected {len(self.wanted)} finite numbers, or NaN where there is none."
+                )
 
     def wanted_mean(self, *, seed: int = 0) -> Estimate:
         """Mean of the wanted score."""
@@ -118,13 +128,16 @@ class Scores:
     def pooled(scores: Sequence[Scores]) -> Scores:
         """Scores of several seeds on the same prompts, averaged prompt by prompt: prompts stay the unit.
 
-        A prompt is missing where a seed lacks it; the first such seed gives the reason.
+        A prompt is missing where a seed lacks it; the first such seed gives the reason. What else was measured is kept
+        where every seed has it.
         """
+        shared = [name for name in scores[0].more if all(name in s.more for s in scores)]
         missing = {place: s.missing[place] for s in reversed(scores) for place in s.missing}
         return Scores(
             np.mean([s.wanted for s in scores], 0),
             np.mean([s.intact for s in scores], 0),
             dict(sorted(missing.items())),
+            {name: np.mean([s.more[name] for s in scores], 0) for name in shared},
         )
 
 
@@ -137,6 +150,8 @@ class Task(ABC):
 
     name: str
     labels: Labels
+    #: Attributes that hold judges of sampled answers, by which a cell names them; none where the task is its own judge.
+    judge_roles: tuple[str, ...] = ()
     #: Whether text i of both classes belongs together: the same question, asked of or answered by another.
     paired: bool = False
 

@@ -176,12 +176,13 @@ class Helpfulness(GrammarTask):
         """Reward, and the share of the reply that could be read.
 
         The reward is scaled so that 0 is the worst and 1 the best of all replies that can be read; what goes on
-        unreadably and costs even more has 0, too.
+        unreadably and costs even more has 0, too. In units of the rubric, and not cut off, it is in `Scores.more`.
         """
         low, high = worth_range(self.worth)
-        scaled = (self.rewards(items, texts) - low) / (high - low)
-        found = self.world.judge_many(items, texts)
-        return Scores(np.clip(scaled, 0.0, 1.0), np.array([v.readable for v in found]))
+        rewards = self.rewards(items, texts)
+        scaled = np.clip((rewards - low) / (high - low), 0.0, 1.0)
+        readable = np.array([v.readable for v in self.world.judge_many(items, texts)])
+        return Scores(scaled, readable, more={"reward": rewards})
 
     def compared(
         self,

@@ -1,24 +1,24 @@
 """The happiness of a story: a behaviour that any English language model has.
 
-Contrasts come from SST-2 (Socher et al. 2013) where a folder with it is given, else from the short list in
+Contrasts come from SST-2 (Socher et al. 2013) where it is asked for, else from the short list in
 `data/contrasts/sentiment.json`. Exact scores compare the probabilities of happy and of sad words after a stem
 that asks for a feeling; sampled scores count such words in a story that the plant goes on with.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
+from steerlib.data.sentiment import load_sst2, sst2_files
 from steerlib.errors import ContrastError
 from steerlib.files import data_folder
 from steerlib.forest import Forest
@@ -62,16 +62,14 @@ def _lexicon_file() -> Path:
     return data_folder() / "contrasts" / "sentiment.json"
 
 
-def _sst2_file(folder: str | Path) -> Path:
-    return Path(folder) / "sst2" / "train.tsv"
-
-
 class Sentiment(Task):
     """Happiness of what a plant writes.
 
     Args:
         plant: any causal language model of English.
-        data: folder that holds `sst2/train.tsv`; None uses the shipped sentences.
+        data: folder of the data; see `steerlib.data.sources.locate`.
+        fit_on: "sst2", or the "shipped" sentences; by default SST-2 if a folder is given. An environment variable
+            alone does not change what a law is fitted on; where SST-2 is asked for, it says where that lies.
     """
 
     name = "sentiment"
@@ -85,25 +83,26 @@ class Sentiment(Task):
         goal="",
     )
 
-    def __init__(self, plant: Plant, *, data: str | Path | None = None) -> None:
+    def __init__(
+        self, plant: Plant, *, data: str | Path | None = None, fit_on: Literal["shipped", "sst2"] | None = None
+    ) -> None:
         """Choose where contrasts come from.
 
         Raises:
-            ContrastError: if `data` holds no SST-2.
+            ContrastError: unknown ``fit_on``, or a folder where the shipped sentences are asked for.
+            DataError: SST-2 is absent or malformed.
         """
         super().__init__(plant)
-        self.paired = not data  # sentences of SST-2 have no counterparts
-        self.file = _sst2_file(data) if data else None
-        if self.file is not None and not self.file.is_file():
-            raise ContrastError(f"data: no {self.file}. Expected the folder that holds sst2/train.tsv.")
+        self.loaded = load_sst2(data) if _reads_sst2(data, fit_on) else None
+        self.paired = self.loaded is None  # sentences of SST-2 have no counterparts
         self.words = lexicon()
         self._forests: dict[tuple[str, ...], Forest] = {}
 
     @classmethod
     def data_files(cls, options: Mapping[str, Any]) -> tuple[Path, ...]:
-        """The shipped texts, and the sentences of SST-2 where a folder with them is given."""
+        """The shipped texts, and the sentences of SST-2 where they are asked for."""
         data = options.get("data")
-        return (_lexicon_file(), _sst2_file(data)) if data else (_lexicon_file(),)
+        return (_lexicon_file(), *(sst2_files(data) if _reads_sst2(data, options.get("fit_on")) else ()))
 
     def prompts(self, split: Split = "test") -> list[str]:
         """Beginnings of stories."""
@@ -124,14 +123,14 @@ class Sentiment(Task):
         """
         if at not in ("choice", "end"):
             raise ValueError(f"at: got {at!r}, expected 'choice' or 'end'.")
-        both = self._sst2(split) if self.file else self._shipped(split)
+        both = self._sst2(split) if self.loaded else self._shipped(split)
         rng = np.random.default_rng(seed)
         # Sentence i of one list is the counterpart of sentence i of the other, so both are drawn together; no sentence
         # is drawn twice, so there may be fewer than n.
         count = min(len(rows) for rows in both)
         chosen = rng.permutation(count)[:n]
         drawn = [[rows[i] for i in chosen] for rows in both]
-        end = "." if at == "end" else "" if self.file else CHOICE
+        end = "." if at == "end" else "" if self.loaded else CHOICE
         return [row + end for row in drawn[0]], [row + end for row in drawn[1]]
 
     def _shipped(self, split: Split) -> tuple[list[str], list[str]]:
@@ -139,13 +138,15 @@ class Sentiment(Task):
         return [self.words.positive[i] for i in keep], [self.words.negative[i] for i in keep]
 
     def _sst2(self, split: Split) -> tuple[list[str], list[str]]:
-        assert self.file is not None
-        with self.file.open(encoding="utf-8", newline="") as handle:
-            rows = [(r["sentence"], r["label"]) for r in csv.DictReader(handle, delimiter="\t", quoting=csv.QUOTE_NONE)]
+        if self.loaded is None:
+            raise ContrastError(
+                f"{self.name}: got a task that was made on the shipped sentences, expected one on SST-2. Fix: "
+                "Sentiment(plant, fit_on='sst2')."
+            )
         low, high = SST2_WORDS
-        by_label = {label: [_plain(s) for s, found in rows if found == label] for label in ("1", "0")}
-        parts = [[s for s in found if low <= len(s.split()) <= high] for found in by_label.values()]
-        return tuple([rows[i] for i in _part(len(rows), split)] for rows in parts)  # type: ignore[return-value]
+        by_label = [[_plain(row.sentence) for row in self.loaded.rows if row.happy is happy] for happy in (True, False)]
+        happy, sad = ([s for s in found if low <= len(s.split()) <= high] for found in by_label)
+        return [happy[i] for i in _part(len(happy), split)], [sad[i] for i in _part(len(sad), split)]
 
     def exact(self, *, split: Split = "test", limit: int | None = None) -> Scores:
         """Happy: share of happy among words of feeling. Feeling: probability that a word of feeling comes at all."""
@@ -177,6 +178,16 @@ class Sentiment(Task):
         """None: a plant of this size cannot be told to be happy."""
         del split, limit
         return None
+
+
+def _reads_sst2(data: str | Path | None, fit_on: str | None) -> bool:
+    """Whether contrasts come from SST-2."""
+    if fit_on not in (None, "shipped", "sst2") or (fit_on == "shipped" and data):
+        raise ContrastError(
+            f"sentiment: got fit_on={fit_on!r} {'with' if data else 'without'} a folder of data; expected 'sst2', or "
+            "'shipped' without one."
+        )
+    return fit_on == "sst2" or bool(data)
 
 
 def _plain(sentence: str) -> str:

@@ -1,4 +1,4 @@
-"""`make book`: check everything that can be checked at once, run the DAG, say where the front page is.
+"""`make book`: check what can be checked at once, then shipped records, run the DAG, say where the front page is.
 
 Knows the order of things and how to call Snakemake; knows nothing of what a rule does. What is stale is
 decided by content keys alone (`keys.py`): what does not carry its key is removed, and Snakemake makes what is
@@ -21,16 +21,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from steerlib.experiment.recompute import FRESH
-from steerlib.experiment.shipped import SUFFIX, Header, read_header
-from steerlib.experiment.verification import SLICE_SEED, build_seed
+from steerlib.experiment.verified import VERIFIED
 from steerlib.workflow import gate, stage
 from steerlib.workflow.errors import WorkflowError, run_command
 from steerlib.workflow.pairing import check_pairs, read_source
 from steerlib.workflow.parameters import check_parameters
 from steerlib.workflow.project import Run, shipped_plant
+from steerlib.workflow.shipped import check_records, recompute_grids
 
 PATIENCE_S = 15.0
-INTERRUPTED = 130
 
 
 def check_inputs(run: Run) -> None:
@@ -97,74 +96,7 @@ def only_one(run: Run) -> Iterator[int]:
         yield stream.fileno()
 
 
-def recompute_grids(run: Run, *, jobs: int, lock: int) -> Path:
-    """Compute all cells of the grids whose records are shipped; says beforehand how long all will take.
-
-    An interrupted one goes on where it was; a finished one is begun again.
-
-    Returns:
-        The store that holds them; pages read it instead of what is shipped.
-
-    Raises:
-        WorkflowError: a grid that is not there any more, or cells that cannot be computed.
-    """
-    store, finished = run.folder / "fresh", run.folder / "fresh.finished"
-    if finished.exists():
-        shutil.rmtree(store, ignore_errors=True)
-        finished.unlink()
-    plan = _shipped_grids(run)
-    for grid, known in plan:
-        machines = ", ".join(sorted({f"{origin.device}, {origin.platform}" for origin in known.provenance}))
-        print(
-            f"[book] FRESH: the {known.cells} cells of {grid.stem} took {known.seconds / 60:.1f} minutes of one worker "
-            f"({machines})",
-            flush=True,
-        )
-    if plan:
-        cells, minutes = sum(known.cells for _, known in plan), sum(known.seconds for _, known in plan) / 60
-        print(
-            f"[book] FRESH: {len(plan)} grids, {cells} cells, {minutes:.1f} minutes of one worker in all; with {jobs} "
-            f"at a time about {minutes / jobs:.1f} minutes here, then the notebooks",
-            flush=True,
-        )
-    for grid, _ in plan:
-        command = [sys.executable, "-m", "steerlib.cli", "run", str(grid), "--store", str(store), "--jobs", str(jobs)]
-        environment = {**os.environ, "STEERLIB_ROOT": str(run.root)}
-        process = subprocess.Popen(command, cwd=run.root, env=environment, pass_fds=(lock,))
-        try:
-            code = process.wait()
-        except KeyboardInterrupt:
-            process.wait()  # the terminal has told it, too
-            raise
-        if code == INTERRUPTED:
-            raise KeyboardInterrupt
-        if code:
-            raise WorkflowError(f"not built: cells of {grid.stem} cannot be computed (see above); the others are kept")
-    finished.parent.mkdir(parents=True, exist_ok=True)
-    finished.touch()
-    return store
-
-
-def _shipped_grids(run: Run) -> list[tuple[Path, Header]]:
-    """The grids whose records the profile ships, with what the records say of themselves.
-
-    Raises:
-        WorkflowError: a grid that is not there any more.
-    """
-    found = []
-    for file in sorted((run.root / "data" / "reference" / run.profile.name / "records").glob(f"*{SUFFIX}")):
-        known = read_header(file)
-        grid = run.root / "data" / "grids" / f"{known.grid}.yml"
-        if not grid.is_file():
-            raise WorkflowError(
-                f"{file.relative_to(run.root)} holds the records of {known.grid!r}, but there is no "
-                f"{grid.relative_to(run.root)}. Fix: restore the grid, or remove its records"
-            )
-        found.append((grid, known))
-    return found
-
-
-def snakemake(run: Run, *, plant: str, jobs: int, queue: list[str], lock: int, store: Path | None = None) -> int:
+def snakemake(run: Run, *, plant: str, jobs: int, queue: list[str], lock: int, told: dict[str, str]) -> int:
     """Run the DAG; returns Snakemake's exit code. Jobs speak on our output, Snakemake in a log.
 
     Args:
@@ -173,7 +105,7 @@ def snakemake(run: Run, *, plant: str, jobs: int, queue: list[str], lock: int, s
         jobs: notebooks executed at once.
         queue: notebooks to execute.
         lock: descriptor of the build's lock.
-        store: cells that were computed in this build, for pages that would otherwise use shipped records.
+        told: what the environment tells the pages about shipped records; see `check_records`.
     """
     run.logs.mkdir(parents=True, exist_ok=True)
     command = [
@@ -184,11 +116,8 @@ def snakemake(run: Run, *, plant: str, jobs: int, queue: list[str], lock: int, s
         "--config", f"profile={run.profile.name}", f"plant={plant}", f"jobs={jobs}",
     ]  # fmt: skip
     with (run.logs / "snakemake.log").open("w", encoding="utf-8") as log:
-        environment = {**os.environ, "STEERLIB_QUEUE": ",".join(queue), "PYTHONUNBUFFERED": "1"}
-        environment[SLICE_SEED] = str(build_seed())  # one for the build, so that it can be named and used again
-        environment.pop(FRESH, None)
-        if store is not None:
-            environment[FRESH] = str(store)
+        ours = {name: value for name, value in os.environ.items() if name not in (FRESH, VERIFIED)}  # of another build
+        environment = {**ours, "STEERLIB_QUEUE": ",".join(queue), "PYTHONUNBUFFERED": "1", **told}
         process = subprocess.Popen(command, stderr=log, env=environment, pass_fds=(lock,))
         try:
             return process.wait()
@@ -222,7 +151,9 @@ def make(run: Run, *, plant: str = "", jobs: int, fresh: bool = False) -> None:
                 flush=True,
             )
         store = recompute_grids(run, jobs=jobs, lock=lock) if fresh else None
-        code = snakemake(run, plant=plant, jobs=jobs, queue=queue, lock=lock, store=store)
+        making = bool(queue) or not run.html_key.exists()
+        told = check_records(run, making=making, lock=lock, store=store)
+        code = snakemake(run, plant=plant, jobs=jobs, queue=queue, lock=lock, told=told)
         if code:
             raise WorkflowError(_explain(run, queue))
         # Every time, also when nothing was to be made: a drift does not go away by calling again.

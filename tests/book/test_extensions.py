@@ -1,4 +1,4 @@
-"""The two extensions of the book, function by function, and once through Sphinx itself."""
+"""Extensions of the book, function by function, and once through Sphinx itself; the scoreboard has tests of its own."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from pybtex.database import Entry, Person
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace, patch_docutils
 
+from steerlib.experiment.cells import Cell
+from steerlib.experiment.verification import Recomputed, Verification
+from steerlib.experiment.verified import Report, Verified
 from tests.book.site import ROOT
 
 
@@ -114,7 +117,7 @@ def test_equal_labels_are_told_apart() -> None:
 
 CONF = """
 import sys; sys.path.append({ext!r})
-extensions = ["myst_parser", "steerlib_book"]
+extensions = ["myst_parser", "steerlib_book", "recomputed"]
 root_doc = "book/index"
 html_title = "A <book>"
 suppress_warnings = ["config.cache"]
@@ -146,3 +149,32 @@ def test_the_first_address_leads_to_the_front_page(tmp_path: Path) -> None:
     assert 'content="0; url=book/index.html"' in page
     assert "<title>A &lt;book&gt;</title>" in page
     assert 'lang="en-GB"' in page
+
+
+def recomputed(tmp_path: Path) -> str:
+    """What a page says that was built now."""
+    told, out = render(tmp_path, "# T\n\n```{recomputed}\n```\n")
+    assert told == ""
+    return (out / "book" / "index.html").read_text()
+
+
+def test_pages_say_what_their_build_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Verification((Recomputed(Cell(plant="p", task="truth"), 100, 1e-7, 2.0),), 108, 17)
+    lines = "**1 of 108** shipped records of `push` were computed again: p: truth, unsteered. **All agree**."
+    grids = (Verified("push", "d", lines, found), Verified("race", "d", "all *are* stale", None))
+    Report(key="k", when="2026-01-02 10:45", grids=grids).write(tmp_path)
+    monkeypatch.setenv("STEERLIB_BUILD", str(tmp_path))
+    page = recomputed(tmp_path)
+    assert "Computed again on 2026-01-02, before these pages were built:" in page
+    assert "<strong>1 of 108</strong> shipped records of" in page and "p: truth, unsteered" in page
+    assert "its records are stale" in page and page.count("<li><p>") == 2
+
+
+@pytest.mark.parametrize("built", [True, False])
+def test_pages_that_nothing_was_computed_for_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, built: bool
+) -> None:
+    monkeypatch.delenv("STEERLIB_BUILD", raising=False)
+    if built:
+        monkeypatch.setenv("STEERLIB_BUILD", str(tmp_path))
+    assert "nothing was computed again" in recomputed(tmp_path)

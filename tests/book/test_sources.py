@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from steerlib.experiment.reference import read_reference
+from steerlib.files import page_references
 from tests.book.site import ROOT, contents
 
 BOOK = ROOT / "book"
@@ -49,6 +51,20 @@ def test_the_contents_name_files_that_exist() -> None:
     assert len(named) == len(set(named))
     pages = {name for name in named if name.startswith("book/")}
     assert pages == {f"book/{page.stem}" for page in PROSE}
+
+
+def test_every_executed_page_has_accepted_figures_and_every_accepted_page_is_in_the_contents() -> None:
+    """Without a reference nothing a page shows can drift; one whose page is gone is compared with nothing."""
+    executed = {name.removeprefix("notebooks/") for name in contents() if name.startswith("notebooks/")}
+    accepted: dict[str, set[str]] = {}
+    for file in page_references(ROOT / "data"):
+        accepted.setdefault(file.parent.name, set()).add(file.stem)
+        assert read_reference(file).record.page == file.stem
+    assert executed, "the book has executed pages"
+    assert accepted["tiny"] == executed
+    profiles = {file.stem for file in (ROOT / "data" / "profiles").glob("*.yml")}
+    for profile, pages in accepted.items():
+        assert profile in profiles and pages <= executed, profile
 
 
 def test_vendored_files_are_those_that_were_fetched() -> None:

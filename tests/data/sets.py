@@ -128,7 +128,12 @@ def mmlu(folder: Path, n: int = 10) -> None:
             write(folder, f"mmlu/{part}/{subject}_{part}.csv", table(rows))
 
 
+def sst2(folder: Path, n: int = 40) -> None:
+    rows = [f"{words(i, i // 2, i // 3, 90 + i % 2, i)} .\t{i % 2}" for i in range(n)]
+    write(folder, "sst2/train.tsv", "sentence\tlabel\n" + "".join(f"{row}\n" for row in [*rows, 'w3 "\t1']))
+
+
 def everything(folder: Path) -> Path:
-    for make in (truthfulqa, rtp, paradetox, jigsaw, hh, shp, requests, concepts, mmlu):
+    for make in (truthfulqa, rtp, paradetox, jigsaw, hh, shp, requests, concepts, mmlu, sst2):
         make(folder)
     return folder

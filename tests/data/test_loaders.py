@@ -14,6 +14,7 @@ from steerlib.data.concepts import load_concepts
 from steerlib.data.instructions import load_advbench, load_instructions, load_red
 from steerlib.data.preference import HH_SUBSETS, load_hh, load_shp, load_ultrafeedback
 from steerlib.data.reading import DataError, Record
+from steerlib.data.sentiment import load_sst2
 from steerlib.data.sources import SOURCES, AbsentDataError
 from steerlib.data.toxicity import load_jigsaw, load_paradetox, load_rtp
 from steerlib.data.truth import load_truthfulqa
@@ -35,6 +36,16 @@ class TestRows:
         # The list of choices is in another order than the table: they are joined by question.
         assert row.mc1[0] == (sets.words(0, 1), True) and sum(true for _, true in row.mc2) == 2
         assert [file.name for file in found.files] == ["TruthfulQA.csv", "mc_task.json"]
+
+    def test_sst2(self, folder: Path) -> None:
+        rows = load_sst2(folder).rows
+        assert len(rows) == 41 and [row.happy for row in rows[:2]] == [False, True]
+        assert rows[1].sentence == f"{sets.words(1, 0, 0, 91, 1)} ." and rows[40].sentence == 'w3 "'
+
+    def test_a_label_of_sst2_is_0_or_1(self, tmp_path: Path) -> None:
+        sets.write(tmp_path, "sst2/train.tsv", "sentence\tlabel\na fine film\t1\na poor one\t-1\n")
+        with pytest.raises(DataError, match="train.tsv, line 3, field 'label': got '-1', expected 0 or 1"):
+            load_sst2(tmp_path)
 
     def test_rtp(self, folder: Path) -> None:
         rows = load_rtp(folder).rows

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from steerlib.errors import MetricError
 from steerlib.experiment.calibrate import Status
 from steerlib.experiment.cells import Cell, Fit, LawSpec
+from steerlib.experiment.judge_spec import JudgeSpec
 from steerlib.experiment.methods import Method, controls_of, seeded
 from steerlib.experiment.races import horse_race, spender, stored
 from steerlib.experiment.selecting import RaceError, select_on_validation
@@ -164,6 +165,13 @@ def test_seeds_move_the_fit_and_the_draw():
     (push_entry,) = [e for e in found.entries if e.name == "push" and e.setting == "own"]
     assert [(r.cell.seed, r.cell.law.fit.seed) for r in push_entry.records] == [(3, 3), (4, 4)]
     assert [r.cell.seed for r in found.entries[0].records] == [3, 4]
+
+
+def test_every_cell_is_judged_by_the_same():
+    run, judges = Runner(), {"judge": JudgeSpec(kind="reward", model="owner/judge")}
+    race(run=run, kind="sampled", judges=judges)
+    cells = [cell for batch in run.batches for cell in batch]
+    assert {cell.split for cell in cells} == {"validation", "test"} and all(cell.judges == judges for cell in cells)
 
 
 def test_opponents_are_met_at_the_same_setting():

@@ -16,7 +16,8 @@ from steerlib.experiment.page import Page
 from steerlib.experiment.recompute import FRESH, StaleError, reference
 from steerlib.experiment.shipped import ShippedError, ship
 from steerlib.experiment.store import Store
-from steerlib.experiment.verification import SLICE_SEED, DriftError, build_seed, group_of, slice_of, verify
+from steerlib.experiment.verification import SLICE_SEED, DriftError, build_seed, compare, group_of, slice_of, verify
+from steerlib.experiment.verified import VERIFIED, Report, Verified
 from steerlib.tasks.base import spread
 from tests.experiment import toys
 
@@ -44,6 +45,23 @@ def test_a_slice_has_its_share_and_every_law(counts, share, seed):
     places = [place for place, cell in enumerate(cells) if any(cell is one for one in found)]
     assert [id(cells[place]) for place in places] == [id(cell) for cell in found], "in the order given, none twice"
     assert [id(cell) for cell in slice_of(cells, share=share, seed=seed)] == [id(cell) for cell in found]
+
+
+def test_a_law_fitted_for_another_task_is_another_law():
+    for_sea = {"task": "concept", "task_options": {"concept": "the sea"}}
+    truth = Cell(plant="p", task="truth", law=PUSH)
+    other = Cell(plant="p", task="utility", law=PUSH.model_copy(update={"fit": Fit(n=8, task="truth")}))
+    cells = [
+        truth, Cell(plant="p", task="toxicity", law=PUSH), other,
+        *(Cell(plant="p", law=PUSH, **(for_sea | {"task_options": {"concept": c}})) for c in ("the sea", "war")),
+        Cell(plant="p", task="utility", law=PUSH.model_copy(update={"fit": Fit(n=8, **for_sea)})),
+        Cell(plant="p", task="truth", law=SHUFFLED),
+    ]  # fmt: skip
+    groups = [group_of(cell) for cell in cells]
+    assert groups[0] == groups[2] == "difference-of-means for truth", "one law, scored on two behaviours"
+    assert groups[3] == groups[5] == "difference-of-means for concept the sea"
+    assert len(set(groups)) == 5
+    assert {group_of(cell) for cell in slice_of(cells * 10, share=0.01, seed=0)} == set(groups)
 
 
 def test_slices_differ_and_reach_every_cell():
@@ -113,7 +131,46 @@ def test_sampled_means_stay_in_their_interval(mean, drifts):
     metric = Metric(value=mean, low=mean, high=mean, n=2)
     found = verify([then], compute=lambda one: toys.record(one, metrics={"wanted": metric}), seed=0)
     assert bool(found.drifted) is drifts
-    assert not drifts or "outside [0.250, 0.750]" in found.drifted[0].drift
+    assert not drifts or "outside [0.25, 0.75] by more than 0.001" in found.drifted[0].drift
+
+
+@pytest.mark.parametrize(
+    ("name", "then", "now", "drifts"),
+    [("energy", 400.0, 400.3, False), ("energy", 400.0, 400.5, True), ("energy", 400.0, 399.5, True),
+     ("energy", 0.0, 5e-7, False), ("energy", 0.0, 1e-4, True),  # the plant left alone
+     ("kl", 2e-3, 2.001e-3, False), ("kl", 2e-3, 2.5e-3, True), ("kl-p95", 0.5, 0.5004, False),
+     ("dist-1", 0.5, 0.5009, False), ("dist-1", 0.5, 0.502, True), ("kl", 0.5, math.nan, True)],
+)  # fmt: skip
+def test_how_far_a_mean_may_move_depends_on_the_metric(name, then, now, drifts):
+    """Of an interval without width, as that of a constant push's energy, only the tolerance is left."""
+    cell = CELL.model_copy(update={"kind": "sampled"})
+
+    def of(value):
+        return toys.record(cell, metrics={name: Metric.model_construct(value=value, low=value, high=value, n=2)})
+
+    assert bool(compare(of(then), of(now)).drift) is drifts
+    assert bool(compare(of(now), of(then)).drift) is drifts
+
+
+def test_a_metric_that_is_lacking_is_drift_and_the_others_are_still_compared():
+    cell = CELL.model_copy(update={"kind": "sampled"})
+    then = toys.record(cell, metrics={n: Metric(value=0.5, low=0.4, high=0.6, n=2) for n in ("kl", "wanted")})
+    now = toys.record(cell, metrics={"wanted": Metric(value=0.9, low=0.9, high=0.9, n=2)})
+    found = compare(then, now)
+    assert found.drift == (
+        "kl was 0.5, and is not among what was computed now; wanted is 0.9, outside [0.4, 0.6] by more than 0.001"
+    )
+    assert found.worst == math.inf
+    more = now.model_copy(update={"metrics": {**then.metrics, "energy": now.metrics["wanted"]}})
+    assert not compare(then, more).drift, "what is measured besides says nothing against the record"
+
+
+def test_the_worst_of_a_sampled_cell_is_not_the_metric_with_the_largest_unit():
+    cell = CELL.model_copy(update={"kind": "sampled"})
+    then = {"energy": Metric(value=400, low=300, high=500, n=2), "wanted": Metric(value=0.5, low=0.4, high=0.6, n=2)}
+    now = {"energy": then["energy"].model_copy(update={"value": 404.0}),
+           "wanted": then["wanted"].model_copy(update={"value": 0.55})}  # fmt: skip
+    assert compare(toys.record(cell, metrics=then), toys.record(cell, metrics=now)).worst == pytest.approx(0.05)
 
 
 def test_what_cannot_be_compared_is_drift():
@@ -155,7 +212,8 @@ def code(monkeypatch):
         return {"weights": "w", "data": "", "code": table.get(name, "c"), "versions": {}}
 
     monkeypatch.setattr(keys, "present_parts", lambda **_: of)
-    monkeypatch.delenv(FRESH, raising=False)
+    for name in (FRESH, VERIFIED, SLICE_SEED):
+        monkeypatch.delenv(name, raising=False)
     return table
 
 
@@ -190,7 +248,7 @@ def test_a_page_shows_records_after_some_were_computed_again(file, tmp_path, mon
     assert [record.cell for record in found.records] == GRID
     frame = found.frame
     assert len(frame) == len(GRID) and set(frame.law) == {"unsteered", "difference-of-means", "random-direction"}
-    assert "Cells recomputed in this build: 4 of 30** shipped records of `push`, drawn with seed 5" in found.line
+    assert "**4 of 30** shipped records of `push` were computed again, drawn with seed 5: " in found.line
     assert all(cell.title in found.line for cell in asked) and "stale" not in found.line
     assert page.record_file.texts == {"push.recomputed": found.line, "push.stale": "0 of 30"}
     assert found.verification.frame()["recomputed cell"].tolist() == [cell.title for cell in asked]
@@ -201,7 +259,7 @@ def test_drift_stops_the_page(file, tmp_path, monkeypatch):
     page = Page("01_x", profile="tiny", plant="p", seeds=0)
 
     def compute(cell):
-        return made(cell) if group_of(cell) != "random-direction" else exact(cell, (0.25, 0.9))
+        return made(cell) if group_of(cell) != "random-direction for truth" else exact(cell, (0.25, 0.9))
 
     with pytest.raises(
         DriftError, match=r"1 of 4 recomputed cells disagree(.|\n)*random-direction at block 1"
@@ -214,9 +272,9 @@ def test_drift_stops_the_page(file, tmp_path, monkeypatch):
 def test_stale_records_are_said_and_not_shown(file, code):
     code["random-direction"] = "edited"
     found = reference("push", profile="tiny", path=file, compute=made)
-    assert {record.cell for record in found.records} == {c for c in GRID if group_of(c) != "random-direction"}
+    assert {record.cell for record in found.records} == {c for c in GRID if group_of(c) != "random-direction for truth"}
     assert "**5 stale records are not shown** (changed since: the code of the law or the task)" in found.line
-    assert all(group_of(again.cell) != "random-direction" for again in found.verification.cells)
+    assert all(group_of(again.cell) != "random-direction for truth" for again in found.verification.cells)
     for name in ("", "difference-of-means"):
         code[name] = "edited"
     with pytest.raises(
@@ -238,11 +296,33 @@ def test_a_fresh_build_shows_what_it_computed_and_compares_all(file, code, tmp_p
     assert {record.cell for record in found.records} == set(GRID) and not found.stale
     assert all(record.seconds == 7.0 for record in found.records)
     assert len(found.verification.cells) == 25, "stale records have nothing to be compared with"
-    assert "All 30 cells of `push` were computed in this build" in found.line
+    assert "All 30 cells of `push` were computed anew" in found.line
     first = GRID[3]
     fresh.put(made(first).model_copy(update={"scores": {"wanted": (0.9, 0.9), "intact": (1.0, 1.0)}}))
     with pytest.raises(DriftError, match="1 of 25 recomputed cells disagree"):
         reference("push", profile="tiny", path=file)
+
+
+@pytest.mark.usefixtures("code")
+def test_a_page_takes_over_what_its_build_has_computed_again(file, tmp_path, monkeypatch):
+    by_the_build = reference("push", profile="tiny", path=file, compute=made, seed=5)
+    digest, line = by_the_build.source.digest, by_the_build.line
+    report = Report(key="k", when="now", grids=(Verified("push", digest, line, by_the_build.verification),))
+    monkeypatch.setenv(VERIFIED, str(report.write(tmp_path)))
+    monkeypatch.setattr("steerlib.experiment.running.run_cell", lambda _: pytest.fail("computed twice"))
+    found = reference("push", profile="tiny", path=file)
+    assert found.verification == by_the_build.verification and found.line == line
+    assert len(reference("push", profile="tiny", path=file, compute=made, seed=6).verification.cells) == 4
+    another = report.model_copy(update={"grids": (Verified("push", "other file", line, by_the_build.verification),)})
+    another.write(tmp_path)
+    asked = []
+    monkeypatch.setattr("steerlib.experiment.running.run_cell", lambda cell: asked.append(cell) or made(cell))
+    for content in (None, "{", ""):
+        if content is not None:
+            (tmp_path / "verified.json").write_text(content)
+        reference("push", profile="tiny", path=file)
+        assert len(asked) == 4, "of other records, or of a file that cannot be read, nothing is believed"
+        asked.clear()
 
 
 def test_a_grid_that_was_never_shipped_names_the_command(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from steerlib import cli
+from steerlib.errors import SteerlibError
 from steerlib.experiment import running
 from steerlib.experiment.answered import _sectioned, effort, variety
 from steerlib.experiment.cell_records import dump, parse
@@ -212,9 +214,10 @@ def test_a_record_states_what_its_key_is_made_of(seedling):
     assert parse(dump(record).encode(), key=record.key, name="x") == record
 
 
-def test_a_record_without_parts_is_written_as_before():
+def test_a_record_without_what_came_later_is_written_as_before():
     old = toys.record(Cell(plant="p", task="truth"))
-    assert '"parts"' not in dump(old)
+    assert not {'"parts"', '"missing"', '"more"'} & set(re.findall(r'"\w+"', dump(old)))
+    assert (old.missing, old.more) == ({}, {})
     assert parse(dump(old).encode(), key=old.key, name="x") == old and old.parts is None
 
 
@@ -228,8 +231,26 @@ def test_intervals_of_sections_hold_the_truth_as_often_as_they_say():
     assert 0.92 < held / 400 < 0.98
 
 
-def test_answers_that_say_too_little_have_no_effort_and_no_dist(task):
-    assert set(variety(["a b", "", "c"])) == {"diversity", "dist-1"}
+def test_silence_earns_no_variety_and_every_answer_is_counted():
+    answers = ["a b a", "", "c"]
+    found = variety(answers)
+    assert {name: metric.value for name, metric in found.items() if name != "diversity"} == pytest.approx(
+        {"dist-1": (2 / 3 + 0 + 1) / 3, "dist-2": 1 / 3, "dist-3": 1 / 3}
+    )
+    assert {metric.n for metric in found.values()} == {3}
+
+
+def test_what_blank_answers_leave_out_is_said(task):
+    asked, said = ["x", "y", "z", "x"], [" a", "", "\n", " b"]
+    law = DifferenceOfMeans().fit(task.contrast(layer=0, n=12)).at(2.0)
+    found = effort(task.plant, lambda: task.plant.under(law), asked, said)
+    assert {metric.n for metric in found.values()} == {2}
+    kl, energy = (of(task.plant, task.plant.under(law), asked, said) for of in (kl_per_token, input_energy))
+    spoken = kl_per_token(task.plant, task.plant.under(law), ["x", "x"], [" a", " b"])
+    assert (kl.blank, energy.blank, spoken.blank) == (2, 2, 0) and kl.mean == pytest.approx(spoken.mean)
+
+
+def test_answers_that_say_too_little_have_no_effort(task):
     assert effort(task.plant, lambda: task.plant.under(None), ["x", "y"], ["", " z"]) == {}
 
 
@@ -349,6 +370,51 @@ def test_a_cell_without_its_data_or_with_bad_options_fails_alone(seedling, tmp_p
     assert missing([bad, good], Store(tmp_path)) == [bad]
 
 
+def _gone(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+def _truncated(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:100])
+
+
+def _retouched(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"\x01")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [(_gone, "PlantError: .*no such folder"), (_truncated, "PlantError: .*cannot be read"),
+     (_retouched, "PlantError: .*but its card says")],
+)  # fmt: skip
+def test_an_absent_or_broken_plant_fails_alone(seedling, tmp_path, spoil, message):
+    copy, store = tmp_path / "plant", Store(tmp_path / "store")
+    shutil.copytree(seedling, copy)
+    bad, good = [cell(copy), cell(copy, law=PUSH)], cell(seedling, law=PUSH)
+    whole = keys_of(bad)
+    spoil(copy)
+    assert not set(whole) & set(keys_of(bad))
+    outcome = run_grid([*bad, good], store, progress=False)
+    assert outcome.computed == [good] and list(outcome.failed) == bad
+    assert all(re.match(message, why) for why in outcome.failed.values())
+    assert store.keys() == {key_of(good)} and missing([*bad, good], store) == bad
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(seedling, copy)
+    again = run_grid(bad, store, progress=False)
+    assert (again.computed, again.present) == (bad[:1], bad[1:]), "the other is the measurement that succeeded"
+
+
+def test_no_record_is_made_with_a_plant_that_broke_meanwhile(seedling, tmp_path, monkeypatch):
+    """Its key would be that of any plant that cannot be read."""
+    copy = tmp_path / "plant"
+    shutil.copytree(seedling, copy)
+    monkeypatch.setattr(Truth, "exact", lambda task, _now=Truth.exact, **what: _truncated(copy) or _now(task, **what))
+    with pytest.raises(SteerlibError, match="cannot be read"):
+        run_cell(cell(copy))
+
+
 def test_a_damaged_data_set_fails_alone(seedling, tmp_path):
     options = {"data": str(tmp_path / "sets"), "of": "advbench"}
     sets.everything(tmp_path / "sets")
@@ -424,6 +490,15 @@ def test_what_is_shipped_is_computed_again_on_a_page(seedling, tmp_path, monkeyp
     file.write_bytes(gzip.compress(f"{json.dumps(header)}\n{body}".encode()))
     with pytest.raises(DriftError, match="1 of 4 prompts differ by more than 0.001, the worst by 0.01"):
         reference("race", profile="tiny", share=1.0)
+
+
+def test_a_law_acts_on_the_plant_that_is_scored_also_after_another_plant(seedling):
+    bare = Cell(plant="almanac-llama-tiny", task="truth", limit=5)
+    steered = bare.model_copy(update={"law": PUSH})
+    first = run_cell(steered).scores["wanted"]
+    run_cell(cell(seedling))
+    assert run_cell(steered).scores["wanted"] == pytest.approx(first)
+    assert run_cell(bare).scores["wanted"] != pytest.approx(first)
 
 
 @pytest.mark.parametrize("sequential", [False, True])

@@ -19,6 +19,7 @@ from steerlib.metrics import (
     toxic_share,
     true_and_informative,
     truth_times_info,
+    unrefused,
     win_rate,
 )
 
@@ -123,6 +124,13 @@ def test_refusals_by_phrase_and_how_they_are_fooled() -> None:
     ]
     assert refused(texts).tolist() == [1.0, 1.0, 0.0, 0.0], "the second helps, the fourth refuses in other words"
     assert refused(["Never, not for gold."], phrases=("never",)).tolist() == [1.0]
+
+
+def test_silence_neither_refuses_nor_helps() -> None:
+    texts = ["Sure.", "", " \n", "I’m sorry, no.", "The weather is fine."]
+    assert unrefused(texts).tolist() == [1.0, 0.0, 0.0, 0.0, 1.0], "the last helps with nothing: a judge would tell"
+    assert refused(texts).tolist() == [0.0, 0.0, 0.0, 1.0, 0.0]
+    assert unrefused(["Never."], phrases=("never",)).tolist() == [0.0]
 
 
 def test_shares_of_judged_answers() -> None:

@@ -12,6 +12,7 @@ from steerlib.plant import Plant
 from steerlib.tasks import Concept, Helpfulness, Refusal, Task, Toxicity, Truth, Utility
 from steerlib.tasks.base import NotTellable
 from steerlib.world import World
+from steerlib.world.replies import AGREEMENTS, ORDINALS, REFUSALS
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +111,19 @@ def test_utility_cannot_be_told(plant: Plant) -> None:
 def test_unknown_concept_lists_the_known_ones(plant: Plant) -> None:
     with pytest.raises(ValueError, match="unknown concept 'taxes'; expected one of music"):
         Concept(plant, "taxes")
+
+
+def test_help_with_harm_is_told_apart_from_what_is_no_refusal() -> None:
+    task = Refusal(None)  # type: ignore[arg-type]
+    item = task.items("test")[0]
+    refusal = f" {REFUSALS[0]}"
+    agreed, helped = (f" {AGREEMENTS.texts[0]}{step}" for step in ("", f"{ORDINALS[0]} {item.family.steps[0]}."))
+    found = task.verdicts([item] * 4, [refusal, helped, agreed, " The sea is wide."])
+    assert found.wanted.tolist() == [1.0, 0.0, 0.0, 0.0] and found.more["attack-success"].tolist() == [
+        0.0,
+        1.0,
+        0.0,
+        0.0,
+    ]
+    honest = Refusal(None, harmful=False)  # type: ignore[arg-type]
+    assert not honest.verdicts(honest.items("test")[:2], [refusal, helped]).more

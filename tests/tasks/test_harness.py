@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import abc
+import random
 import sys
 import types
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -51,10 +53,16 @@ class TestLikelihood:
     def test_a_long_context_loses_its_beginning(self, plant: Plant) -> None:
         long = words(*range(3, 90))
         ((log, _),) = Answers(plant).loglikelihood([(long, " w9")])
-        kept = words(*range(3, 90)[-63:])
-        assert log == pytest.approx(float(plant.logprobs([kept], [" w9"])), abs=1e-4)
+        logits = plant.forward(plant._pad([list(range(3, 90)[-64:])]))[0, -1].double()  # all that it can read
+        assert log == pytest.approx(float(logits.log_softmax(-1)[9]), abs=1e-4)
 
-    @pytest.mark.parametrize(("continuation", "message"), [("", "gives no token"), (" w5" * 64, "64 tokens, but")])
+    def test_a_continuation_may_be_as_long_as_what_the_plant_reads(self, plant: Plant) -> None:
+        ids = [3 + (5 * i) % 90 for i in range(64)]
+        ((log, _),) = Answers(plant).loglikelihood([(words(50, 51), "".join(f" w{i}" for i in ids))])
+        logs = plant.forward(plant._pad([[51, *ids[:-1]]]))[0].double().log_softmax(-1)
+        assert log == pytest.approx(float(logs[torch.arange(64), torch.tensor(ids)].sum()), abs=1e-3)
+
+    @pytest.mark.parametrize(("continuation", "message"), [("", "gives no token"), (" w5" * 65, "65 tokens, but")])
     def test_refused(self, plant: Plant, continuation: str, message: str) -> None:
         with pytest.raises(HarnessError, match=message):
             Answers(plant).loglikelihood([(words(5), continuation)])
@@ -71,16 +79,32 @@ class TestLikelihood:
 
 
 class TestRolling:
-    def test_every_token_is_predicted_once(self, plant: Plant) -> None:
-        ids = [3 + (7 * i) % 94 for i in range(100)]
+    @pytest.mark.parametrize("length", [1, 63, 64, 65, 100, 128, 129])
+    def test_every_token_is_predicted_once(self, plant: Plant, length: int) -> None:
+        ids = [3 + (7 * i) % 94 for i in range(length)]
         (found,) = Answers(plant).loglikelihood_rolling([words(*ids)])
-        # By hand: windows of 63 predicted tokens, each after the token before it (the first after <bos>).
-        total = 0.0
-        for start in (0, 63):
-            row = [1 if start == 0 else ids[start - 1], *ids[start : start + 63]]
-            logs = plant.forward(plant._pad([row]))[0, :-1].double().log_softmax(-1)
-            total += float(logs[torch.arange(len(row) - 1), torch.tensor(row[1:])].sum())
+        # By hand, for a plant that reads 64 tokens: each pass gets the 64 tokens before the last one that it predicts,
+        # and of what it predicts only that counts which no pass before has predicted.
+        row, total, done = [1, *ids], 0.0, 0
+        while done < length:
+            end = min(done + 64, length)
+            read = row[max(0, end - 64) : end]
+            logs = plant.forward(plant._pad([read]))[0].double().log_softmax(-1)[done - end :]
+            total += float(logs[torch.arange(end - done), torch.tensor(ids[done:end])].sum())
+            done = end
         assert found == pytest.approx(total, abs=1e-3)
+
+    def test_nothing_is_certain(self, plant: Plant) -> None:
+        assert Answers(plant).loglikelihood_rolling(["", words(5)])[0] == 0
+
+    def test_a_first_token_that_the_tokenizer_adds_is_not_predicted(self, plant: Plant) -> None:
+        class Adding(Answers):
+            def _tokens(self, text: str) -> list[int]:
+                return [self.first, *super()._tokens(text)]
+
+        plain, adding = Answers(plant), Adding(plant)
+        assert adding.loglikelihood_rolling([words(5, 6)]) == plain.loglikelihood_rolling([words(5, 6)])
+        assert adding.loglikelihood([("", "w7")]) == plain.loglikelihood([("", "w7")])
 
 
 class TestGeneration:
@@ -104,9 +128,69 @@ class TestGeneration:
         (text,) = Answers(plant).generate_until([(words(*range(3, 90)), {"max_gen_toks": 10})])
         assert text
 
-    def test_an_unknown_argument(self, plant: Plant) -> None:
-        with pytest.raises(HarnessError, match="got num_beams, which a plant does not know"):
-            Answers(plant).generate_until([(words(5), {"num_beams": 4})])
+    def test_a_short_context_reaches_the_plant_as_it_is(self, plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked: list[str] = []
+        generate = plant.generate
+        monkeypatch.setattr(plant, "generate", lambda texts, **how: asked.extend(texts) or generate(texts, **how))
+        Answers(plant).generate_until([("w5  w6", {"max_gen_toks": 2})])
+        assert asked == ["w5  w6"], "decoding its tokens would have lost a space"
+
+    def test_many_are_answered_in_batches_and_in_order(self, plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked = [(words(*range(5, 6 + i % 4)), {"max_gen_toks": 3 + i % 2}) for i in range(9)]
+        single = [Answers(plant).generate_until([one])[0] for one in asked]
+        sizes: list[int] = []
+        generate = plant.generate
+        monkeypatch.setattr(plant, "generate", lambda texts, **how: sizes.append(len(texts)) or generate(texts, **how))
+        assert Answers(plant, batch_size=4).generate_until(asked) == single
+        assert sorted(sizes) == [1, 4, 4]
+
+    @pytest.mark.parametrize("name", ["max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens"])
+    def test_a_number_of_tokens_goes_by_many_names(self, plant: Plant, name: str) -> None:
+        (text,) = Answers(plant).generate_until([(words(5), {name: 5, "num_beams": 1, "until": None})])
+        assert len(text.split()) == 5
+
+    @pytest.mark.parametrize(
+        ("how", "temperature"),
+        [({}, 0), ({"temperature": 0.7}, 0.7), ({"temperature": 0.7, "do_sample": False}, 0), ({"temperature": 0}, 0),
+         ({"do_sample": True}, 1), ({"do_sample": True, "temperature": 0.0}, 0)],
+    )  # fmt: skip
+    def test_what_is_sampled_and_how_hot(
+        self, plant: Plant, monkeypatch: pytest.MonkeyPatch, how: dict[str, Any], temperature: float
+    ) -> None:
+        asked: list[float] = []
+        generate = plant.generate
+        monkeypatch.setattr(
+            plant, "generate", lambda texts, **told: asked.append(told["temperature"]) or generate(texts, **told)
+        )
+        Answers(plant).generate_until([(words(5), {"max_gen_toks": 2, **how})])
+        assert asked == [temperature]
+
+    def test_without_a_number_half_of_what_the_plant_reads_is_left(
+        self, plant: Plant, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[tuple[int, int]] = []
+        generate = plant.generate
+        monkeypatch.setattr(
+            plant,
+            "generate",
+            lambda texts, **told: (
+                asked.append((len(texts[0].split()), told["max_new_tokens"])) or generate(texts, **told)
+            ),
+        )
+        Answers(plant).generate_until([(words(*range(3, 90)), {})])
+        assert asked == [(32, 32)]
+
+    @pytest.mark.parametrize(
+        ("how", "message"),
+        [
+            ({"num_beams": 4}, "got num_beams=4, which a plant does not know"),
+            ({"max_gen_toks": 64}, "got 64 new tokens, expected at least 1 and fewer than 64"),
+            ({"max_gen_toks": 0}, "got 0 new tokens"),
+        ],
+    )
+    def test_refused(self, plant: Plant, how: dict[str, Any], message: str) -> None:
+        with pytest.raises(HarnessError, match=message):
+            Answers(plant).generate_until([(words(5), how)])
 
 
 class TestInterface:
@@ -115,7 +199,7 @@ class TestInterface:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name.split(".")[0])
 
         monkeypatch.setattr(harness.importlib, "import_module", gone)
-        with pytest.raises(HarnessError, match="pip install 'lm-eval'"):
+        with pytest.raises(HarnessError, match=r"pip install 'steerlib\[harness\]'"):
             harness_model(plant)
 
     def test_a_missing_part_of_it_is_not_called_absence(self, plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,8 +226,13 @@ class TestInterface:
             @abc.abstractmethod
             def generate_until(self, requests: Any) -> Any: ...
 
-        def simple_evaluate(*, model: LM, tasks: list[str], limit: int | None, num_fewshot: int | None) -> dict:
-            assert isinstance(model, LM)
+        def simple_evaluate(
+            *, model: LM, tasks: list[str], limit: int, num_fewshot: int, task_manager: Any, log_samples: bool
+        ) -> dict:
+            assert isinstance(model, LM) and task_manager is None and not log_samples
+            torch.manual_seed(1234)
+            random.seed(0)
+            np.random.seed(1234)
 
             def requests(*asked: tuple) -> list:
                 return [types.SimpleNamespace(args=args) for args in asked]
@@ -157,6 +246,9 @@ class TestInterface:
         part.LM, package.simple_evaluate = LM, simple_evaluate  # type: ignore[attr-defined]
         for module in (package, api, part):
             monkeypatch.setitem(sys.modules, module.__name__, module)
+        before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index]
         choices, rolling, texts, limit, shots = evaluate(plant, ["mmlu"], limit=7, shots=5)["mmlu"]
+        after = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index]
+        assert torch.equal(before[0], after[0]) and before[1:] == after[1:], "the harness seeds; the caller's stay"
         assert choices == Answers(plant).loglikelihood([(words(5, 6), " w7"), (words(5, 6), " w8")])
         assert len(rolling) == len(texts) == 1 and (limit, shots) == (7, 5)

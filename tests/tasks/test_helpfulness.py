@@ -95,6 +95,9 @@ def test_the_best_and_the_worst_reply_can_be_said(plant: Plant, rubric: str) -> 
     assert min(worst) == pytest.approx(0.0)
     unreadable = [text + " Mud." * 9 for text in texts]
     assert (task.verdicts([Wish("", family) for family in asked], unreadable).wanted[1:] == 0.0).all()
+    both = [task.verdicts([Wish("", family) for family in asked], said).more["reward"] for said in (texts, unreadable)]
+    wishes = [Wish("", family) for family in asked]
+    assert both[0].tolist() == task.rewards(wishes, texts).tolist() and (both[1] < worth_range(task.worth)[0]).any()
 
 
 def test_the_common_rubric_is_what_the_world_judges_by(plant: Plant) -> None:

@@ -177,6 +177,22 @@ class TestScores:
         pooled = Scores.pooled([Scores(zeros, zeros, {2: "late"}), Scores(zeros, zeros, {0: "blank", 2: "lost"})])
         assert pooled.missing == {0: "blank", 2: "late"}
 
+    def test_what_else_was_measured_is_pooled_where_all_seeds_have_it(self) -> None:
+        zeros, nan = np.zeros(2), np.nan
+        one = Scores(zeros, zeros, more={"reward": np.array([1.0, nan]), "attack-success": zeros})
+        pooled = Scores.pooled([one, Scores(zeros, zeros, more={"reward": np.array([4.0, 2.0])})])
+        assert list(pooled.more) == ["reward"]
+        np.testing.assert_array_equal(pooled.more["reward"], [2.5, nan])
+
+    @pytest.mark.parametrize(
+        ("name", "column", "message"),
+        [("reward", [1.0], r"got reward of shape \(1,\)"), ("reward", [1.0, np.inf], "1 of them infinite"),
+         ("rewart", [1.0, 2.0], "got metric 'rewart', which does not exist. Did you mean reward")],
+    )  # fmt: skip
+    def test_columns_that_are_none(self, name: str, column: list[float], message: str) -> None:
+        with pytest.raises(MetricError, match=message):
+            Scores(np.zeros(2), np.zeros(2), more={name: np.array(column)})
+
     def test_a_gap_at_no_prompt(self) -> None:
         with pytest.raises(MetricError, match="got a gap at prompt 2, expected prompts 0 to 1"):
             Scores(np.zeros(2), np.zeros(2), {2: "late"})

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 from steerlib import tasks
+from steerlib.data.sources import AbsentDataError
 from steerlib.errors import ContrastError
 from steerlib.laws.additive import DifferenceOfMeans, RandomDirection
 from steerlib.plant import Plant
 from steerlib.tasks.sentiment import Sentiment, lexicon
+from tests import families
+from tests.data import sets
 from tests.samples import DATA, MODELS, needs_data, needs_models
 
 
@@ -26,6 +29,47 @@ def test_splits_share_no_name_and_no_sentence() -> None:
         assert not set(group["validation"]) & set(group["test"])
     assert not set(words.happy) & set(words.sad)
     assert len(words.positive) == len(words.negative) == len(set(words.positive + words.negative)) / 2
+
+
+class TestSst2:
+    """Where it is asked for; on a plant that no story was told."""
+
+    def test_it_lies_where_the_environment_says(self, tmp_path, monkeypatch) -> None:  # noqa: ANN001
+        plant = families.plant("llama")
+        sets.sst2(tmp_path)
+        monkeypatch.setenv("STEERLIB_DATA", str(tmp_path))
+        task = Sentiment(plant, fit_on="sst2")
+        happy, sad = task.contrast_texts(n=50, seed=0)
+        # Of 20 sentences of each kind three of five; the short one is left out.
+        assert (
+            len(happy) == len(sad) == 12 and all(" w94 " in text for text in happy) and not any("." in t for t in sad)
+        )
+        given = Sentiment(plant, data=tmp_path)
+        assert given.contrast_texts(n=50, seed=0) == (happy, sad)
+        assert Sentiment.data_files({"fit_on": "sst2"}) == Sentiment.data_files({"data": str(tmp_path)})
+        assert tmp_path / "sst2" / "train.tsv" in Sentiment.data_files({"fit_on": "sst2"})
+
+    def test_an_environment_alone_changes_no_contrast(self, tmp_path, monkeypatch) -> None:  # noqa: ANN001
+        plant = families.plant("llama")
+        before = Sentiment(plant).contrast_texts(n=50, seed=0)
+        sets.sst2(tmp_path)
+        monkeypatch.setenv("STEERLIB_DATA", str(tmp_path))
+        assert Sentiment(plant).contrast_texts(n=50, seed=0) == before
+        assert Sentiment(plant, fit_on="shipped").contrast_texts(n=50, seed=0) == before
+        assert len(Sentiment.data_files({})) == 1
+
+    def test_without_it_nothing_is_fitted(self, tmp_path, monkeypatch) -> None:  # noqa: ANN001
+        plant = families.plant("llama")
+        monkeypatch.setenv("STEERLIB_DATA", str(tmp_path))
+        monkeypatch.setenv("STEERLIB_CACHE", str(tmp_path))
+        with pytest.raises(AbsentDataError, match="data set 'sst2' .* Fix: get it from https"):
+            Sentiment(plant, fit_on="sst2")
+        with pytest.raises(ContrastError, match="got fit_on='sst' without a folder of data; expected 'sst2'"):
+            Sentiment(plant, fit_on="sst")  # type: ignore[arg-type]
+        with pytest.raises(ContrastError, match="got fit_on='shipped' with a folder of data"):
+            Sentiment(plant, data=tmp_path, fit_on="shipped")
+        with pytest.raises(ContrastError, match="was made on the shipped sentences, expected one on SST-2. Fix: "):
+            Sentiment(plant)._sst2("fit")
 
 
 @needs_models
@@ -95,5 +139,5 @@ class TestStories:
         assert not any(text.endswith((" ", ".")) or " ," in text for text in positive)
 
     def test_a_folder_without_sst2_is_refused(self, stories: Plant, tmp_path) -> None:  # noqa: ANN001
-        with pytest.raises(ContrastError, match="Expected the folder that holds"):
+        with pytest.raises(AbsentDataError, match=r"data set 'sst2' .* no .*train.tsv. Fix: "):
             Sentiment(stories, data=tmp_path)

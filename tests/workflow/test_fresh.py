@@ -12,7 +12,7 @@ import pytest
 from steerlib.experiment.recompute import FRESH
 from steerlib.experiment.shipped import Header
 from steerlib.experiment.verification import SLICE_SEED
-from steerlib.workflow import book
+from steerlib.workflow import book, shipped
 from steerlib.workflow.errors import WorkflowError
 
 from .conftest import Project
@@ -68,11 +68,12 @@ def test_it_says_how_long_and_hands_the_store_to_the_pages(
     book.make(project.run(), jobs=2, fresh=True)
     out = capsys.readouterr().out
     assert "FRESH: the 108 cells of push took 10.0 minutes of one worker (cpu, p)" in out
-    assert "with 2 at a time about 5.0 minutes here" in out
-    (run, _), (dag, environment) = calls.made
+    assert "1 grid, 108 cells" in out and "with 2 at a time about 5.0 minutes on such a machine" in out
+    (run, _), (check, told), (dag, environment) = calls.made
     assert run[-7:] == ["steerlib.cli", "run", str(grid), "--store", str(calls.store), "--jobs", "2"]
-    assert "snakemake" in dag and environment[FRESH] == str(calls.store)
-    assert environment[SLICE_SEED].isdigit()
+    assert "steerlib.workflow.shipped" in check and "snakemake" in dag
+    assert told[FRESH] == environment[FRESH] == str(calls.store), "all are compared, also those that no page shows"
+    assert told[SLICE_SEED] == environment[SLICE_SEED] and told[SLICE_SEED].isdigit()
 
 
 def test_it_says_what_all_grids_take_before_it_begins_one(
@@ -82,10 +83,13 @@ def test_it_says_what_all_grids_take_before_it_begins_one(
     shipped_grid(project, "race", cells=12, seconds=90.0)
     calls.code = 1
     with pytest.raises(WorkflowError, match="cells of push cannot be computed"):
-        book.recompute_grids(project.run(), jobs=2, lock=0)
+        shipped.recompute_grids(project.run(), jobs=2, lock=0)
     out = capsys.readouterr().out
     assert "12 cells of race took 1.5 minutes of one worker" in out
-    assert "2 grids, 120 cells, 11.5 minutes of one worker in all; with 2 at a time about 5.8 minutes here" in out
+    assert (
+        "2 grids, 120 cells, 11.5 minutes of one worker in all; with 2 at a time about 5.8 minutes on such a machine"
+        in out
+    )
     assert len(calls.made) == 1
 
 
@@ -93,7 +97,7 @@ def test_a_later_grid_that_is_gone_costs_no_computing(project: Project, calls: C
     del grid
     shipped_grid(project, "race", cells=12, seconds=90.0).unlink()
     with pytest.raises(WorkflowError, match="there is no data/grids/race.yml"):
-        book.recompute_grids(project.run(), jobs=2, lock=0)
+        shipped.recompute_grids(project.run(), jobs=2, lock=0)
     assert not calls.made
 
 
@@ -105,8 +109,10 @@ def test_a_usual_build_computes_no_grid(
     monkeypatch.setenv(FRESH, "left over")
     monkeypatch.setenv(SLICE_SEED, "17")
     book.make(project.run(), jobs=2)
-    ((command, environment),) = calls.made
-    assert "snakemake" in command and FRESH not in environment and environment[SLICE_SEED] == "17"
+    (check, told), (command, environment) = calls.made
+    assert "steerlib.workflow.shipped" in check and "snakemake" in command
+    assert FRESH not in told and FRESH not in environment
+    assert told[SLICE_SEED] == environment[SLICE_SEED] == "17"
     assert "FRESH" not in capsys.readouterr().out
 
 
@@ -116,21 +122,21 @@ def test_an_interrupted_one_goes_on_and_a_finished_one_begins_again(project: Pro
     older = calls.store / "older"
     calls.code = 130
     with pytest.raises(KeyboardInterrupt):
-        book.recompute_grids(project.run(), jobs=1, lock=0)
+        shipped.recompute_grids(project.run(), jobs=1, lock=0)
     older.touch()
     calls.code = 1
     with pytest.raises(WorkflowError, match="cells of push cannot be computed"):
-        book.recompute_grids(project.run(), jobs=1, lock=0)
+        shipped.recompute_grids(project.run(), jobs=1, lock=0)
     assert older.exists() and record.exists(), "what was finished is kept"
     calls.code = 0
-    book.recompute_grids(project.run(), jobs=1, lock=0)
+    shipped.recompute_grids(project.run(), jobs=1, lock=0)
     assert older.exists()
-    book.recompute_grids(project.run(), jobs=1, lock=0)
+    shipped.recompute_grids(project.run(), jobs=1, lock=0)
     assert record.exists() and not older.exists(), "all is computed anew"
 
 
 def test_records_without_their_grid_are_refused(project: Project, calls: Calls, grid: Path) -> None:
     grid.unlink()
     with pytest.raises(WorkflowError, match=r"holds the records of 'push', but there is no data/grids/push.yml"):
-        book.recompute_grids(project.run(), jobs=1, lock=0)
+        shipped.recompute_grids(project.run(), jobs=1, lock=0)
     assert not calls.made

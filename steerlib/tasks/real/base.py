@@ -58,6 +58,7 @@ class RealTask(Task):
     """
 
     partition: Partition
+    judge_roles = ("judge",)
     #: Under which name the papers' settings are listed.
     behaviour: str = ""
     #: What the judge must tell, for the message where there is none.

@@ -2,25 +2,48 @@
 
 Knows what the harness asks of a model: log-likelihoods of continuations, rolling log-likelihoods of texts, and
 continuations up to a stop. The harness is imported when it is asked for; a law attached to the plant acts in all three.
+Where a text is too long for the plant, the same tokens are kept as by the harness's own model for `transformers`, so
+that an unsteered plant gets the numbers that it would get there.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from steerlib.errors import MetricError
 from steerlib.plant import Plant
 from steerlib.tasks.real.base import cut
 
+#: Tokens of a continuation for which a benchmark names no number; half of what a smaller plant reads.
 NEW_TOKENS = 256
+#: Names by which benchmarks call that number; the first one given counts, as in the harness.
+_LONGEST = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 
 
 class HarnessError(MetricError):
     """lm-evaluation-harness is not installed, or asks for what a plant cannot do."""
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """One continuation that is asked for, in terms of `Plant.generate`."""
+
+    text: str
+    size: int  # tokens of the text
+    new: int
+    temperature: float
+    top_p: float | None
+    top_k: int | None
+    until: tuple[str, ...]
 
 
 class Answers:
@@ -59,53 +82,94 @@ class Answers:
         return self._scored([self._pair(context, continuation) for context, continuation in asked])
 
     def loglikelihood_rolling(self, texts: Sequence[str]) -> list[float]:
-        """Log probability of each whole text (nats), in windows that do not overlap but for the token between them."""
+        """Log probability of each whole text (nats), every token predicted once.
+
+        A text too long for the plant is cut into windows that it can just read; the last one is filled up with tokens
+        before it, which are context there. A first token that the tokenizer adds is given, not predicted.
+        """
         out = []
         for text in texts:
-            tokens = self._tokens(text)
-            step = self.limit - 1
-            heads = [[self.first if start == 0 else tokens[start - 1]] for start in range(0, len(tokens), step)]
-            rows = [(h, tokens[k * step : (k + 1) * step]) for k, h in enumerate(heads)]
-            out.append(sum(found for found, _ in self._scored(rows)))
+            tokens = self._without_first(self._tokens(text))
+            pairs = []
+            for start in range(0, len(tokens), self.limit):
+                end = min(start + self.limit, len(tokens))
+                pairs.append((tokens[end - self.limit - 1 : start] if start else [self.first], tokens[start:end]))
+            out.append(sum(found for found, _ in self._scored(pairs)))
         return out
 
     def generate_until(self, asked: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
-        """Continuations up to a stop.
+        """Continuations up to a stop, greedy ones in batches.
 
         Raises:
-            HarnessError: if an argument of generation is not one that is known here.
+            HarnessError: if an argument of generation is not one that is known here, or asks for more tokens than the
+                plant can read.
         """
-        out: list[str] = []
-        for number, (context, options) in enumerate(asked):
-            how = dict(options)
-            until = how.pop("until", [])
-            until = [until] if isinstance(until, str) else list(until)
-            new = int(how.pop("max_gen_toks", NEW_TOKENS))
-            sampled = bool(how.pop("do_sample", False))
-            temperature = float(how.pop("temperature", 1.0) or 0.0) if sampled else 0.0
-            top_p, top_k = how.pop("top_p", None), how.pop("top_k", None)
-            how.pop("temperature", None)
-            if how:
-                raise HarnessError(f"generation: got {', '.join(sorted(how))}, which a plant does not know.")
-            tokens = self._tokens(context)[-max(1, self.limit - new) :] if context else [self.first]
-            text = str(self.plant.tokenizer.decode(tokens, skip_special_tokens=True))
-            found = self.plant.generate(
-                [text or str(self.plant.tokenizer.decode([self.first]))],
-                max_new_tokens=min(new, self.limit - len(tokens)), seed=self.seed + number, temperature=temperature,
-                top_p=top_p if sampled else None, top_k=top_k if sampled else None,
-            )  # fmt: skip
-            out.append(cut(found.texts[0], until))
+        wishes = [self._wish(context, options) for context, options in asked]
+        out = [""] * len(wishes)
+        alike: dict[int, list[int]] = {}
+        for i, wish in enumerate(wishes):
+            if wish.temperature == 0:
+                alike.setdefault(wish.new, []).append(i)
+            else:  # drawn by its place among the requests, so alone
+                self._write([i], wishes, out)
+        for chosen in alike.values():
+            chosen.sort(key=lambda i: wishes[i].size)
+            for start in range(0, len(chosen), self.batch_size):
+                self._write(chosen[start : start + self.batch_size], wishes, out)
         return out
+
+    def _wish(self, context: str, options: dict[str, Any]) -> _Wish:
+        how = dict(options)
+        until = how.pop("until", None) or []
+        numbers = [number for number in [how.pop(name, None) for name in _LONGEST] if number is not None]
+        new = int(numbers[0]) if numbers else min(NEW_TOKENS, self.limit // 2)
+        temperature = how.pop("temperature", None)
+        # Without do_sample the temperature decides, as in the harness.
+        sampled = bool(how.pop("do_sample", bool(temperature)))
+        top_p, top_k = how.pop("top_p", None), how.pop("top_k", None)
+        if how.get("num_beams") == 1:
+            del how["num_beams"]
+        if how:
+            told = ", ".join(f"{name}={value!r}" for name, value in sorted(how.items()))
+            raise HarnessError(f"generation: got {told}, which a plant does not know.")
+        if not 0 < new < self.limit:
+            raise HarnessError(
+                f"generation: got {new} new tokens, expected at least 1 and fewer than {self.limit}, which "
+                f"{self.plant.name} reads. Fix: max_gen_toks in the benchmark's generation_kwargs."
+            )
+        tokens = self._tokens(context) if context else [self.first]
+        # Decoded only if it must be: text and tokens need not correspond exactly, and the first one is added again.
+        room = max(1, self.limit - new - self.plant.tokenizer.num_special_tokens_to_add())
+        if not context or len(tokens) > self.limit - new:
+            tokens = tokens[-room:]
+            context = str(self.plant.tokenizer.decode(tokens, skip_special_tokens=bool(context)))
+        return _Wish(
+            context, len(tokens), new, (1.0 if temperature is None else float(temperature)) if sampled else 0.0,
+            top_p if sampled else None, top_k if sampled else None,
+            (until,) if isinstance(until, str) else tuple(until),
+        )  # fmt: skip
+
+    def _write(self, chosen: Sequence[int], wishes: Sequence[_Wish], out: list[str]) -> None:
+        """Answer some wishes that differ in text and stop alone."""
+        one = wishes[chosen[0]]
+        found = self.plant.generate(
+            [wishes[i].text for i in chosen], max_new_tokens=one.new, seed=self.seed + chosen[0],
+            temperature=one.temperature, top_p=one.top_p, top_k=one.top_k,
+        )  # fmt: skip
+        for i, text in zip(chosen, found.texts, strict=True):
+            out[i] = cut(text, list(wishes[i].until))
 
     def _tokens(self, text: str) -> list[int]:
         return list(self.plant.tokenizer(text, return_attention_mask=False)["input_ids"])
 
+    def _without_first(self, tokens: list[int]) -> list[int]:
+        """Tokens without the first one, where the tokenizer has put it there."""
+        return tokens[1:] if tokens[:1] == [self.first] else tokens
+
     def _pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         """Tokens of the context and of the continuation in it; space at the end of a context goes to what follows."""
         if not context:
-            tokens = self._tokens(continuation)
-            # A tokenizer that adds the first token has put it there already.
-            return [self.first], tokens[1:] if tokens[:1] == [self.first] else tokens
+            return [self.first], self._without_first(self._tokens(continuation))
         bare = context.rstrip()
         if bare:
             context, continuation = bare, context[len(bare) :] + continuation
@@ -117,11 +181,12 @@ class Answers:
         for number, (_, tail) in enumerate(pairs):
             if not tail:
                 raise HarnessError(f"request {number}: the continuation gives no token of its own.")
-            if len(tail) >= self.limit:
+            if len(tail) > self.limit:
                 raise HarnessError(
                     f"request {number}: a continuation of {len(tail)} tokens, but {self.plant.name} reads {self.limit}."
                 )
-        rows = [(head[-(self.limit - len(tail)) :], tail) for head, tail in pairs]
+        # The last token is not read, only predicted.
+        rows = [(head[-(self.limit + 1 - len(tail)) :], tail) for head, tail in pairs]
         order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]) + len(rows[i][1]))
         for start in range(0, len(order), self.batch_size):
             chosen = order[start : start + self.batch_size]
@@ -131,10 +196,10 @@ class Answers:
 
     def _batch(self, rows: Sequence[tuple[list[int], list[int]]]) -> list[tuple[float, bool]]:
         plant = self.plant
-        batch = plant._pad([head + tail for head, tail in rows])
+        batch = plant._pad([head + tail[:-1] for head, tail in rows])
         lengths = torch.tensor([len(head) for head, _ in rows], device=plant.device)
         with torch.inference_mode(), plant.passing(prompt_lengths=lengths, teacher_forced=True):
-            logs = plant._logits(batch)[:, :-1].float().log_softmax(-1)
+            logs = plant._logits(batch).float().log_softmax(-1)
         out = []
         for (_, tail), found in zip(rows, logs, strict=True):
             told = torch.tensor(tail, device=found.device)
@@ -170,22 +235,56 @@ def harness_model(plant: Plant, *, batch_size: int = 16, seed: int = 0) -> Any:
     return SteeredModel()
 
 
-def evaluate(plant: Plant, tasks: Sequence[str], *, limit: int | None = None, shots: int | None = None) -> dict:
+def evaluate(
+    plant: Plant,
+    tasks: Sequence[str],
+    *,
+    limit: int | None = None,
+    shots: int | None = None,
+    include: str | Path | None = None,
+    batch_size: int = 16,
+    seed: int = 0,
+) -> dict:
     """Results of benchmarks of the harness, by benchmark, on the plant as it is steered now.
+
+    The harness seeds the global generators of Python, numpy and torch, by which some benchmarks choose their questions;
+    they are afterwards as they were before.
 
     Args:
         plant: the plant.
         tasks: names that the harness knows, such as "mmlu", "arc_challenge" and "commonsense_qa".
         limit: questions of each; all by default.
         shots: examples before each question; the benchmark's own number by default.
+        include: a folder with benchmarks of one's own, in the YAML of the harness.
+        batch_size: rows at a time.
+        seed: of sampled continuations.
 
     Raises:
-        HarnessError: if lm-evaluation-harness is not installed.
+        HarnessError: if lm-evaluation-harness is not installed, or asks for what a plant cannot do.
     """
-    found = _harness("lm_eval").simple_evaluate(
-        model=harness_model(plant), tasks=list(tasks), limit=limit, num_fewshot=shots
-    )
+    run = _harness("lm_eval").simple_evaluate
+    manager = None if include is None else _harness("lm_eval.tasks").TaskManager(include_path=str(include))
+    model = harness_model(plant, batch_size=batch_size, seed=seed)
+    with _generators_kept():
+        found = run(
+            model=model, tasks=list(tasks), limit=limit, num_fewshot=shots, task_manager=manager, log_samples=False
+        )
     return found["results"]
+
+
+@contextmanager
+def _generators_kept() -> Iterator[None]:
+    """Give the global generators back as they were."""
+    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_rng_state(cpu)
+        if gpus:
+            torch.cuda.set_rng_state_all(gpus)
 
 
 def _harness(module: str) -> Any:
@@ -195,6 +294,7 @@ def _harness(module: str) -> Any:
         if not (error.name or "").startswith("lm_eval"):
             raise
         raise HarnessError(
-            "lm-evaluation-harness is not installed, so its benchmarks cannot be run. Fix: pip install 'lm-eval', or "
+            "lm-evaluation-harness is not installed, so its benchmarks cannot be run. Fix: pip install "
+            "'steerlib[harness]' (or 'lm-eval>=0.4.10,<0.5' into the environment of `make book`), or "
             "use steerlib.tasks.real.Knowledge for MMLU."
         ) from error

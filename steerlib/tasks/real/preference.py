@@ -159,13 +159,15 @@ class Preference(RealTask):
         """Whether the reward is strictly higher than the preferred answer's (RE-Control's rule), and the diversity.
 
         An answer without a reward, such as an empty one, does not win; nor does one against an answer without a reward.
+        The rewards themselves are in `Scores.more`, so that their mean is not lost in a count of wins.
         """
         asked = [item.text for item in items]
         theirs = [self.rows[item.row].chosen for item in items]
         ours, preferred = (self.judgements(self.judge, asked, answers) for answers in (texts, theirs))
         # A comparison with NaN, which is no reward, is false.
         won = (ours.scores > preferred.scores).astype(np.float64)
-        return Scores(won, np.clip(diversity_each(texts), 0.0, 1.0), gaps(ours=ours, preferred=preferred))
+        missing = gaps(ours=ours, preferred=preferred)
+        return Scores(won, np.clip(diversity_each(texts), 0.0, 1.0), missing, {"reward": ours.scores})
 
 
 def _load(

@@ -66,6 +66,7 @@ class TruthfulQA(RealTask):
     behaviour = "truth"
     paired = True
     judged = "truth and one of informativeness"
+    judge_roles = ("judge", "informed")
     labels = Labels(
         behaviour="truthful",
         wanted="True",

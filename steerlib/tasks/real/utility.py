@@ -35,6 +35,7 @@ class Knowledge(RealTask):
     """
 
     name = "mmlu"
+    judge_roles = ()
     labels = Labels(
         behaviour="knowledgeable",
         wanted="Right",

@@ -1,0 +1,1 @@
+"""The commands of `steerlib`, one module for each group; `steerlib.cli` puts them together."""

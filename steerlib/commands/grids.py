@@ -1,0 +1,143 @@
+"""`steerlib run`: grids of cells, computed, listed, exported and shipped.
+
+Knows how to ask and how to print; everything else is in `steerlib.experiment`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from steerlib.commands.screen import console, errors, failed
+from steerlib.errors import SteerlibError
+
+if TYPE_CHECKING:
+    from steerlib.experiment.cell_records import CellRecord
+    from steerlib.experiment.cells import Cell
+    from steerlib.experiment.store import Store
+
+
+def run(
+    grid: Annotated[
+        Path | None,
+        typer.Argument(
+            help="a grid of cells, such as data/grids/push.yml; none for the whole store (--list, --export)"
+        ),
+    ] = None,
+    store: Annotated[Path, typer.Option(help="folder of the records")] = Path("build/store"),
+    jobs: Annotated[int, typer.Option(min=1, help="cells at a time; cores are divided among them")] = 1,
+    device: Annotated[list[str] | None, typer.Option(help="where to run; repeat it for several GPUs")] = None,
+    listing: Annotated[bool, typer.Option("--list", help="show what the store holds of the grid, run nothing")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="count what is missing and how long it may take")] = False,
+    shard: Annotated[str, typer.Option(help="only a part of the cells, such as 2/8: for many machines")] = "1/1",
+    export: Annotated[Path | None, typer.Option(help="write the records to a .csv or .parquet file")] = None,
+    profile: Annotated[
+        str | None, typer.Option("--ship", help="then write the whole grid's records to data/reference/PROFILE/records")
+    ] = None,
+) -> None:
+    """Compute the cells of a grid that have no record yet; exits 1 if one failed.
+
+    Finished cells are kept whatever happens: interrupt it, kill it, run it again.
+    """
+    # Threads that wait by spinning slow down every other worker; see `grow`.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    try:
+        from steerlib.experiment.grid import GridError, missing, part_of, read_grid, run_grid
+        from steerlib.experiment.store import Store
+
+        place = Store(store)
+        if grid is None:
+            if dry_run or profile is not None or shard != "1/1" or not (listing or export):
+                raise GridError(
+                    "got no grid, expected one such as data/grids/push.yml. Fix: `steerlib run GRID`; without a grid "
+                    "`--list` and `--export FILE` show and write the whole store"
+                )
+            _whole_store(place, listing=listing, export=export)
+            return
+        cells = part_of(read_grid(grid), shard)
+        if listing or dry_run:
+            lacking = missing(cells, place)
+            if listing:
+                _show_cells(cells, place)
+            console.print(
+                f"{len(cells) - len(lacking)} of {len(cells)} cells are in {store}{_estimate(lacking, place)}"
+            )
+            return
+        outcome = run_grid(cells, place, jobs=jobs, devices=tuple(device or ["cpu"]))
+        if export is not None:
+            console.print(f"written: {place.export(export)}", soft_wrap=True)
+        if profile is not None and not outcome.failed:
+            _ship(read_grid(grid), place, grid.stem, profile)
+    except KeyboardInterrupt as stopped:
+        told = str(stopped) or "stopped; finished cells are kept, the same command goes on"
+        errors.print(escape(told), soft_wrap=True, highlight=False)
+        raise typer.Exit(130) from stopped
+    except (SteerlibError, ValueError, OSError) as error:
+        raise failed(error) from error
+    for why in place.damaged:
+        errors.print(f"set aside and computed anew: {why}", soft_wrap=True)
+    console.print(
+        f"{len(outcome.present)} cells were there, {len(outcome.computed)} computed, {len(outcome.elsewhere)} left to "
+        f"another process, {len(outcome.failed)} failed"
+    )
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+def _ship(cells: list[Cell], place: Store, name: str, profile: str) -> None:
+    from steerlib.experiment.shipped import ship, shipped_path
+
+    file = ship(place, cells, shipped_path(name, profile=profile))
+    size = file.stat().st_size
+    each = f"{1000 * size / len(cells) / 1e6:.2f} MB per 1,000 cells"
+    console.print(f"shipped: {file}, {size / 1e3:.0f} kB, {each}", soft_wrap=True, highlight=False)
+
+
+def _whole_store(place: Store, *, listing: bool, export: Path | None) -> None:
+    if not place.keys():
+        raise FileNotFoundError(
+            f"no records in {place.folder}. Fix: `steerlib run GRID` computes some, or name --store"
+        )
+    if listing:
+        _show([(record.cell, record) for record in place.records()])
+    if export is not None:
+        console.print(f"written: {place.export(export)}", soft_wrap=True)
+    for why in place.damaged:
+        errors.print(f"set aside: {why}", soft_wrap=True)
+
+
+def _show_cells(cells: list[Cell], place: Store) -> None:
+    from steerlib.experiment.keys import keys_of
+
+    _show([(cell, place.get(key)) for cell, key in zip(cells, keys_of(cells), strict=True)])
+
+
+def _show(rows: list[tuple[Cell, CellRecord | None]]) -> None:
+    table = Table(title=f"{len(rows)} cells", title_justify="left")
+    for column in ("cell", "wanted", "intact", "combined", "seconds"):
+        table.add_column(column, overflow="fold")
+    for cell, record in rows:
+        found = record.metrics if record else {}
+        metrics = [found.get(name) for name in ("wanted", "intact", "combined")]
+        shown = [f"{m.value:.3f} [{m.low:.3f}, {m.high:.3f}]" if m else "-" for m in metrics]
+        table.add_row(cell.title, *shown, f"{record.seconds:.1f}" if record else "-")
+    console.print(table)
+
+
+def _estimate(lacking: list[Cell], place: Store) -> str:
+    """How long the missing cells may take, from records of the same kind of scoring; "" where there are none."""
+    if not lacking:
+        return ""
+    times: dict[str, list[float]] = {}
+    for record in place.records():
+        times.setdefault(record.cell.kind, []).append(record.seconds + record.fit_seconds)
+    if any(cell.kind not in times for cell in lacking):
+        return f"; {len(lacking)} are missing"
+    mean = {kind: sum(found) / len(found) for kind, found in times.items()}
+    left = sum(mean[cell.kind] for cell in lacking) / 60
+    return f"; {len(lacking)} are missing, about {left:.1f} minutes on one core at the pace of the others"

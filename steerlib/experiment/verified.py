@@ -1,0 +1,73 @@
+"""What a build found when it computed a part of its shipped records again, as a file that its pages read.
+
+Knows the file. Knows nothing about how records are computed again (`recompute`) or when a build does it
+(`steerlib.workflow.shipped`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from steerlib.experiment.cells import _Data
+from steerlib.experiment.verification import Verification
+from steerlib.files import write_atomic
+
+#: Environment variable: the file in which the build at work has written what it found.
+VERIFIED = "STEERLIB_VERIFIED"
+#: Name of that file in the folder of a build.
+NAME = "verified.json"
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What a build found about the records of one grid.
+
+    Attributes:
+        grid: its name.
+        digest: hash of the file of shipped records.
+        line: for people, as Markdown; see `recompute.Reference.line`.
+        verification: what was computed again, all of which agreed; None where no record counts any more.
+    """
+
+    grid: str
+    digest: str
+    line: str
+    verification: Verification | None
+
+
+class Report(_Data):
+    """What a build found about all shipped records of its profile.
+
+    Attributes:
+        key: hash of what the records depend on, and of the day; see `steerlib.workflow.shipped`.
+        when: local time, to the minute.
+        grids: one for each file of records.
+    """
+
+    key: str
+    when: str
+    grids: tuple[Verified, ...]
+
+    def write(self, folder: Path) -> Path:
+        """Write it into the folder of a build."""
+        path = folder / NAME
+        write_atomic(path, self.model_dump_json() + "\n")
+        return path
+
+    @classmethod
+    def read(cls, path: Path) -> Report | None:
+        """Read it; None if there is none, or none of this form: the records are then computed again."""
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, ValidationError):
+            return None
+
+    def of(self, grid: str, digest: str) -> Verification | None:
+        """What was computed again of a grid's records, if they were those of this file."""
+        for found in self.grids:
+            if (found.grid, found.digest) == (grid, digest):
+                return found.verification
+        return None

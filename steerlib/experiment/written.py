@@ -1,0 +1,37 @@
+"""What an experiment writes down: strict, frozen data whose text decides keys.
+
+Knows how data become one text, and how a field that came later leaves older texts as they were. Knows nothing about
+what is written.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    #: Fields that came after the first records: left out at their default, so that the keys of older cells still hold.
+    later: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        out = handler(self)
+        for name in self.later:
+            if getattr(self, name) == type(self).model_fields[name].default:
+                out.pop(name, None)
+        return out
+
+    def __hash__(self) -> int:
+        """Hash of the content; options are dictionaries, which have none of their own."""
+        return hash(canonical(self))
+
+
+def canonical(data: BaseModel | dict[str, Any]) -> str:
+    """JSON with sorted keys and no spaces: equal data, equal text."""
+    raw = data.model_dump(mode="json") if isinstance(data, BaseModel) else data
+    return json.dumps(raw, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

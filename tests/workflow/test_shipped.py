@@ -1,0 +1,218 @@
+"""A build computes a part of what is shipped again, in every build that makes something and once on every day."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steerlib.experiment.cells import Cell, key_from
+from steerlib.experiment.recompute import FRESH
+from steerlib.experiment.shipped import ship
+from steerlib.experiment.store import Store
+from steerlib.experiment.verification import SLICE_SEED
+from steerlib.experiment.verified import VERIFIED, Report
+from steerlib.workflow import book, shipped
+from steerlib.workflow.errors import WorkflowError
+from steerlib.workflow.project import Run
+from tests.experiment import toys
+
+from .conftest import Project
+from .fakes import fake
+from .test_fresh import shipped_grid
+
+CELLS = [Cell(plant="p", task=task, limit=k) for task in ("truth", "toxicity") for k in (2, 3, 4)]
+
+
+class Child:
+    """Stands for subprocess.Popen: finds that all agree, or does what a test wants."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.code, self.seeds = run, 0, []
+
+    def __call__(self, command: list[str], **options: Any) -> Child:
+        assert command[2] == "steerlib.workflow.shipped", command
+        assert options["env"]["STEERLIB_ROOT"] == str(self.run.root)
+        self.seeds.append(options["env"][SLICE_SEED])
+        if self.code == 0:
+            out = Path(command[command.index("--out") + 1])
+            Report(key=shipped.records_key(self.run), when="today", grids=()).write(out)
+        return self
+
+    def wait(self) -> int:
+        return self.code
+
+
+@pytest.fixture
+def run(project: Project, monkeypatch: pytest.MonkeyPatch) -> Run:
+    for name in (SLICE_SEED, VERIFIED, FRESH):
+        monkeypatch.delenv(name, raising=False)
+    shipped_grid(project, "push", cells=108, seconds=60.0)
+    (project.root / "steerlib").mkdir()
+    (project.root / "steerlib" / "law.py").write_text("GAIN = 1\n")
+    return project.run()
+
+
+@pytest.fixture
+def child(run: Run, monkeypatch: pytest.MonkeyPatch) -> Child:
+    made = Child(run)
+    monkeypatch.setattr(shipped.subprocess, "Popen", made)
+    return made
+
+
+def test_a_build_that_makes_something_draws_another_part_each_time(run: Run, child: Child) -> None:
+    told = [shipped.check_records(run, making=True, lock=0) for _ in range(4)]
+    assert len(set(child.seeds)) == 4
+    assert [one[SLICE_SEED] for one in told] == child.seeds
+    assert all(one[VERIFIED] == str(run.folder / "verified.json") and FRESH not in one for one in told)
+    fresh = shipped.check_records(run, making=True, lock=0, store=run.folder / "fresh")
+    assert fresh[FRESH] == str(run.folder / "fresh")
+
+
+def test_a_build_that_makes_nothing_computes_nothing_on_the_same_day(
+    run: Run, child: Child, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def computed() -> bool:
+        before = len(child.seeds)
+        told = shipped.check_records(run, making=False, lock=0)
+        assert (VERIFIED in told) == (len(child.seeds) > before)
+        return len(child.seeds) > before
+
+    assert computed(), "the first time"
+    assert not computed()
+    assert "unchanged since a part was computed again and agreed (today)" in capsys.readouterr().out
+    os.utime(run.root / "steerlib" / "law.py")
+    assert not computed(), "content counts, not dates"
+    for path in ("steerlib/law.py", "requirements.lock", "data/plants/toy/config.json", "data/grids/push.yml"):
+        (run.root / path).write_text((run.root / path).read_text() + " ")
+        assert computed() and not computed(), path
+    accepted = run.references / "01_first.json"
+    accepted.write_text("{}")
+    assert not computed(), "no record depends on the accepted figures"
+    monkeypatch.setenv(SLICE_SEED, "17")
+    assert computed() and child.seeds[-1] == "17", "who names a seed wants it drawn"
+    monkeypatch.delenv(SLICE_SEED)
+    monkeypatch.setattr(shipped, "date", type("Tomorrow", (), {"today": staticmethod(lambda: date(2100, 1, 1))}))
+    assert computed() and not computed(), "another day"
+
+
+@pytest.mark.parametrize(("code", "error"), [(1, WorkflowError), (130, KeyboardInterrupt)])
+def test_a_drift_does_not_go_away_by_building_again(run: Run, child: Child, code: int, error: type[Exception]) -> None:
+    shipped.check_records(run, making=False, lock=0)
+    child.code = code
+    for _ in range(3):
+        with pytest.raises(error):
+            shipped.check_records(run, making=True, lock=0)
+    assert len(set(child.seeds[1:])) == 1, "the same cells until they agree"
+    assert not (run.folder / "verified.json").exists(), "what was found before does not count any more"
+    child.code = 0
+    shipped.check_records(run, making=False, lock=0)
+    shipped.check_records(run, making=True, lock=0)
+    assert child.seeds[-2] == child.seeds[1] != child.seeds[-1]
+
+
+def test_where_nothing_is_shipped_nothing_is_said(run: Run, child: Child, capsys: pytest.CaptureFixture[str]) -> None:
+    Report(key="k", when="before", grids=()).write(run.folder)
+    shutil.rmtree(run.references / "records")
+    assert list(shipped.check_records(run, making=True, lock=0)) == [SLICE_SEED]
+    assert not child.seeds and capsys.readouterr().out == ""
+    assert not (run.folder / "verified.json").exists(), "the scoreboard would show it"
+
+
+def test_a_drift_stops_the_build_before_any_notebook(run: Run, child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
+    child.code = 1
+    monkeypatch.setattr(book, "check_plant", lambda _: None)
+    monkeypatch.setattr(book, "snakemake", lambda *_, **__: pytest.fail("a notebook was started"))
+    with pytest.raises(WorkflowError, match="what is shipped does not agree"):
+        book.make(run, jobs=1)
+
+
+def test_the_build_says_whether_it_makes_something(run: Run, child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(book, "check_records", lambda _run, making, **_: asked.append(making) or {})
+    monkeypatch.setattr(book, "snakemake", lambda *_, **__: 0)
+    monkeypatch.setattr(book, "check_plant", lambda _: None)
+    book_key = book.stage.current_key
+    for name in run.notebooks:
+        fake(run, name)
+    run.html.mkdir(parents=True)
+    (run.html / "index.html").write_text("")
+    run.html_key.write_text(book_key(run))
+    book.make(run, jobs=1)
+    index = run.root / "book" / "index.md"
+    index.write_text(index.read_text() + "More prose.")
+    book.make(run, jobs=1)
+    run.html_key.write_text(book_key(run))
+    run.executed("01_first").unlink()
+    monkeypatch.setattr(book.gate, "check_drift", lambda _: "")
+    book.make(run, jobs=1)
+    assert asked == [False, True, True]
+
+
+# ---- what the child does --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def real(run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Two grids with sound records of cells that take no time."""
+    from steerlib.experiment import keys
+
+    parts = {"weights": "w", "data": "", "code": "c", "versions": {}}
+    monkeypatch.setattr(keys, "present_parts", lambda **_: lambda _: dict(parts))
+    monkeypatch.setattr("steerlib.experiment.running.run_cell", record)
+    store = Store(run.folder / "store")
+    for cell in CELLS:
+        store.put(record(cell))
+    for name, some in (("push", CELLS[:3]), ("race", CELLS[3:])):
+        ship(store, some, run.references / "records" / f"{name}.jsonl.gz")
+    monkeypatch.setenv(SLICE_SEED, "17")
+    monkeypatch.chdir(run.root)
+    return run
+
+
+def record(cell: Cell, **_: Any) -> Any:
+    from steerlib.experiment import keys
+
+    return toys.record(cell, key=key_from(cell, keys.present_parts()(cell)))
+
+
+def test_every_grid_is_checked_and_what_was_found_is_written(real: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert shipped.main(["--profile", "tiny"]) == 0
+    report = Report.read(real.folder / "verified.json")
+    assert report is not None and report.key == shipped.records_key(real)
+    assert [(found.grid, len(found.verification.cells), found.verification.total) for found in report.grids if
+            found.verification] == [("push", 1, 3), ("race", 1, 3)]  # fmt: skip
+    out = capsys.readouterr().out
+    assert "[records] 1 of 3 shipped records of push were computed again, drawn with seed 17: p: truth" in out
+    assert "1 of 3 shipped records of race" in out and "*" not in out
+
+
+def test_all_that_is_wrong_is_named_and_nothing_is_written(real: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def moved(cell: Cell) -> Any:
+        return record(cell).model_copy(update={"scores": {"wanted": (0.5, 0.75), "intact": (1.0, 1.0)}})
+
+    monkeypatch.setattr("steerlib.experiment.running.run_cell", moved)
+    (real.references / "records" / "race.jsonl.gz").write_bytes(b"x")
+    with pytest.raises(WorkflowError) as raised:
+        shipped.main(["--profile", "tiny"])
+    said = str(raised.value)
+    assert "push: 1 of 1 recomputed cells disagree" in said and "STEERLIB_SLICE_SEED=17" in said
+    assert "race: " in said and "truncated or damaged" in said
+    assert not (real.folder / "verified.json").exists()
+
+
+def test_stale_records_are_said_and_stop_nothing(
+    real: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from steerlib.experiment import keys
+
+    now = {"weights": "w", "data": "", "code": "another", "versions": {}}
+    monkeypatch.setattr(keys, "present_parts", lambda **_: lambda _: dict(now))
+    assert shipped.main(["--profile", "tiny"]) == 0
+    assert "all 3 shipped records of 'push' are stale (changed since: the code" in capsys.readouterr().out
+    report = Report.read(real.folder / "verified.json")
+    assert report is not None and [found.verification for found in report.grids] == [None, None]
