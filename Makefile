@@ -5,6 +5,7 @@ PROFILE ?= tiny
 PLANT ?=
 JOBS ?=
 FRESH ?=
+EXTRAS ?=
 PORT ?= 8000
 VENV ?= .venv
 ARGS ?=
@@ -30,7 +31,7 @@ BOOK := --profile "$(PROFILE)" $(if $(PLANT),--plant "$(PLANT)") $(if $(JOBS),--
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -e 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
-	@echo "variables: PROFILE=tiny  PLANT=folder-or-hub-id  JOBS=n  FRESH=1  PYTHON=python3.12  VENV=.venv|active  PORT=8000  ARGS='pytest options'"
+	@echo "variables: PROFILE=tiny  PLANT=folder-or-hub-id  JOBS=n  FRESH=1  EXTRAS=1  PYTHON=python3.12  VENV=.venv|active  PORT=8000  ARGS='pytest options'"
 
 book: env ## execute the notebooks and build the book (first time: downloads about 600 MB, takes 2 GB; with the CUDA build of PyTorch 3.6 GB and 8 GB)
 	@$(RUN) -m steerlib.workflow.book $(BOOK)
@@ -54,10 +55,10 @@ format: env ## put the code into the house style
 	@$(RUN) -m ruff check --fix .
 	@$(RUN) -m ruff format .
 
-env: ## create or update the environment from requirements.lock
+env: ## create or update the environment from requirements.lock; with EXTRAS=1 also what nothing here needs (lm-eval)
 ifneq ($(VENV),active)
 	@test -n "$(PYTHON)" || { echo "steerlib: found no Python 3.11, 3.12 or 3.13 with venv. Fix: install one (Debian and Ubuntu: apt install python3-venv), or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12"; exit 1; }
-	@"$(PYTHON)" steerlib/workflow/setup_env.py "$(VENV)"
+	@"$(PYTHON)" steerlib/workflow/setup_env.py "$(VENV)" $(if $(filter-out 0,$(EXTRAS)),--extras)
 endif
 
 lock: env ## resolve pyproject.toml anew and write requirements.lock and environment.yml

@@ -43,8 +43,11 @@ from steerlib.registry import LAWS, law_class
 from steerlib.tasks.source import TaskSource
 
 TARGET = 10.0  # seconds for a fit
-#: Arguments that a plant of few blocks and heads asks for.
-OPTIONS: dict[str, dict[str, Any]] = {"iti": {"num_heads": 4}}
+#: Arguments that a law cannot be made without, or that a plant of few heads asks for.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "conditional": {"behaviour": "difference-of-means"},
+    "iti": {"num_heads": 4},
+}
 #: Laws that are meant for other tokens than those of the answer.
 SCOPES: dict[str, str] = {"actadd": "prefill", "iti": "last"}
 #: First positions of a text, for laws that tell them apart.
@@ -86,6 +89,10 @@ class MadeUp:
     def by_position(self, sites: Sequence[Site], **_: object) -> list[list[Contrast]]:
         """The clouds, for each site once for each of a few positions."""
         return [[self.contrast] * POSITIONS for _ in sites]
+
+    def conditions(self, sites: Sequence[Site], **_: object) -> list[Contrast]:
+        """The clouds, as prompts to act on and to leave alone."""
+        return self.contrasts(sites)
 
     def scored(self, sites: Sequence[Site]) -> list[Scored]:
         """The clouds, with a reward for those of one class."""

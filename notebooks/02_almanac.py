@@ -1428,7 +1428,7 @@ for what, scored_as in SCORED.items():
             at_edge.append(what)
         row = grids["score"].loc[push["layer"]]
         bend.append(
-            f"{what} after block {push['layer']}: {row.iloc[0]:.2f} at strength "
+            f"{what.capitalize()} after block {push['layer']}: {row.iloc[0]:.2f} at strength "
             f"{row.index[0]:g}, at most {row.max():.2f} at {row.idxmax():g}, "
             f"{row.iloc[-1]:.2f} at {row.index[-1]:g}"
         )

@@ -20,7 +20,7 @@
 # :class: cost-card note
 #
 # Time
-# : one to two minutes on two processor cores, for the `tiny` profile
+# : one to two minutes on one processor core, for the `tiny` profile
 #
 # Memory
 # : about 1 GB
@@ -52,6 +52,7 @@ import math
 import time
 from collections import Counter
 from contextlib import nullcontext
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -65,14 +66,19 @@ from steerlib.experiment.calibrate import calibrate, cost_of
 from steerlib.experiment.claims import PairedTolerance, SignClaim
 from steerlib.experiment.claims import verdict as verdict_of
 from steerlib.experiment.page import Page
+from steerlib.experiment.pushes import preference, push_table, pushes
 from steerlib.experiment.recompute import StaleError, reference
 from steerlib.experiment.shipped import shipped_path
+from steerlib.figures import exactly
 from steerlib.laws.additive import DifferenceOfMeans, RandomDirection
 from steerlib.loading import resolve_plant
 from steerlib.metrics import Estimate
-from steerlib.tasks import Refusal, Toxicity, Truth
+from steerlib.tasks import Helpfulness, Refusal, Toxicity, Truth
 from steerlib.tasks.base import spread
+from steerlib.world.grammar import statements
+from steerlib.world.replies import REFUSALS
 
+# %% tags=["hide-input"]
 pd.set_option("display.max_colwidth", None)
 page = Page("04_scoring", profile=profile, plant=plant, seeds=seeds)
 native = resolve_plant(plant).card.get("world") == "almanac"
@@ -84,6 +90,7 @@ task = Truth(lm)
 world = task.world
 
 
+# %% tags=["hide-input"]
 def table(rows, *columns):
     """A table whose first column names its rows."""
     return pd.DataFrame(rows, columns=columns).set_index(columns[0])
@@ -93,11 +100,6 @@ def note(name, estimate, **more):
     """Record an estimate with its interval."""
     ends = {"low": estimate.low, "high": estimate.high, "n": estimate.n or None}
     page.record(name, estimate.value, **ends, **more)
-
-
-def point(value):
-    """A number that was counted, not estimated, where a curve is asked for."""
-    return Estimate(float(value), float(value), float(value), 0)
 
 
 def percent(part):
@@ -127,9 +129,11 @@ None if native else Markdown(foreign)
 
 # %%
 items, k, few = spread(task.items("test"), 24), 21, 8
+task.answer_tokens = 32  # twice what the longest answer of the grammar has
 asked = [item.text for item in items]
-middle = task.contrast(layer=lm.depth // 2, n=100, seed=seeds[0])
-law = DifferenceOfMeans().fit(middle)
+contrasts = task.contrasts(range(lm.depth), n=100, seed=seeds[0])
+fits = [DifferenceOfMeans().fit(contrast) for contrast in contrasts]
+law = fits[lm.depth // 2]
 
 
 # %%
@@ -316,7 +320,6 @@ cut = {
     ],
     "one answer, again and again": [diversity(again[:m]) for m in lengths],
 }
-curves = {name: [point(v) for v in values] for name, values in cut.items()}
 words = np.array([len(metrics.words(text)) for text in first])
 each = metrics.diversity_each(first)
 page.record("ceiling.words", float(words.mean()), digits=1)
@@ -324,6 +327,9 @@ page.record("ceiling.plant", float(each.mean()), digits=2)
 page.record("ceiling.best", float((1 - 3 / words).mean()), digits=2)
 long, brief = cut["a page of the Almanac, its first words"][-1], fresh[2]
 page.record("ceiling.page", long, digits=2)
+
+# %% tags=["hide-input"]
+curves = {name: exactly(values) for name, values in cut.items()}
 page.figure(
     "length",
     figures.over(
@@ -374,7 +380,7 @@ for key, values in zip(("each", "pooled"), kinds.values(), strict=True):
     page.record(f"dist.{key}.first", values[0], digits=2)
     page.record(f"dist.{key}.last", values[-1], digits=2)
 low, high = kinds["pooled over answers"][-1], kinds["pooled over answers"][0]
-curves = {name: [point(v) for v in values] for name, values in kinds.items()}
+curves = {name: exactly(values) for name, values in kinds.items()}
 page.figure(
     "pooling",
     figures.over(
@@ -462,7 +468,7 @@ f"largest deviation from counting all subsets: {worst:.0e}"
 #
 # ## Near the prompt, above the reference
 #
-# **Coherence** is the cosine between embeddings of prompt and answer. RE-Control embeds with a sentence encoder; on this page counts of words stand in for it, so that the cosine can be checked by hand. Whatever the embedder, one answer is perfect: the prompt.
+# **Coherence** asks whether an answer stays with its prompt. RE-Control takes the cosine between embeddings of the two by a sentence encoder {cite:p}`kong2024recontrol`. An encoder sees that two texts are *alike*, which is not the same. On this page counts of words stand in for the encoder, so that the cosine can be checked by hand and goes wrong in plain sight:
 
 
 # %%
@@ -484,13 +490,69 @@ cosines = (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))
 np.testing.assert_allclose(
     cosines, metrics.coherence_each(embed, asked, first), atol=1e-12
 )
-page.record("coherence.plant", cosines.mean(), digits=2)
-page.record("coherence.copy", metrics.coherence(embed, asked, asked), digits=2)
 
 # %% [markdown]
-# The plant's answers have a mean cosine of {glue:text}`coherence.plant` with their questions, the questions themselves {glue:text}`coherence.copy`.
+# No encoder has read about this country, and none is needed: its grammar knows what each sentence is about. So on the Almanac coherence is **{term}`topic agreement`**: of the sentences that are about something, the share about what was asked, true or not. For an answer of one sentence that is a look into a list; `World.topic_agreement` also reads longer ones, and requests.
+
+
+# %%
+def agrees(question, text):
+    """Whether one sentence gives what was asked any value, true or not."""
+    values = world.country.pool(question.fact.relation)
+    return any(text in statements(question.fact, value) for value in values)
+
+
+# %%
+question, another = items[case], items[case - 1]
+tries = {
+    "the truth": world.forms(question).truth[0],
+    "the popular error": world.forms(question).misconception[0],
+    "the truth about something else": world.forms(another).truth[0],
+    "no comment": world.forms(question).uninformative[0],
+    "the question again": methods["copies the question"][case],
+}
+topics = world.topic_agreement([question] * len(tries), list(tries.values()))
+assert topics.tolist() == [agrees(question, text) for text in tries.values()]
+
+# %% tags=["hide-input"]
+alike = metrics.coherence_each(
+    embed, [asked[case]] * len(tries), list(tries.values())
+)
+rows = [
+    (name, text.strip(), f"{topic:.0f}", f"{near:.2f}")
+    for (name, text), topic, near in zip(
+        tries.items(), topics, alike, strict=True
+    )
+]
+about = world.topic_agreement(items, first)
+page.record("coherence.plant", about.mean(), digits=2)
+page.record("coherence.cosine", cosines.mean(), digits=2)
+page.record("coherence.copy", metrics.coherence(embed, asked, asked), digits=2)
+table(rows, "answer", "text", "topic agreement", "cosine of word counts")
+
+# %% [markdown]
+# The plant's answers have a topic agreement of {glue:text}`coherence.plant` and a mean cosine of {glue:text}`coherence.cosine`. To the cosine one answer is perfect, whatever the embedder: the prompt itself ({glue:text}`coherence.copy`). Topic agreement sees through the copy, which says nothing. It does not see through the popular error, and should not: that is the business of True.
 #
-# **Win rate** compares ratings, prompt by prompt, with those of a reference. RE-Control counts strictly higher ratings, so that a tie is lost; others give half a win, or leave ties out. Four prompts, one win, one loss, two ties:
+# **Reward** and **win rate** need a rating of each answer. RE-Control asks a reward model and a large judge; here a rubric of the country rates replies to requests: so much for each step that is in its place, for a caution, for a courtesy, so much less for what is wrong or harmful; and a harmful request deserves a refusal. We ask for something, let the plant reply, and push it towards the replies of prudent advisers:
+
+# %%
+wishing = Helpfulness(lm)
+wishes, asks = spread(wishing.items("test"), 24), {"limit": 24, "seed": seeds[0]}
+here = wishing.contrast(layer=lm.depth // 2, n=100, seed=seeds[0])
+kinder = DifferenceOfMeans().fit(here).at(0.5)
+_, replies = wishing.sampled(**asks)
+with lm.under(kinder):
+    _, kinder_replies = wishing.sampled(**asks)
+sets_of_replies = {
+    "the plant": replies,
+    "the plant, pushed": kinder_replies,
+    "always refuses": [f" {REFUSALS[0]}"] * len(wishes),
+    "says nothing": [""] * len(wishes),
+}
+rewards = {n: wishing.rewards(wishes, ts) for n, ts in sets_of_replies.items()}
+
+# %% [markdown]
+# From such ratings the tables take the **mean reward**, its **90th percentile** (ODESteer), and how often a reply is rated above that of a reference to the same request. RE-Control counts strictly higher ratings, so that a tie is lost; others give half a win, or leave ties out. Four prompts, one win, one loss, two ties:
 
 # %%
 ours, theirs = np.array([5, 3, 4, 4]), np.array([4, 4, 4, 4])
@@ -499,40 +561,62 @@ rules = {"lose": won, "half": won + tied / 2, "dropped": won / (1 - tied)}
 for ties, value in rules.items():
     assert np.isclose(value, metrics.win_rate(ours, theirs, ties=ties).value)
     page.record(f"win.hand.{ties}", value, digits=2)
+"; ".join(f"{ties}: {value:.2f}" for ties, value in rules.items())
+
+# %%
+bare = rewards["the plant"]
+scores = {
+    name: (
+        own.mean(),
+        np.quantile(own, 0.9),
+        metrics.win_rate(own, bare, ties="lose").value,
+        metrics.win_rate(own, bare, ties="half").value,
+    )
+    for name, own in rewards.items()
+}
+found = wishing.compared(kinder_replies, replies, limit=len(wishes))
+by_library = (found.mean, found.high, found.wins, found.wins_half)
+np.testing.assert_allclose(
+    scores["the plant, pushed"], [e.value for e in by_library]
+)
 
 # %% tags=["hide-input"]
-# 2: true and informative, 1: declines, 0: false or unreadable
-worth = (true + true * info)[:few]
-worth_pushed = true_pushed + true_pushed * info_pushed
-ours, theirs = worth_pushed.ravel(), worth.ravel()
-rows = []
-for ties, meaning in (
-    ("lose", "a tie is lost (RE-Control)"),
-    ("half", "a tie is half a win"),
-    ("dropped", "ties are left out"),
-):
-    found = metrics.win_rate(ours, theirs, ties=ties).value
-    back = metrics.win_rate(theirs, ours, ties=ties).value
-    itself = (
-        "none"
-        if ties == "dropped"
-        else metrics.win_rate(theirs, theirs, ties=ties)
-    )
-    itself = itself if isinstance(itself, str) else f"{itself.value:.2f}"
-    page.record(f"win.{ties}", found, digits=2)
-    row = (f"{rules[ties]:.2f}", f"{found:.2f}", f"{back:.2f}", itself)
-    rows.append((meaning, *row))
-page.record("win.ties", float((ours == theirs).mean()), digits=2)
-columns = (
-    "by hand",
-    "pushed over unpushed",
-    "unpushed over pushed",
-    "over itself",
+for key, name in zip(("plant", "pushed", "refuses"), scores, strict=False):
+    for part, value in zip(
+        ("mean", "high", "lose", "half"), scores[name], strict=True
+    ):
+        page.record(f"reward.{key}.{part}", value, digits=2)
+ours = rewards["the plant, pushed"]
+page.record("win.ties", float((ours == bare).mean()), digits=2)
+page.record("win.back", metrics.win_rate(bare, ours).value, digits=2)
+dropped = metrics.win_rate(ours, bare, ties="dropped").value
+page.record("win.dropped", dropped, digits=2)
+page.record("wishes.n", len(wishes))
+
+# %% tags=["hide-input"]
+refuses, plain_plant = scores["always refuses"], scores["the plant"]
+page.text("reward.verb", "raises" if ours.mean() > bare.mean() else "lowers")
+page.text(
+    "reward.word",
+    "The program that refuses whatever it is asked earns "
+    + ("more" if refuses[0] > plain_plant[0] else "less")
+    + f" than the plant on average ({refuses[0]:z.2f}), and wins "
+    f"{percent(refuses[2])} of the requests: it is never wrong about a harmful one.",
 )
-table(rows, "rule", *columns)
+columns = (
+    "mean reward", "90th percentile", "wins over the plant, a tie is lost",
+    "a tie is half a win",
+)  # fmt: skip
+table(
+    [(n, *(f"{v:.2f}" for v in vs)) for n, vs in scores.items()],
+    "replies",
+    *columns,
+)
 
 # %% [markdown]
-# (The rating is 2 for an answer that is true and informative, 1 for declining, 0 for what is false or unreadable.) The push wins {glue:text}`win.lose`, {glue:text}`win.half` or {glue:text}`win.dropped` of the time, by the rule; {glue:text}`win.ties` of the answers are ties. With half a win, or with ties left out, the two directions add up to one; with lost ties they add up to one minus the share of ties, and a law can lose to a copy of itself, every time. Whoever drops ties may be left with a handful of prompts.
+# On {glue:text}`wishes.n` requests the push {glue:text}`reward.verb` the mean reward from {glue:text}`reward.plant.mean` to {glue:text}`reward.pushed.mean`, and wins {glue:text}`reward.pushed.lose`, {glue:text}`reward.pushed.half` or, with ties left out, {glue:text}`win.dropped` of the time; {glue:text}`win.ties` of the replies are ties. With half a win, or with ties left out, the two directions add up to one. With lost ties they do not: the plant beats its pushed self {glue:text}`win.back` of the time, and nothing ever wins against an exact copy of itself, as the first row shows. Whoever drops ties may be left with a handful of prompts.
+#
+# {glue:text}`reward.word` And no win rate knows by how much: a law may win narrowly nine times and be a disaster the tenth. The 90th percentile, for its part, looks only at the best replies. How much of this is luck is for the shipped records to say, further down.
 #
 # ## Surprise
 #
@@ -626,9 +710,9 @@ f"{len(kl)} tokens, {float(kl.mean()):.4f} nats each"
 others = {"truth": task, "civility": Toxicity(lm), "refusal": Refusal(lm)}
 ends, moved = {}, {}
 for name, one in others.items():
-    bare, told = one.exact(limit=16), one.reference(limit=16)
+    bare, told = one.exact(limit=12), one.reference(limit=12)
     with lm.under(law):
-        after = one.exact(limit=16)
+        after = one.exact(limit=12)
     ends[name] = metrics.Ends(bare.wanted.mean(), told.wanted.mean())
     moved[name] = float(after.wanted.mean())
 drift = metrics.drift("truth", ends, moved)
@@ -683,17 +767,25 @@ def tried(score):
 
 
 # %%
-def board(ts):
-    """Every score of one method's answers; direction by `metrics.METRICS`."""
+def truthful(ts):
+    """True and Info of one method's answers, and two ways to combine them."""
     v = task.verdicts(items, ts)
     return {
         "true": v.wanted.mean(),
         "info": v.intact.mean(),
         "txi": v.wanted.mean() * v.intact.mean(),
         "true-and-info": (v.wanted * v.intact).mean(),
+    }
+
+
+# %%
+def board(ts):
+    """Every score of one method's answers; direction by `metrics.METRICS`."""
+    return truthful(ts) | {
         "diversity": metrics.diversity(ts),
         "dist-2": tried(lambda: metrics.dist_n(ts, 2)),
         "dist-1-pooled": tried(lambda: metrics.dist_n(ts, 1, **pooled)),
+        "topic-agreement": world.topic_agreement(items, ts).mean(),
         "coherence": tried(lambda: metrics.coherence(embed, asked, ts)),
         "perplexity": tried(lambda: metrics.perplexity(*read, ts)),
         "perplexity-whole": tried(lambda: metrics.perplexity(*read, ts, **whole)),
@@ -704,8 +796,6 @@ def board(ts):
 read = reader, asked
 whole = {"of": "whole", "average": "texts"}  # A-LQR's
 pooled = {"pooled": True, "tokenize": metrics.spaced_lower}  # A-LQR's
-
-
 embed = Counts([*asked, *(t for ts in methods.values() for t in ts)])
 boards = {name: board(ts) for name, ts in methods.items()}
 
@@ -720,6 +810,7 @@ def better(name, a, b):
     return sign * (a - b) > 1e-9
 
 
+# %%
 def fooled_and_caught(found, base):
     """Names of the scores that a method wins, and of those that catch it."""
     fooled, caught = [], []
@@ -741,7 +832,7 @@ assert all(caught for _, caught in outcome.values())
 plain = {
     "true": "True", "info": "Info", "txi": "T*I", "true-and-info": "true and informative",
     "diversity": "diversity", "dist-2": "Dist-2", "dist-1-pooled": "Dist-1 pooled",
-    "coherence": "coherence", "perplexity": "perplexity", "perplexity-whole": "perplexity of the whole",
+    "topic-agreement": "topic agreement", "coherence": "cosine of words", "perplexity": "perplexity", "perplexity-whole": "perplexity of the whole",
 }  # fmt: skip
 base = boards["the plant"]
 
@@ -878,6 +969,8 @@ for part, curves in cover.items():
         note(f"cover.{part}.{key}", values[-1])
 page.record("cover.share", 100 * shares[-1], digits=0, unit="%")
 last = {p: {u: v[-1].value for u, v in c.items()} for p, c in cover.items()}
+
+# %% tags=["hide-input"]
 page.figure(
     "coverage",
     figures.over(shares, parts, xlabel="share of the variance", height=3.5),
@@ -908,7 +1001,7 @@ page.figure(
 
 
 # %%
-def exactly(strength):
+def exact_true(strength):
     """Exact True of the same prompts, under the push at some strength."""
     with lm.under(law.at(strength)):
         return task.scored(items).wanted
@@ -916,7 +1009,7 @@ def exactly(strength):
 
 # %%
 exact = task.scored(items)
-push = {strength: exactly(strength) for strength in (0.8, 1.0)}
+push = {strength: exact_true(strength) for strength in (0.8, 1.0)}
 pairs = {
     "the push against none": (push[1.0], exact.wanted),
     "the push against 0.8 of it": (push[1.0], push[0.8]),
@@ -962,6 +1055,7 @@ page.text(
     if same < 0.95 * other_noise
     else "so that here the common noise buys little",
 )
+
 # %% [markdown]
 # Of two strengths of one law, whose scores go together ({glue:text}`paired.rho.near`), the paired interval is {glue:text}`paired.ratio.near` times as wide as the unpaired one. Against the plant left alone, where the push reshuffles which prompts are easy (correlation {glue:text}`paired.rho.none`), the factor is {glue:text}`paired.ratio.none`. So pairing pays most where it is needed most: between laws that are nearly the same. For sampled answers there is more to pair: both runs can draw the {term}`same random numbers <common random numbers>`. The variance of the difference between single answers is {glue:text}`noise.same` with the same noise and {glue:text}`noise.other` with different noise, {glue:text}`noise.word`.
 #
@@ -1043,7 +1137,9 @@ def timed():
     return time.perf_counter() - start
 
 
-seconds_exact = min(timed() for _ in range(3))
+seconds_exact = min(timed() for _ in range(2))
+
+# %%
 shares_seen = np.concatenate([true[:few].mean(0), true_pushed.mean(0)])
 probabilities = np.concatenate([exact.wanted, push[1.0]])
 note("exact.gap", metrics.mean_interval(shares_seen - probabilities))
@@ -1105,11 +1201,12 @@ def half_width(size):
     return float(np.mean(widths))
 
 
-measured = [point(half_width(size)) for size in takes]
+# %% tags=["hide-input"]
+measured = exactly(half_width(size) for size in takes)
 wide = [1.96 * np.sqrt((between + within / size) / len(items)) for size in takes]
 floor = 1.96 * np.sqrt(between / len(items))
 page.record("needed.floor", floor, digits=3)
-curves = {"sampled": measured, "theory": [point(v) for v in wide]}
+curves = {"sampled": measured, "theory": exactly(wide)}
 page.figure(
     "samples",
     figures.over(
@@ -1139,13 +1236,28 @@ page.figure(
 # %%
 layers = range(lm.depth)
 validation = spread(task.prompts("validation"), 12)
-contrasts = task.contrasts(layers, n=100, seed=seeds[0])
-fits = [DifferenceOfMeans().fit(c) for c in contrasts]
 
 
 def price(law):
-    """KL per token as a function of the law's multiplier."""
-    return cost_of(lm, law, validation, max_new_tokens=24, seed=seeds[0])
+    """KL per token as a function of the law's multiplier, each measured once."""
+    return cache(cost_of(lm, law, validation, max_new_tokens=24, seed=seeds[0]))
+
+
+# %%
+prices = [price(fit) for fit in fits]
+ones = [cost(1.0) for cost in prices]
+
+# %%
+entries = []
+for layer in dict.fromkeys((min(1, lm.depth - 1), lm.depth // 2)):
+    entries.append((layer, "difference of means", fits[layer], ones[layer], None))
+    noise = RandomDirection(seed=100).fit(contrasts[layer])
+    cost = price(noise)
+    found = calibrate(cost, ones[layer], tolerance=0.1)
+    entries.append((layer, "random direction", noise, cost(1.0), found))
+
+# %% tags=["hide-input"]
+base = task.exact(limit=24)
 
 
 def scored(law, strength, **prompts):
@@ -1154,57 +1266,52 @@ def scored(law, strength, **prompts):
         return task.exact(**prompts)
 
 
-ones = [price(fit)(1.0) for fit in fits]
+def compared(one, found):
+    """Change of T*I at strength 1, and at equal effort."""
+    length = scored(one, 1.0, limit=24).combined_gain(base)
+    if found is None:
+        return length, length
+    return length, scored(one, found.strength, limit=24).combined_gain(base)
 
-# %%
-entries = []
-for layer in dict.fromkeys((min(1, lm.depth - 1), lm.depth // 2)):
-    budget = ones[layer]
-    entries.append((layer, "difference of means", fits[layer], budget, None))
-    for i in range(2):
-        noise = RandomDirection(seed=100 + i).fit(contrasts[layer])
-        cost = price(noise)
-        found = calibrate(cost, budget, tolerance=0.05)
-        name = f"random direction {i + 1}"
-        entries.append((layer, name, noise, cost(1.0), found))
 
 # %% tags=["hide-input"]
-base = task.exact(limit=30)
-rows, picked = [], None
+rows = []
 for layer, name, one, at_one, found in entries:
-    strength = 1.0 if found is None else found.strength
-    gains = [
-        scored(one, a, limit=30).combined_gain(base) for a in (1.0, strength)
-    ]
-    kind = "law" if found is None else f"random.{name[-1]}"
+    gains = compared(one, found)
+    kind = "law" if found is None else "random"
     for key, gain in zip(("length", "effort"), gains, strict=True):
         note(f"budget.{layer}.{kind}.{key}", gain)
     page.record(f"budget.{layer}.{kind}.kl", at_one, digits=4, unit="nats")
-    if found is not None and picked is None:
-        picked = layer, one, found
     said = "its own" if found is None else found.status.value
     there = found is None or found.reached
+    strength = 1.0 if found is None else found.strength
     equal = (f"{strength:.2f}", str(gains[1])) if there else ("–", "–")
     row = f"{at_one:.4f}", str(gains[0]), *equal, said
     rows.append((f"{layer}: {name}", *row))
-times = [e[3] / ones[e[0]] for e in entries if e[4] is not None]
-page.record("random.most", max(times), digits=2)
-page.record("random.least", min(times), digits=2)
-page.record(
-    "random.reached", sum(e[4].reached for e in entries if e[4] is not None)
-)
-page.record("random.n", len(times))
 columns = (
     "KL at equal length", "change in T*I", "multiplier at equal KL",
     "change in T*I at equal KL", "search",
 )  # fmt: skip
 table(rows, "layer and law", *columns)
 
+# %% tags=["hide-input"]
+drawn_at_random = [entry for entry in entries if entry[4] is not None]
+times = [at_one / ones[layer] for layer, _, _, at_one, _ in drawn_at_random]
+reached = sum(found.reached for *_, found in drawn_at_random)
+page.record("random.most", max(times), digits=2)
+page.record("random.least", min(times), digits=2)
+page.text(
+    "random.reached",
+    "both searches ended within a tenth of the budget"
+    if reached == len(times)
+    else "where a search did not end within a tenth of the budget, the table has a dash",
+)
+
 # %% [markdown]
-# At one layer and of one length, the random directions cost between {glue:text}`random.least` and {glue:text}`random.most` times what the difference of means costs: what later blocks ignore is nearly free, and what they read is dear. `steerlib.experiment.calibrate` finds the multiplier at which a law spends a given amount, and checks on every point that cost rises with the multiplier; {glue:text}`random.reached` of {glue:text}`random.n` random directions ended within a twentieth of the budget. The cost is rough: it is measured on what the plant writes under the law, and where one answer tips over, a small step in the multiplier moves it a lot; where it fell as the multiplier rose, the table has a dash. Equal effort is no courtesy to the control: it takes away the excuse that it was pushed too gently. The running picture of this book, the states and both pushes, in the plane that the two span:
+# At an early layer and at one in the middle, random directions as long as the difference of means cost {glue:text}`random.least` and {glue:text}`random.most` times as much: what later blocks ignore is nearly free, and what they read is dear. `steerlib.experiment.calibrate` finds the multiplier at which a law spends a given amount, and checks on every point that cost rises with the multiplier. Here {glue:text}`random.reached`. The cost is rough: it is measured on what the plant writes under the law, and where one answer tips over, a small step in the multiplier moves it a lot. Equal effort is no courtesy to the control: it takes away the excuse that it was pushed too gently. The running picture of this book, the states and both pushes, in the plane that the two span:
 
 # %% tags=["hide-input"]
-layer, noise, found = picked
+layer, _, noise, _, found = drawn_at_random[0]
 v, w = (one.vector.double().numpy() for one in (fits[layer], noise))
 v1 = v / np.linalg.norm(v)
 off = w - (w @ v1) * v1
@@ -1224,6 +1331,8 @@ arrows = {
 }
 page.record("picture.times", found.strength, digits=1)
 page.record("picture.layer", layer)
+
+# %% tags=["hide-input"]
 page.figure(
     "plane",
     figures.draw(
@@ -1247,7 +1356,7 @@ page.figure(
 # The same recipe, fitted at each layer: which layer is best? At strength 1 the push is, at every layer, as long as the way from the untruthful mean to the truthful one. At equal effort every layer may spend what the dearest spends at strength 1. Scores are T*I on validation prompts.
 
 # %%
-spent = [calibrate(price(f), max(ones), tolerance=0.05, most=10) for f in fits]
+spent = [calibrate(cost, max(ones), tolerance=0.1) for cost in prices]
 on = {"split": "validation", "limit": 20}
 races = {
     "at strength 1": [scored(f, 1.0, **on) for f in fits],
@@ -1271,6 +1380,8 @@ page.record("race.pairs", math.comb(lm.depth, 2))
 page.record("race.turned", len(turned))
 page.record("race.budget", max(ones), digits=3, unit="nats per token")
 page.record("race.spread", max(ones) / min(ones), digits=0)
+
+# %% tags=["hide-input"]
 rows = [
     (str(i), f"{ones[i]:.4f}", f"{by_strength[i]:.3f}", str(order["at strength 1"][i]),
      f"{spent[i].strength:.2f}", f"{by_effort[i]:.3f}", str(order["at equal effort"][i]),
@@ -1288,6 +1399,8 @@ estimates = {n: [s.combined() for s in runs] for n, runs in races.items()}
 best_layers = {n: int(np.argmax(ms)) for n, ms in marks.items()}
 page.record("race.best.strength", best_layers["at strength 1"])
 page.record("race.best.effort", best_layers["at equal effort"])
+
+# %% tags=["hide-input"]
 page.figure(
     "race",
     figures.over(
@@ -1295,7 +1408,7 @@ page.figure(
         {
             "The score": figures.Panel(estimates, "T*I, validation prompts"),
             "What strength 1 costs": figures.Panel(
-                {"at strength 1": [point(c) for c in ones]},
+                {"at strength 1": exactly(ones)},
                 "KL, nats per token",
                 log=True,
                 line=("the budget", max(ones)),
@@ -1313,14 +1426,15 @@ page.figure(
 )
 
 # %% [markdown]
-# Strength 1 costs {glue:text}`race.spread` times as much at the dearest layer as at the cheapest. Of {glue:text}`race.pairs` pairs of layers, {glue:text}`race.turned` stand the other way round at equal effort. The winner is layer {glue:text}`race.best.strength` in one race and layer {glue:text}`race.best.effort` in the other. Is that more than luck? The pair whose order turns most clearly on validation prompts, once more on all test prompts, which had no part in the choice:
+# Strength 1 costs {glue:text}`race.spread` times as much at the dearest layer as at the cheapest. Of {glue:text}`race.pairs` pairs of layers, {glue:text}`race.turned` stand the other way round at equal effort. The winner is layer {glue:text}`race.best.strength` in one race and layer {glue:text}`race.best.effort` in the other. Is that more than luck? The pair whose order turns most clearly on validation prompts, once more on test prompts, which had no part in the choice:
 
 
 # %%
 def contest(i, j):
     """Layer i minus layer j in T*I: at strength 1, and at equal effort."""
     for a, b in ((1.0, 1.0), (spent[i].strength, spent[j].strength)):
-        yield scored(fits[i], a).combined_gain(scored(fits[j], b))
+        first, second = scored(fits[i], a, limit=48), scored(fits[j], b, limit=48)
+        yield first.combined_gain(second)
 
 
 def clearest(i, j):
@@ -1464,7 +1578,7 @@ page.figure(
 #
 # A sweep over layers, strengths and controls has hundreds of cells, a race of many methods thousands. Nobody should have to compute them again to read a page, and nobody should have to take them on trust. So the **records** of such a grid are shipped with the book, each with everything that decides it: the plant's weights, the code of the law and of the task, the data, the versions of the libraries. A record that was made from anything else is *stale*, and is not shown. And of those that are shown a part, drawn anew in every build, is computed again; if one disagrees, there is no page.
 #
-# The grid here pushes three behaviours on six layers at four strengths, with five random directions and five shuffles of the labels as controls.
+# The grid here pushes four behaviours on six layers at four strengths, with five random directions and five shuffles of the labels as controls.
 
 # %%
 race, why = None, ""
@@ -1475,59 +1589,62 @@ if shipped_path("push", profile=profile).is_file():
         why = str(stale)
 else:
     why = f"No records of this grid are shipped for the profile {profile}."
-if race is not None:
-    cells = race.frame.query("metric == 'combined'")
-    ends = cells[cells.law == "unsteered"].pivot(
-        index="task", columns="told", values="value"
-    )
-    swept = cells[cells.split == "validation"]
-    same = swept.query("layer == 2 and strength == 0.5").set_index("task").value
-    best = swept.loc[swept.groupby("task").value.idxmax()].set_index("task")
-    blind = cells[cells.split == "test"].query("law != 'unsteered'")
-    kind = blind.law.where(blind.labels != "shuffled", "shuffled labels")
-    luck = blind.groupby(["task", kind]).value.agg(["mean", "min", "max"])
-shipped_table = Markdown(why)
-if race is not None:
-    shipped_table = table(
-        [
-            (
-                name,
-                f"{ends.loc[name, False]:.3f}",
-                f"{ends.loc[name, True]:.3f}",
-                f"{one.value:.3f} (block {one.layer:.0f}, strength {one.strength:g})",
-                f"{same[name]:.3f}",
-                *(
-                    "{mean:.3f} [{min:.3f}, {max:.3f}]".format(
-                        **luck.loc[name, of]
-                    )
-                    for of in ("random-direction", "shuffled labels")
-                ),
-            )
-            for name, one in best.iterrows()
-        ],
-        "task",
-        "unsteered (test)",
-        "told by name (test)",
-        "best of the sweep (validation)",
-        "the push at block 2, strength 0.5 (validation)",
-        "random directions there (test), mean and range",
-        "shuffled labels there (test), mean and range",
-    )
-shipped_table
+reaches = pushes(race.records) if race else []
+push_table(reaches) if race else Markdown(why)
 
 # %% tags=["hide-input"]
-if race is None:
-    page.text("push.line", why)
-else:
-    page.text("push.line", race.line)
+page.text("push.line", race.line if race else why)
+if race:
     page.record("push.n", len(race.records))
-    for name, one in best.iterrows():
-        page.record(f"push.best.{name}", one.value, digits=3)
+for one in reaches:
+    page.record(f"push.best.{one.task}", one.best, digits=3)
 
 # %% [markdown]
-# (The score is T*I for truth; for plays, one minus the toxicity, times the share of lines that can be read; for requests, the share refused, times the share of replies that can be read. The controls act after block 2 at strength 0.5, so they are to be held against the push there and not against the best of the sweep, which also flatters itself; chapter [11](11_difference_of_means) measures a chosen push on prompts it was not chosen on.)
+# (The score is T*I for truth; for plays, one minus the toxicity, times the share of lines that can be read; for requests, the share refused, times the share of replies that can be read; for preference, the expected worth of how a reply begins, from 0 to 1, times the share of replies that begin as the grammar knows. The controls act after block 2 at strength 0.5, so they are to be held against the push there and not against the best of the sweep, which also flatters itself; chapter [11](11_difference_of_means) measures a chosen push on prompts it was not chosen on.)
 #
 # {glue:text}`push.line`
+#
+# For preference that is not the whole story: the exact score knows how a reply begins, and a preference is a matter of whole replies. So the same grid also holds sampled ones, to {glue:text}`push.wishes` requests of the test split, several times each, with the same noise for every law. Their rewards, by the columns of the papers:
+
+# %%
+graded = preference(race.records) if race else {}
+columns = ("mean reward", "90th percentile", "wins, a tie is lost", "half a win")
+rows = [
+    (name, *map(str, (found.mean, found.high, found.wins, found.wins_half)))
+    for name, found in graded.items()
+]
+table(rows, "replies", *columns) if race else Markdown(why)
+
+# %% tags=["hide-input"]
+line = why
+if graded:
+    bare, ours = graded["the plant"], graded["the push"]
+    note("preference.plant.reward", bare.mean)
+    note("preference.push.reward", ours.mean)
+    note("preference.push.high", ours.high)
+    note("preference.push.wins", ours.wins)
+    note("preference.push.half", ours.wins_half)
+    said = (
+        "more often than it loses" if ours.wins_half.low > 0.5
+        else "less often than it loses" if ours.wins_half.high < 0.5
+        else "about as often as it loses"
+    )  # fmt: skip
+    chance = " and ".join(
+        f"{graded[name].wins_half} ({name})"
+        for name in ("random direction", "shuffled labels")
+    )
+    line = (
+        f"The push moves the mean reward from {bare.mean} to {ours.mean} and the "
+        f"90th percentile from {bare.high} to {ours.high}. It wins {said}: "
+        f"{ours.wins_half} with a tie as half a win, {ours.wins} by RE-Control's "
+        f"rule, by which 0.5 is no longer the mark of an even match. The "
+        f"controls win {chance}, a tie as half a win."
+    )
+page.text("preference.line", line)
+page.text("push.wishes", str(graded["the push"].mean.n) if graded else "some")
+
+# %% [markdown]
+# {glue:text}`preference.line`
 #
 # ## Where this fools you
 #

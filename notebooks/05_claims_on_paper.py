@@ -53,15 +53,10 @@ import pandas as pd
 from steerlib import figures
 from steerlib.experiment.claims import load_claims
 from steerlib.experiment.page import Page
-from steerlib.metrics import Estimate
+from steerlib.figures import exactly
 
 page = Page("05_claims_on_paper", profile=profile, plant=plant, seeds=seeds)
 rng = np.random.default_rng(seeds[0])
-
-
-def exactly(values):
-    """Numbers without an interval, where a curve is asked for."""
-    return [Estimate(float(v), float(v), float(v), 0) for v in values]
 
 
 def deviation(name, value):
@@ -85,7 +80,8 @@ gaps = {
     row: abs(found["true"] * found["info"] / 100 - found["txi"])
     for row, found in printed.items()
 }
-pd.DataFrame(printed).T.assign(product=lambda t: t["true"] * t["info"] / 100)
+both = pd.DataFrame(printed).T
+both.assign(product=(both["true"] * both["info"] / 100).round(2))
 
 # %% tags=["hide-input"]
 page.record(
@@ -112,6 +108,7 @@ def barrier(a):
     return x @ B @ x + m @ x + c
 
 
+# %%
 def slope(a):
     """Its gradient: what 2Bx + m has off the direction, over the length."""
     r = np.linalg.norm(a)
@@ -126,6 +123,10 @@ def field(a):
     return g / np.linalg.norm(g)
 
 
+# %% [markdown]
+# That the gradient is right is checked against differences of the barrier itself:
+
+# %%
 spot, step = rng.normal(size=12), 1e-6
 by_difference = [
     (barrier(spot + step * e) - barrier(spot - step * e)) / (2 * step)
@@ -156,11 +157,21 @@ deviation("field.radial", radial)
 deviation("euler.length", excess)
 
 # %% [markdown]
-# The field's largest part along the state is {glue:text}`field.radial.size`, and the growth of the squared length misses {eq}`eq-euler-length` by at most a fraction of {glue:text}`euler.length.size`. Neither sentence is printed in the paper; both follow from its definitions, and the second will matter: one step of $T = 5$ takes a state of length 10 to length $\sqrt{125} \approx 11.2$, and what looks like an effect of the field may be an effect of the length.
+# The field's largest part along the state is {glue:text}`field.radial.size`, and the growth of the squared length misses {eq}`eq-euler-length` by a fraction of {glue:text}`euler.length.size` at most. Neither sentence is printed in the paper; both follow from its definitions, and the second will matter: one step of $T = 5$ takes a state of length 10 to length $\sqrt{125} \approx 11.2$, and what looks like an effect of the field may be an effect of the length.
 #
 # ### What the barrier promises
 #
-# Proposition 2 of the paper says how much is gained: along {eq}`eq-barrier-flow` the barrier rises at the rate $\nabla h^\top v = \lVert \nabla h \rVert$, so its gain is the integral of that length. Proposition 1 makes two promises about the region $h \ge 0$. *Forward invariance*: who is inside stays inside. *Stability*: who is outside gets in. We follow the flow by classical Runge-Kutta steps.
+# Proposition 2 of the paper says how much is gained: along {eq}`eq-barrier-flow` the barrier rises at the rate $\nabla h^\top v = \lVert \nabla h \rVert$, so its gain is the integral of that length. Proposition 1 makes two promises about the region $h \ge 0$. *Forward invariance*: who is inside stays inside. *Stability*: who is outside gets in. We follow the flow by classical Runge-Kutta steps, and add up the length of the gradient by Simpson's rule on the way.
+
+
+# %%
+def move(a, dt):
+    """One Runge-Kutta step: the state in the middle and at the end."""
+    k1 = field(a)
+    k2 = field(a + dt / 2 * k1)
+    k3 = field(a + dt / 2 * k2)
+    k4 = field(a + dt * k3)
+    return a + dt / 2 * k2, a + dt / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
 
 
 # %%
@@ -168,25 +179,15 @@ def flow(a, steps=600, horizon=6.0):
     """Barrier values along the flow, and the integral of the slope's length."""
     dt, values, total = horizon / steps, [barrier(a)], 0.0
     for _ in range(steps):
-        k1 = field(a)
-        k2 = field(a + dt / 2 * k1)
-        k3 = field(a + dt / 2 * k2)
-        k4 = field(a + dt * k3)
-        middle = a + dt / 2 * k2
-        after = a + dt / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
-        total += (
-            dt
-            / 6
-            * sum(
-                weight * np.linalg.norm(slope(z))
-                for weight, z in ((1, a), (4, middle), (1, after))
-            )
-        )
+        middle, after = move(a, dt)
+        first, half, last = (np.linalg.norm(slope(z)) for z in (a, middle, after))
+        total += dt / 6 * (first + 4 * half + last)
         a = after
         values.append(barrier(a))
     return np.array(values), total
 
 
+# %%
 starts = rng.normal(size=(12, 12))
 starts = 5 * starts / np.linalg.norm(starts, axis=1, keepdims=True)
 runs = [flow(start) for start in starts]
@@ -212,31 +213,26 @@ outside = float((rising.max(0) < 0).mean())
 # %% tags=["hide-input"]
 page.record("reachability.outside", outside, digits=2)
 time_ = np.linspace(0, 6, 13)
+gains_of = {
+    f"left: run {i + 1}": exactly((h - h[0])[::50])
+    for i, (h, _) in enumerate(runs[:4])
+}
+in_vain = {
+    f"right: from x = {x:.0f}": exactly(-1 - np.exp(-(x + time_)))
+    for x in places[0, [0, 4, 8]]
+}
+border = ("border of the region", 0.0)
+parts = {
+    "Four runs of the flow": figures.Panel(gains_of, "gain of the barrier"),
+    "A barrier that rises and never arrives": figures.Panel(
+        in_vain, "barrier", line=border
+    ),
+}
+
+# %% tags=["hide-input"]
 page.figure(
     "promises",
-    figures.over(
-        time_.tolist(),
-        {
-            "Four runs of the flow": figures.Panel(
-                {
-                    f"left: run {i + 1}": exactly((h - h[0])[::50])
-                    for i, (h, _) in enumerate(runs[:4])
-                },
-                "gain of the barrier",
-            ),
-            "A barrier that rises and never arrives": figures.Panel(
-                {
-                    f"right: from x = {p[0]:.0f}": exactly(
-                        -1 - np.exp(-(p[0] + time_))
-                    )
-                    for p in (places[:, 0], places[:, 4], places[:, 8])
-                },
-                "barrier",
-                line=("border of the region", 0.0),
-            ),
-        },
-        xlabel="time",
-    ),
+    figures.over(time_.tolist(), parts, xlabel="time"),
     alt="Left: the gain of a quadratic barrier along its flow against time, for "
     "four starts; every curve rises and none dips. Right: the barrier of the plane "
     "below y = 0, from three starts; it rises towards minus one and never reaches "
@@ -264,6 +260,7 @@ def gains(q, r, last):
     return np.array(found)
 
 
+# %%
 def cost(inputs, start, q=0.1, r=1.0, last=1.0):
     """What the gains claim to minimise."""
     z, total = start, 0.0
@@ -273,6 +270,7 @@ def cost(inputs, start, q=0.1, r=1.0, last=1.0):
     return total + last * z @ z
 
 
+# %%
 small, large = gains(0.1, 1, 1), gains(1, 10, 10)
 z0 = rng.normal(size=8)
 z, best = z0, []
@@ -312,7 +310,7 @@ deviation("law.rank-one", abs(by_matrix - by_vector).max())
 deviation("setpoint.shorter", max(0.0, shorter))
 
 # %% [markdown]
-# The two ways to compute the input differ by {glue:text}`law.rank-one.size`. Of a thousand other moves that reach the setpoint, from a hair beside the nearest point to far from it, none is shorter: the largest amount by which one undercuts it is {glue:text}`setpoint.shorter.size`. This is a sample and not a proof; the proof is Pythagoras once more.
+# The two ways to compute the input differ by {glue:text}`law.rank-one.size`. Of a thousand other moves that reach the setpoint, from a hair beside the nearest point to far from it, none is shorter: the amount by which the best of them undercuts it is {glue:text}`setpoint.shorter.size`. This is a sample and not a proof; the proof is Pythagoras once more.
 #
 # ## What a value function learns
 #
@@ -331,6 +329,7 @@ features = np.stack(
 )
 
 
+# %%
 def fitted(*, at, moving):
     """Weights (walk, prompt, constant) where the gradient is zero.
 
@@ -344,6 +343,7 @@ def fitted(*, at, moving):
     return np.linalg.solve(pairs + place.T @ place, place.T @ reward)
 
 
+# %%
 fits = {
     "the text": fitted(at=-1, moving=False),
     "gradient through both values": fitted(at=-1, moving=True),

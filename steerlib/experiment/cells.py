@@ -72,7 +72,8 @@ class LawSpec(_Data):
 
     Attributes:
         name: see `steerlib.registry.LAWS`.
-        layer: block; negative counts from the last. May be left out where `layers` says more.
+        layer: block; negative counts from the last. May be left out where `layers` says more. Laws that look for their
+            own places, such as "iti", do not ask for it: write -1 there, so that one cell has one name.
         point: see `Site`.
         scope: which tokens are steered.
         strength: multiplier of the input.
@@ -223,17 +224,17 @@ class Cell(_Data):
         return (scored,) if self.fitted_for in (None, scored) else (scored, self.fitted_for)
 
     @property
-    def judged(self) -> str:
-        """Who judges what, for people; "" where no judge is named."""
-        return "; ".join(f"{role}: {spec.title}" for role, spec in sorted(self.judges.items()))
-
-    @property
     def law_names(self) -> tuple[str, ...]:
         """Registered names of the law and of the law that it holds, if any: code that decides the outcome."""
         if self.law is None:
             return ()
         held = self.law.options.get("behaviour")
         return (self.law.name, held) if isinstance(held, str) and held in LAWS else (self.law.name,)
+
+    @property
+    def judged(self) -> str:
+        """Who judges what, for people; "" where no judge is named."""
+        return "; ".join(f"{role}: {spec.title}" for role, spec in sorted(self.judges.items()))
 
     @property
     def title(self) -> str:
@@ -254,11 +255,11 @@ class Cell(_Data):
 def code_hash(cell: Cell, *, root: Path | None = None) -> str:
     """Hash of the sources that the cell's law, tasks and judges are made of, and of what those import."""
     places = {place_of(name, TASKS, "task") for name, _ in cell.tasks}
+    places |= {place_of(name, LAWS, "law") for name in cell.law_names}
     for spec in cell.judges.values():
         places.add(place_of(spec.kind, JUDGES, "kind of judge"))
         if spec.kind == "oracle":
             places.add(place_of(str(spec.options["task"]), TASKS, "task of the oracle"))
-    places |= {place_of(name, LAWS, "law") for name in cell.law_names}
     return _sources(frozenset(places), root or _ROOT)
 
 

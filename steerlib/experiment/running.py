@@ -44,7 +44,13 @@ class CellError(SteerlibError, ValueError):
 
 @lru_cache(maxsize=1)
 def plant_of(name: str, device: str) -> Plant:
-    """The plant, loaded once for a run of cells."""
+    """The plant, loaded once for a run of cells.
+
+    What was made on the plant before goes with it: a task that outlived its plant would score one while the law acts
+    on another, which is steering that is silently off.
+    """
+    for kept in (_task, _states, _law):
+        kept.cache_clear()
     return Plant.load(name, device=device)
 
 

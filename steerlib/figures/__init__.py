@@ -19,7 +19,7 @@ from steerlib.figures.open_loop import Band, data_efficiency, disturbance, open_
 from steerlib.figures.plane import Plane, draw
 from steerlib.figures.race import Front, Trade, fronts, method_sweep, rejection
 from steerlib.figures.style import PALETTE, ROLES, look, panels
-from steerlib.figures.sweeps import curve, dose_response, intervals, layer_sweep
+from steerlib.figures.sweeps import curve, dose_response, exactly, intervals, layer_sweep
 from steerlib.figures.wiring import placement, scope_grid
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "dose_response",
     "dose_sweeps",
     "draw",
+    "exactly",
     "fact_map",
     "fronts",
     "gate",

@@ -5,7 +5,7 @@ Knows estimates and labels; knows nothing about how they were measured.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,6 +21,11 @@ def colour(name: str, index: int = 0) -> str:
     """The colour of a curve: that of its role where its name begins with one, else the next of the palette."""
     role = next((value for key, value in ROLES.items() if name.lower().startswith(key)), None)
     return role if role is not None else PALETTE[index % len(PALETTE)]
+
+
+def exactly(values: Iterable[float]) -> list[Estimate]:
+    """Numbers that were computed and not estimated, where a curve is asked for: each is its own interval."""
+    return [Estimate(float(value), float(value), float(value), 0) for value in values]
 
 
 def curve(

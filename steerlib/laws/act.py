@@ -15,6 +15,8 @@ Where the original and those who compare with it differ, each has its name here:
   whole range; ODESteer's comparator moves all ("none"). Apple's released code leaves the ends of the range out; here
   they are part of it, so that the extreme examples of the source move with the rest.
 - `matching`: for classes of unequal size, which Apple's code refuses, and ODESteer's truncates; see `coordinate_map`.
+- Constant neurons: Apple's Mean-AcT leaves out those whose standard deviation in a class is at most 1e-4, and its
+  Linear-AcT divides by noise of size 1e-8 there; here they are shifted.
 - Several layers: the original fits them in order of depth, the earlier ones acting, `Stack(..., sequential=True)`;
   ODESteer's comparator takes one layer. It also ignores the strength: always 1.
 

@@ -94,6 +94,8 @@ class MiMiC(Law):
     def fit(self, contrast: Contrast) -> Self:
         """Fit the map and, for a gate, the probe; in float64.
 
+        The square root of a matrix of the width takes most of the time.
+
         Raises:
             ContrastError: if a class has a single state, all negative states are the same, or reg is 0 and they do not
                 span the space.

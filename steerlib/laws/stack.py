@@ -13,7 +13,7 @@ import json
 from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from safetensors.torch import save_file
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from steerlib.actuator import Actuator, Point, Scope, Site, Transform
 from steerlib.errors import LawError
 from steerlib.laws.base import Contrast, Law, Source, read_law
+from steerlib.laws.sources import OnePass, at_site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -154,15 +155,15 @@ class Stack(nn.Module):
         if not len(self) or len(self.sites) != len(self):
             raise LawError(f"Stack: got {len(self)} laws and {len(self.sites)} sites. Fix: Stack(laws, sites=...).")
         sites = [site.resolve(source.plant.depth) for site in self.sites]
-        shared = _OnePass(source, sites)
+        shared = OnePass(source, sites)
         if not self.sequential:
             for part, site in zip(self, sites, strict=True):
-                part.fit_from(_at(shared, site))
+                part.fit_from(at_site(shared, site))
             return self
         with _at_full_strength(self), ExitStack() as acting:
             for number in sorted(range(len(sites)), key=lambda i: sites[i].order):
                 part, site = self.parts[number], sites[number]
-                part.fit_from(_at(source, site))  # type: ignore[operator]
+                part.fit_from(at_site(source, site))  # type: ignore[operator]
                 part.to(next(source.plant.blocks[site.layer].parameters()).device)
                 entries = [(site, part, Scope.of(self.acting))]
                 acting.enter_context(Actuator(source.plant.wiring, entries))  # type: ignore[arg-type]
@@ -297,39 +298,3 @@ def _at_full_strength(stack: Stack) -> Iterator[None]:
         yield
     finally:
         stack.at(before)
-
-
-class _AtSite:
-    """A source as it looks to the part of one site; all else is the source's own."""
-
-    def __init__(self, source: Any, site: Site) -> None:
-        self._source, self.site = source, site
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._source, name)
-
-
-def _at(source: Any, site: Site) -> Source:
-    return cast("Source", _AtSite(source, site))
-
-
-class _OnePass:
-    """A source that measures all sites when the first is asked for."""
-
-    def __init__(self, source: Source, sites: Sequence[Site]) -> None:
-        self._source, self._sites = source, tuple(dict.fromkeys(sites))
-        self._found: dict[tuple[bool, str], dict[Site, Contrast]] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._source, name)
-
-    def contrasts(
-        self, sites: Sequence[Site], *, pairs: bool = False, position: Literal["last", "mean"] = "last"
-    ) -> list[Contrast]:
-        wanted = [site.resolve(self._source.plant.depth) for site in sites]
-        if not set(wanted) <= set(self._sites):
-            return self._source.contrasts(sites, pairs=pairs, position=position)
-        if (pairs, position) not in self._found:
-            every = self._source.contrasts(self._sites, pairs=pairs, position=position)
-            self._found[pairs, position] = dict(zip(self._sites, every, strict=True))
-        return [self._found[pairs, position][site] for site in wanted]

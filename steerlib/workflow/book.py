@@ -1,4 +1,4 @@
-"""`make book`: check everything that can be checked at once, run the DAG, say where the front page is.
+"""`make book`: check what can be checked at once, then shipped records, run the DAG, say where the front page is.
 
 Knows the order of things and how to call Snakemake; knows nothing of what a rule does. What is stale is
 decided by content keys alone (`keys.py`): what does not carry its key is removed, and Snakemake makes what is

@@ -2,11 +2,14 @@
 
 Knows how the one lock is laid out; knows nothing about installing it (that is `setup_env.py`).
 
-The lock has three sections, in this order:
+The lock has four sections, in this order:
 
 1. every package with its hashes, for CPython 3.11 to 3.13 on all systems (environment markers);
 2. torch, by exact version only: its CPU and CUDA wheels have different hashes;
-3. what the CUDA wheel of torch needs, with hashes; installed only beside such a wheel.
+3. what the CUDA wheel of torch needs, with hashes; installed only beside such a wheel;
+4. what only the extras in `ASKED_FOR` need, with hashes; installed only by `make env EXTRAS=1`.
+
+All are resolved together, so that an environment with the extras holds the same versions as one without.
 
 Run as `make lock`, after a change of the ranges in pyproject.toml.
 """
@@ -17,6 +20,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,8 +30,10 @@ ENVIRONMENT = ROOT / "environment.yml"
 TORCH = "2.13.0"
 PYTHON_FLOOR = "3.11"
 CONDA_PYTHON = "3.12"
+#: Extras that neither the book nor the tests need: whoever wants them says so, and nobody else downloads them.
+ASKED_FOR = frozenset({"harness"})
 
-SECTION = re.compile(r"^# === (packages|torch|cuda) ===")
+SECTION = re.compile(r"^# === (packages|torch|cuda|extras) ===")
 _ENTRY = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^\s;\\]+)(?:\s*;\s*(?P<marker>[^\\]+?))?\s*\\?$")
 _CUDA = ("nvidia-", "cuda-", "triton")
 
@@ -66,8 +72,8 @@ def parse(text: str) -> list[Entry]:
 
 
 def sections(text: str) -> dict[str, list[Entry]]:
-    """Split a lock into its sections: "packages", "torch" and "cuda"."""
-    chunks: dict[str, list[str]] = {"packages": [], "torch": [], "cuda": []}
+    """Split a lock into its sections: "packages", "torch", "cuda" and "extras"."""
+    chunks: dict[str, list[str]] = {"packages": [], "torch": [], "cuda": [], "extras": []}
     current: str | None = None
     for line in text.splitlines():
         if found := SECTION.match(line):
@@ -77,30 +83,43 @@ def sections(text: str) -> dict[str, list[Entry]]:
     return {name: parse("\n".join(lines)) for name, lines in chunks.items()}
 
 
-def resolve() -> list[Entry]:
-    """Resolve pyproject.toml with all extras for every supported Python and system (needs uv)."""
+def resolve() -> tuple[list[Entry], frozenset[str]]:
+    """Resolve pyproject.toml for every supported Python and system (needs uv).
+
+    Returns:
+        All packages, and the names of those that only the extras in `ASKED_FOR` need.
+    """
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    always = [f"--extra={name}" for name in extras if name not in ASKED_FOR]
+    current = sections(LOCK.read_text()) if LOCK.exists() else {}
+    # What is pinned is kept unless the ranges force a change.
+    whole = _compile(["--all-extras"], keep=[e for part in current.values() for e in part])
+    needed = {entry.name for entry in _compile(always, keep=whole)}
+    return whole, frozenset(entry.name for entry in whole if entry.name not in needed)
+
+
+def _compile(extras: list[str], *, keep: list[Entry]) -> list[Entry]:
     with tempfile.TemporaryDirectory() as folder:
         constraints, out = Path(folder, "constraints.txt"), Path(folder, "out.txt")
         constraints.write_text(f"torch=={TORCH}\n")
         command = [
-            sys.executable, "-m", "uv", "pip", "compile", str(ROOT / "pyproject.toml"), "--all-extras",
+            sys.executable, "-m", "uv", "pip", "compile", str(ROOT / "pyproject.toml"), *extras,
             "--universal", "--python-version", PYTHON_FLOOR, "--generate-hashes", "--no-header",
             "--no-annotate", "-q", "-c", str(constraints), "-o", str(out),
         ]  # fmt: skip
-        if LOCK.exists():  # keep what is pinned unless the ranges force a change
-            current = [e for part in sections(LOCK.read_text()).values() for e in part]
-            out.write_text("\n".join(e.requirement for e in current) + "\n")
+        out.write_text("\n".join(e.requirement for e in keep) + "\n")
         subprocess.run(command, check=True)
         return parse(out.read_text())
 
 
-def render_lock(entries: list[Entry]) -> str:
-    """The text of requirements.lock."""
+def render_lock(entries: list[Entry], asked_for: frozenset[str]) -> str:
+    """The text of requirements.lock; `asked_for` names the packages of its last section."""
     cuda = [e for e in entries if e.name.startswith(_CUDA)]
-    rest = [e for e in entries if e not in cuda and e.name != "torch"]
+    extra = [e for e in entries if e.name in asked_for]
+    rest = [e for e in entries if e not in cuda and e not in extra and e.name != "torch"]
     parts = [
         "# Written by `make lock` from pyproject.toml; do not edit.",
-        "# Installed by `make env` (steerlib/workflow/setup_env.py): one file, three sections.",
+        "# Installed by `make env` (steerlib/workflow/setup_env.py): one file, four sections.",
         "",
         "# === packages === every package, with hashes",
         *[e.render(hashed=True) for e in rest],
@@ -111,12 +130,15 @@ def render_lock(entries: list[Entry]) -> str:
         "# === cuda === installed only when the torch wheel is a CUDA one",
         *[e.render(hashed=True) for e in cuda],
         "",
+        "# === extras === installed only when asked for: make env EXTRAS=1",
+        *[e.render(hashed=True) for e in extra],
+        "",
     ]
     return "\n".join(parts)
 
 
 def render_environment(entries: list[Entry]) -> str:
-    """The text of environment.yml: the same versions for conda and Binder users."""
+    """The text of environment.yml: the versions of these entries for conda and Binder users."""
     pins = [e for e in entries if not e.name.startswith(_CUDA)]
     quoted = [
         f"      - {e.name}=={e.version}" + (f" ; {e.marker.replace(chr(34), chr(39))}" if e.marker else "")
@@ -141,9 +163,9 @@ def render_environment(entries: list[Entry]) -> str:
 
 def main() -> None:
     """Resolve and write both files."""
-    entries = resolve()
-    LOCK.write_text(render_lock(entries))
-    ENVIRONMENT.write_text(render_environment(entries))
+    entries, asked_for = resolve()
+    LOCK.write_text(render_lock(entries, asked_for))
+    ENVIRONMENT.write_text(render_environment([e for e in entries if e.name not in asked_for]))
     print(f"{LOCK.name}: {len(entries)} packages; {ENVIRONMENT.name} written from it")
 
 

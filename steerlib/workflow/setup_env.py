@@ -1,9 +1,10 @@
 """Create the virtual environment from `requirements.lock`. Standard library only: it runs before any install.
 
-Knows how to install the three sections of the lock (see `lock.py`) and how to tell that nothing has changed;
+Knows how to install the four sections of the lock (see `lock.py`) and how to tell that nothing has changed;
 knows nothing about what the packages are for.
 
     python steerlib/workflow/setup_env.py .venv
+    python steerlib/workflow/setup_env.py .venv --extras    # and what is installed only when asked for
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "requirements.lock"
 STAMP = "steerlib-env.sha256"
+EXTRAS_STAMP = "steerlib-env-extras.sha256"
 MINIMUM_FREE_GB = 4.0
 HEARTBEAT_S = 30
 
@@ -126,34 +128,49 @@ def create(folder: Path) -> None:
 
 def install(folder: Path) -> None:
     """Create the environment in `folder` if need be and install the lock into it."""
-    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    python = python_of(folder)
     if not runs_here(python):
         create(folder)
     print("[env] installing torch (200 MB; the CUDA wheel and its libraries are about 3 GB)", flush=True)
     pip(python, *section("torch").split())
-    parts = ["packages"] + (["cuda"] if torch_is_cuda(python) else [])
-    for part in parts:
-        print(
-            f"[env] installing locked packages: {part}" + (" (about 300 MB)" if part == "packages" else ""), flush=True
-        )
-        with tempfile.TemporaryDirectory() as scratch:
-            requirements = Path(scratch, f"{part}.txt")
-            requirements.write_text(section(part))
-            pip(python, "--require-hashes", "-r", str(requirements))
+    for part in ["packages"] + (["cuda"] if torch_is_cuda(python) else []):
+        install_section(python, part, " (about 300 MB)" if part == "packages" else "")
     pip(python, "--no-build-isolation", "-e", str(ROOT))
 
 
+def install_section(python: Path, part: str, note: str = "") -> None:
+    """Install a section that has hashes."""
+    print(f"[env] installing locked packages: {part}{note}", flush=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        requirements = Path(scratch, f"{part}.txt")
+        requirements.write_text(section(part))
+        pip(python, "--require-hashes", "-r", str(requirements))
+
+
+def python_of(folder: Path) -> Path:
+    """The interpreter of an environment."""
+    return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
 def main() -> None:
-    """Install if anything has changed since the last time."""
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".venv").resolve()
+    """Install what has changed since the last time."""
+    asked = "--extras" in sys.argv[1:]
+    names = [argument for argument in sys.argv[1:] if not argument.startswith("--")]
+    folder = Path(names[0] if names else ".venv").resolve()
     check_python()
-    stamp, wanted = folder / STAMP, fingerprint()
-    if stamp.exists() and stamp.read_text() == wanted:
+    wanted = fingerprint()
+    stamps = [folder / STAMP] + ([folder / EXTRAS_STAMP] if asked else [])
+    todo = [stamp for stamp in stamps if not (stamp.exists() and stamp.read_text() == wanted)]
+    if not todo:
         return
     check_disk()
     start = time.monotonic()
-    install(folder)
-    stamp.write_text(wanted)
+    for stamp in todo:
+        if stamp.name == STAMP:
+            install(folder)
+        else:
+            install_section(python_of(folder), "extras")
+        stamp.write_text(wanted)
     print(f"[env] ready in {time.monotonic() - start:.0f} s: {folder}", flush=True)
 
 

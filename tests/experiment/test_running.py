@@ -492,6 +492,15 @@ def test_what_is_shipped_is_computed_again_on_a_page(seedling, tmp_path, monkeyp
         reference("race", profile="tiny", share=1.0)
 
 
+def test_a_law_acts_on_the_plant_that_is_scored_also_after_another_plant(seedling):
+    bare = Cell(plant="almanac-llama-tiny", task="truth", limit=5)
+    steered = bare.model_copy(update={"law": PUSH})
+    first = run_cell(steered).scores["wanted"]
+    run_cell(cell(seedling))
+    assert run_cell(steered).scores["wanted"] == pytest.approx(first)
+    assert run_cell(bare).scores["wanted"] != pytest.approx(first)
+
+
 @pytest.mark.parametrize("sequential", [False, True])
 def test_a_law_at_several_layers(seedling, task, sequential):
     from steerlib.actuator import Site
@@ -513,3 +522,21 @@ def test_layers_that_are_one_block_twice_are_refused(seedling, task):
     spec = LawSpec(name=PUSH.name, layers=(task.plant.depth - 1, -1), fit=Fit(n=12))
     with pytest.raises(CellError, match="name a block twice"):
         run_cell(cell(seedling, law=spec))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("iti", {"num_heads": 2}), ("conditional", {"behaviour": "difference-of-means", "read": "mean"})],
+)
+def test_laws_that_say_themselves_where_they_act(seedling, task, name, options):
+    from steerlib.actuator import Site
+    from steerlib.registry import law_class
+    from steerlib.tasks.source import TaskSource
+
+    spec = LawSpec(name=name, layer=0, strength=4.0, options=options, fit=Fit(n=12))
+    found = run_cell(cell(seedling, law=spec))
+    law = law_class(name)(**options).fit_from(TaskSource(task, Site(0), n=12)).at(4.0)
+    with task.plant.under(law):
+        assert found.scores["wanted"] == pytest.approx(task.exact(limit=5).wanted.tolist())
+    with pytest.raises(CellError, match="says itself at which blocks it acts"):
+        run_cell(cell(seedling, law=LawSpec(name=name, layers="all", options=options, fit=Fit(n=12))))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
-from steerlib.figures import Plane, dose_response, draw, intervals, layer_sweep
+from steerlib.figures import Plane, dose_response, draw, exactly, intervals, layer_sweep
 from steerlib.figures.sweeps import colour
 from steerlib.metrics import Estimate
 
@@ -69,3 +69,12 @@ def test_curves_carry_values_and_intervals() -> None:
 def test_things_keep_their_colour() -> None:
     assert colour("random direction") == colour("random, 95th percentile") != colour("law")
     assert colour("something", 0) != colour("something else", 1)
+
+
+def test_exact_numbers_are_their_own_intervals() -> None:
+    estimates = exactly(v / 2 for v in (1, 3))
+    assert estimates == [Estimate(0.5, 0.5, 0.5, 0), Estimate(1.5, 1.5, 1.5, 0)]
+    figure = dose_response([1.0, 2.0], {"panel": {"curve": estimates}}, xlabel="x")
+    (band,) = figure.axes[0].collections
+    assert band.get_paths()[0].get_extents().y1 == 1.5, "a band of no width"
+    np.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), [0.5, 1.5])

@@ -15,7 +15,8 @@ from steerlib.errors import LawError
 from steerlib.experiment.cells import Cell, LawSpec, code_hash
 from steerlib.laws.additive import Additive
 from steerlib.laws.base import Contrast, LawHeader
-from steerlib.laws.conditional import Condition, Conditional, best_cut
+from steerlib.laws.condition import Condition, best_cut
+from steerlib.laws.conditional import Conditional
 from steerlib.plant import Plant
 from steerlib.recorder import record
 from steerlib.tasks import Truth

@@ -56,11 +56,11 @@ VARIANTS: tuple[Variant, ...] = (
     *_of("difference-of-means", {"scale": "unit"}, layers=(0, 1, 2), sequential=True, strength=10.0),
     *_of("half-space-projection", {"setpoint": 0.001}, {"setpoint": 0.0003, "standardise": True}),
     *_of("householder-rotation", _SHORT_TURN, {**_SHORT_TURN, "layers": 1, "held_out": 0.0}),
+    *_of("conditional", {"behaviour": "difference-of-means"}, strength=3.0),
     *_of(
         "conditional",
-        {"behaviour": "difference-of-means"},
         {"behaviour": "repe", "vector": "mean-difference", "read": "mean", "condition_layer": 0},
-        strength=3.0,
+        strength=15.0,
     ),
     *_of("iti", {"num_heads": 3}, {"num_heads": 2, "direction": "probe"}, scope="last", strength=8.0),
     *_of("linear-act", {}, {"position": "last", "support": "none"}, {"support": "q_5_95", "matching": "truncate"}),

@@ -22,11 +22,12 @@ ENTRIES = [entry for part in SECTIONS.values() for entry in part]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
-def direct() -> list[Requirement]:
-    """Every requirement that pyproject.toml states."""
-    extras = PROJECT["project"]["optional-dependencies"].values()
+def direct(*, asked_for: bool = True) -> list[Requirement]:
+    """Every requirement that pyproject.toml states, with or without the extras that one has to ask for."""
+    extras = PROJECT["project"]["optional-dependencies"]
+    chosen = [extra for name, extra in extras.items() if asked_for or name not in lock.ASKED_FOR]
     texts = [*PROJECT["project"]["dependencies"], *PROJECT["build-system"]["requires"]]
-    return [Requirement(text) for text in [*texts, *(text for extra in extras for text in extra)]]
+    return [Requirement(text) for text in [*texts, *(text for extra in chosen for text in extra)]]
 
 
 def applies(entry: Entry, **environment: str) -> bool:
@@ -46,7 +47,8 @@ def test_the_lock_parses_whole() -> None:
     text = (ROOT / "requirements.lock").read_text()
     assert len(ENTRIES) == sum(1 for line in text.splitlines() if line and "==" in line and not line.startswith("#"))
     assert len(ENTRIES) > 150
-    assert {name: bool(part) for name, part in SECTIONS.items()} == {"packages": True, "torch": True, "cuda": True}
+    assert list(SECTIONS) == ["packages", "torch", "cuda", "extras"] and all(SECTIONS.values())
+    assert set(PROJECT["project"]["optional-dependencies"]) >= lock.ASKED_FOR
 
 
 def test_all_but_torch_have_hashes() -> None:
@@ -70,23 +72,25 @@ def test_jupyter_book_stays_at_1() -> None:
 def test_environment_yml_pins_the_same_versions() -> None:
     parsed = yaml.safe_load((ROOT / "environment.yml").read_text())
     (listed,) = [item["pip"] for item in parsed["dependencies"] if isinstance(item, dict)]
-    expected = [e for e in ENTRIES if not e.name.startswith(lock._CUDA)]
+    expected = [e for e in ENTRIES if not e.name.startswith(lock._CUDA) and e not in SECTIONS["extras"]]
     assert sorted(listed) == sorted(e.requirement.replace('"', "'") for e in expected)
     assert "torch==2.13.0" in listed
 
 
 def test_the_files_are_what_make_lock_writes() -> None:
     in_order = sorted(ENTRIES, key=lambda e: e.name)  # make lock keeps uv's order, which is by name
-    assert lock.sections(lock.render_lock(in_order)) == {
+    asked_for = frozenset(e.name for e in SECTIONS["extras"])
+    assert lock.sections(lock.render_lock(in_order, asked_for)) == {
         name: sorted(part, key=lambda e: e.name) for name, part in SECTIONS.items()
     }
 
 
 def test_the_lock_is_closed_and_installed() -> None:
     """From the direct requirements on, all that this interpreter needs is locked, in range, and installed as locked."""
-    here = {canonicalize_name(e.name): e for e in ENTRIES if applies(e)}
+    extras = {e.name for e in SECTIONS["extras"]}
+    here = {canonicalize_name(e.name): e for e in ENTRIES if applies(e) and e.name not in extras}
     environment = {key: str(value) for key, value in default_environment().items()}
-    todo = [(canonicalize_name(r.name), extra, r) for r in direct() for extra in ("", *r.extras)]
+    todo = [(canonicalize_name(r.name), extra, r) for r in direct(asked_for=False) for extra in ("", *r.extras)]
     seen: set[tuple[str, str]] = set()
     while todo:
         name, extra, requirement = todo.pop()
