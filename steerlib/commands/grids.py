@@ -40,6 +40,9 @@ def run(
     only: Annotated[
         list[str] | None, typer.Option(help="of a race: a plant, or plant/task; repeat it for several")
     ] = None,
+    again: Annotated[
+        str | None, typer.Option(help="compute exactly the cells whose records this profile ships, of a grid or a race")
+    ] = None,
     profile: Annotated[
         str | None, typer.Option("--ship", help="then write the whole grid's records to data/reference/PROFILE/records")
     ] = None,
@@ -63,7 +66,7 @@ def run(
                 )
             _whole_store(place, listing=listing, export=export)
             return
-        if _names_a_race(grid):
+        if again is None and _names_a_race(grid):
             from steerlib.commands.races import run_race_file
 
             run_race_file(
@@ -75,7 +78,7 @@ def run(
             return
         if only:
             raise GridError(f"got --only {only[0]}, which names a course of a race, and {grid} is a grid; see --shard")
-        cells = part_of(read_grid(grid), shard)
+        cells = part_of(read_grid(grid) if again is None else _shipped_cells(grid.stem, again), shard)
         if listing or dry_run:
             lacking = missing(cells, place)
             if listing:
@@ -88,7 +91,7 @@ def run(
         if export is not None:
             console.print(f"written: {place.export(export)}", soft_wrap=True)
         if profile is not None and not outcome.failed:
-            _ship(read_grid(grid), place, grid.stem, profile)
+            _ship(read_grid(grid) if again is None else cells, place, grid.stem, profile)
     except KeyboardInterrupt as stopped:
         told = str(stopped) or "stopped; finished cells are kept, the same command goes on"
         errors.print(escape(told), soft_wrap=True, highlight=False)
@@ -103,6 +106,14 @@ def run(
     )
     if outcome.failed:
         raise typer.Exit(1)
+
+
+def _shipped_cells(name: str, profile: str) -> list[Cell]:
+    """The cells whose records a profile ships, those included whose records no longer count."""
+    from steerlib.experiment.shipped import shipped, shipped_path
+
+    found = shipped(shipped_path(name, profile=profile))
+    return [*(record.cell for record in found.records), *(stale.cell for stale in found.stale if stale.cell)]
 
 
 def _names_a_race(file: Path) -> bool:

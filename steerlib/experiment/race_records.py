@@ -10,7 +10,8 @@ A page writes
     race = replay("open_loop", profile=profile, page=page)
     race.courses["almanac-llama/truth"].table()
 
-and computes nothing: choices, intervals and tests are made anew from what is shipped.
+and choices, intervals and tests are made anew from what is shipped. Of the records a part is computed again, as of
+every grid; of the calibrations so many as a page asks for are measured again at the multiplier that was found.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 from pydantic import ValidationError
 
 from steerlib.experiment.calibrate import Calibration, Status
@@ -36,10 +38,11 @@ from steerlib.experiment.races import Race
 from steerlib.experiment.racing import Ready, kept_ready, race_on, spending
 from steerlib.experiment.recompute import Reference, reference
 from steerlib.experiment.records import Finite
-from steerlib.experiment.runners import replayed
+from steerlib.experiment.runners import Spending, replayed
 from steerlib.experiment.selecting import RaceError
 from steerlib.experiment.shipped import ShippedError, ship, shipped_path
 from steerlib.experiment.store import Store, writing
+from steerlib.experiment.verification import SLICE_SEED, DriftError, build_seed
 from steerlib.files import data_folder, write_atomic
 
 if TYPE_CHECKING:
@@ -117,12 +120,14 @@ class Replayed:
         absent: titles of courses that the race file names and nothing is shipped of.
         ready: what each course was run with, by title.
         reference: the records, and what was computed again of them.
+        measured: calibrations whose cost was measured again, and by what share of the budget it moved at most.
     """
 
     courses: dict[str, Race]
     absent: tuple[str, ...]
     ready: dict[str, Ready]
     reference: Reference = field(repr=False)
+    measured: tuple[int, float] = (0, 0.0)
 
 
 def plan_hash(plan: RacePlan) -> str:
@@ -237,6 +242,8 @@ def replay(
     plan: RacePlan | None = None,
     records: Reference | None = None,
     path: str | Path | None = None,
+    measure: int = 1,
+    seed: int | None = None,
 ) -> Replayed:
     """Run a race from what is shipped, after a part of its records has been computed again and agreed.
 
@@ -247,12 +254,14 @@ def replay(
         plan: the race; by default what its file says.
         records: by default those shipped under the race's name.
         path: another file of calibrations than the shipped one.
+        measure: so many calibrations, of those that reached the budget, are measured again.
+        seed: which; by default that of the build, see `verification.build_seed`.
 
     Raises:
         RacePlanError: the race file cannot be read.
         ShippedError: nothing shipped, damaged, or shipped for another plan.
         StaleError: no record belongs to what is in the tree now.
-        DriftError: a record that was computed again disagrees.
+        DriftError: a record or a calibration that was computed again disagrees.
         RaceError: a course lacks a record or a calibration that counts.
     """
     found = read_shipped_race(path if path is not None else race_path(race, profile=profile))
@@ -278,7 +287,27 @@ def replay(
         title: race_on(plan, courses[title], given, run=run, spend=spend) for title, given in found.courses.items()
     }
     absent = tuple(title for title in courses if title not in outcome)
-    return Replayed(outcome, absent, found.courses, records)
+    drawn = build_seed() if seed is None else seed
+    return Replayed(outcome, absent, found.courses, records, _measured(found.spent, search, count=measure, seed=drawn))
+
+
+def _measured(spent: Sequence[Spent], search: Spending, *, count: int, seed: int) -> tuple[int, float]:
+    """Measure the cost of some calibrations again; how many, and by what share of the budget the worst has moved."""
+    reached = [one for one in spent if one.status is Status.REACHED and one.target > 0]
+    chosen = np.random.default_rng(seed).permutation(len(reached))[:count].tolist()
+    worst = 0.0
+    for place in chosen:
+        one = reached[place]
+        cost = search.cost(one.cell)(one.strength)
+        moved = abs(cost - one.cost) / one.target
+        if not moved <= search.tolerance:
+            raise DriftError(
+                f"{one.cell.title}: at the multiplier {one.strength:g} the cost was {one.cost:.4g} and is {cost:.4g}, "
+                f"which is more than {search.tolerance:g} of the budget away. Fix: find what moved it and shows in no "
+                f"key; then run the race anew. The same draw again: {SLICE_SEED}={seed}"
+            )
+        worst = max(worst, moved)
+    return len(chosen), worst
 
 
 def default_paths(race: str, *, profile: str) -> dict[str, Path]:

@@ -111,9 +111,7 @@ class Spending:
         Raises:
             RaceError: if the cell has no law.
         """
-        if cell.law is None:
-            raise RaceError(f"{cell.title}: nothing to spend a budget on")
-        if self.store is None:
+        if self.store is None or cell.law is None:
             return self._search(cell)
         kept, settings = Calibrations(self.store), self.settings(cell)
         found = kept.get(settings)
@@ -122,18 +120,28 @@ class Spending:
             kept.put(settings, found)
         return found
 
-    def _search(self, cell: Cell) -> Calibration:
+    def cost(self, cell: Cell) -> Callable[[float], float]:
+        """The cost of a multiplier of the cell's law, as it is searched.
+
+        Raises:
+            RaceError: if the cell has no law.
+        """
         from steerlib.experiment.running import task_and_law
         from steerlib.tasks.base import spread
 
+        if cell.law is None:
+            raise RaceError(f"{cell.title}: nothing to spend a budget on")
         task, law = task_and_law(cell, device=self.device)
-        cost = cost_of(
+        return cost_of(
             task.plant, law, spread(task.prompts("validation"), self.limit), budget=self.measure,
-            reader=None if self.reader is None else _reader(self.reader, self.device),
-            scope=cell.law.scope if cell.law else None, max_new_tokens=self.max_new_tokens, seed=self.seed,
+            reader=None if self.reader is None else _reader(self.reader, self.device), scope=cell.law.scope,
+            max_new_tokens=self.max_new_tokens, seed=self.seed,
         )  # fmt: skip
+
+    def _search(self, cell: Cell) -> Calibration:
+        start = 1.0 if cell.law is None else cell.law.strength
         return calibrate(
-            cost, self.budget, start=cell.law.strength if cell.law else 1.0, tolerance=self.tolerance, most=self.most,
+            self.cost(cell), self.budget, start=start, tolerance=self.tolerance, most=self.most,
             power=POWER.get(self.measure), digits=DIGITS,
         )  # fmt: skip
 

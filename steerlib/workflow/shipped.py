@@ -47,11 +47,12 @@ def shipped_grids(run: Run) -> list[tuple[Path, Header]]:
     found = []
     for file in shipped_files(run):
         known = read_header(file)
-        grid = run.root / "data" / "grids" / f"{known.grid}.yml"
-        if not grid.is_file():
+        places = [run.root / "data" / kind / f"{known.grid}.yml" for kind in ("grids", "races")]
+        grid = next((place for place in places if place.is_file()), None)
+        if grid is None:
             raise WorkflowError(
                 f"{file.relative_to(run.root)} holds the records of {known.grid!r}, but there is no "
-                f"{grid.relative_to(run.root)}. Fix: restore the grid, or remove its records"
+                f"{places[0].relative_to(run.root)}, nor a race of that name. Fix: restore it, or remove its records"
             )
         found.append((grid, known))
     return found
@@ -90,6 +91,8 @@ def recompute_grids(run: Run, *, jobs: int, lock: int) -> Path:
         )
     for grid, _ in plan:
         command = ["steerlib.cli", "run", str(grid), "--store", str(store), "--jobs", str(jobs)]
+        if grid.parent.name == "races":  # its cells follow from its calibrations, and are those that are shipped
+            command += ["--again", run.profile.name]
         if _child(run, command, lock=lock):
             raise WorkflowError(f"not built: cells of {grid.stem} cannot be computed (see above); the others are kept")
     finished.parent.mkdir(parents=True, exist_ok=True)

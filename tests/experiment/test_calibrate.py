@@ -237,3 +237,61 @@ def test_a_plant_that_says_nothing_by_itself_is_refused(monkeypatch):
     saying(monkeypatch, lm, [" w4"] * 3, free="")
     with pytest.raises(MetricError, match="every answer of the unsteered plant is empty"):
         cost_of(lm, Additive(torch.ones(WIDTH)), PROMPTS)
+
+
+# ---- guesses and digits --------------------------------------------------------------------------
+
+
+def counted(function):
+    calls = []
+
+    def cost(strength):
+        calls.append(strength)
+        return function(strength)
+
+    return cost, calls
+
+
+def test_a_right_guess_of_the_power_meets_the_budget_at_once():
+    cost, calls = counted(lambda s: 0.3 * s**2)
+    found = calibrate(cost, 0.1, start=0.7, power=2.0)
+    assert found.reached and found.strength == pytest.approx(math.sqrt(1 / 3)) and len(calls) == 2
+    plain, more = counted(lambda s: 0.3 * s**2)
+    calibrate(plain, 0.1, start=0.7)
+    assert len(more) > 2
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 3.0, 6.0])
+def test_a_wrong_guess_finds_the_budget_all_the_same(power):
+    found = calibrate(lambda s: 0.3 * abs(s) ** power, 0.1, start=-0.5, power=2.0, most=30)
+    assert found.reached and found.strength == pytest.approx(-((1 / 3) ** (1 / power)), rel=0.05)
+
+
+def test_checks_are_made_beside_guesses():
+    saturated = calibrate(lambda s: 0.095 * s / (s + 0.001), 0.1, power=2.0, most=30)
+    assert saturated.status is Status.UNREACHABLE
+    silent = calibrate(lambda s: 0.0, 0.1, power=2.0, most=30)  # noqa: ARG005
+    assert silent.status is Status.UNREACHABLE
+    falling = calibrate(lambda s: (s - 3) ** 2, 4.5, start=0.5, power=2.0)
+    assert falling.status is Status.NOT_MONOTONE
+    broken = calibrate(lambda s: math.inf, 0.1, power=2.0, most=5)  # noqa: ARG005
+    assert broken.status is Status.BREAKS
+
+
+def test_multipliers_have_the_digits_that_were_asked_for():
+    cost, calls = counted(lambda s: 0.3 * abs(s) ** 1.7)
+    found = calibrate(cost, 0.1, start=0.123456, digits=3, most=30)
+    assert found.reached and calls == [float(f"{s:.3g}") for s in calls] and len(set(calls)) == len(calls)
+    assert found.cost == cost(found.strength), "what is reported is what is spent"
+
+
+def test_where_no_multiplier_of_so_few_digits_is_close_enough_it_ends():
+    cost, calls = counted(lambda s: 0.3 * s**2)
+    found = calibrate(cost, 0.1, digits=2, tolerance=1e-9, most=1000)
+    assert found.status is Status.TOO_FEW and len(calls) < 40 and found.cost <= 0.1
+
+
+@pytest.mark.parametrize("arguments", [{"power": 0.0}, {"power": -1.0}, {"digits": 1}])
+def test_guesses_and_digits_without_a_meaning_are_refused(arguments):
+    with pytest.raises(MetricError, match="expected a positive power, and at least 2 digits"):
+        calibrate(lambda s: s, 0.1, **arguments)

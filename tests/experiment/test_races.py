@@ -209,6 +209,56 @@ def test_a_candidate_that_misses_the_budget_under_one_seed_is_no_candidate():
     assert found.layer != 2 and found.chosen_from == 2
 
 
+def test_what_is_chosen_on_some_seeds_runs_the_test_under_all():
+    run, asked = Runner(), []
+
+    def noted(cell):
+        asked.append((cell.law.layer, cell.law.fit.seed, cell.law.strength))
+        return spend(0.05)(cell)
+
+    table = race(run=run, spend=noted, choose_on=(1,)).table()
+    cells = [cell for batch in run.batches for cell in batch if cell.law is not None]
+    assert {cell.law.fit.seed for cell in cells if cell.split == "validation"} == {1}
+    assert {cell.law.fit.seed for cell in cells if cell.split == "test"} == {0, 1, 2}
+    found = row(table, "push", "budget")
+    assert found.layer == 2 and found.seeds == 3 and found.chosen_from == 3 and found.spent == pytest.approx(0.05, 0.02)
+    first = [one for one in asked if one[1] == 1]
+    later = [one for one in asked if one[1] != 1]
+    assert [layer for layer, *_ in first] == [1, 2, 3] * 3, "every place under the seed that is chosen on"
+    assert len(later) == 3 * 2, "the others for the place that was chosen"
+    assert all(abs(strength) != 1.0 for *_, strength in later), "they begin where the first search ended"
+
+
+def test_a_choice_that_misses_the_budget_under_a_later_seed_gives_way_to_the_next_best():
+    def fickle(cell):
+        return spend(1e9 if cell.law.layer == 2 and cell.law.fit.seed == 1 else 0.05)(cell)
+
+    found = row(race(spend=fickle, choose_on=(0,)).table(), "push", "budget")
+    assert found.layer not in (None, 2) and found.chosen_from == 2 and found.seeds == 3
+
+    def never(cell):
+        return spend(1e9 if cell.law.fit.seed == 1 else 0.05)(cell)
+
+    lost = row(race(spend=never, choose_on=(0,)).table(), "push", "budget")
+    assert lost.prompts == 0 and Status.TOO_FEW.value in lost.note
+
+
+def test_calibrations_stand_in_the_order_of_the_seeds():
+    made = race(seeds=(0, 1, 2), choose_on=(2,))
+    (entry,) = [e for e in made.entries if (e.name, e.setting) == ("push", "budget")]
+    assert [record.cell.law.fit.seed for record in entry.records] == [0, 1, 2]
+    assert [c.strength for c in entry.calibrations] == [record.cell.law.strength for record in entry.records]
+
+
+def test_choosing_may_be_exact_where_the_test_is_sampled():
+    run, judges = Runner(), {"judge": JudgeSpec(kind="reward", model="owner/judge")}
+    race(run=run, kind="sampled", validation_kind="exact", judges=judges)
+    cells = [cell for batch in run.batches for cell in batch]
+    for cell in cells:
+        assert (cell.kind, bool(cell.judges)) == (("exact", False) if cell.split == "validation" else ("sampled", True))
+    assert {cell.split for cell in cells} == {"validation", "test"}
+
+
 def test_without_a_budget_only_the_own_settings_run():
     assert set(race(spend=None).table()["setting"]) == {"none", "own"}
 

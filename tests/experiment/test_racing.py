@@ -15,7 +15,7 @@ from steerlib.experiment.recompute import Reference
 from steerlib.experiment.selecting import RaceError
 from steerlib.experiment.shipped import ShippedError, shipped
 from steerlib.experiment.store import Store
-from steerlib.experiment.verification import Verification
+from steerlib.experiment.verification import DriftError, Verification
 from tests.experiment.racetrack import measure
 from tests.experiment.racetrack import method as toy_method
 from tests.experiment.test_race_plan import MINI, SOURCE
@@ -80,15 +80,16 @@ def test_a_race_that_was_killed_goes_on_without_computing_again(race, monkeypatc
 
 def test_estimates_count_what_is_done(race):
     plan, course, store, known, _ = race
-    pace = racing.Pace(exact=1.0, sampled=2.0, fit=0.0)
-    effort = effort_of(plan, course, pace, depth=known.depth)
+    effort = effort_of(plan, course, racing.Pace(exact=1.0, sampled=0.0, fit=0.0), depth=known.depth)
     cells = [record.cell for record in store.records()]
     done = {split: sum(cell.split == split for cell in cells) for split in ("validation", "test")}
     assert 0 < done["validation"] <= effort.validation + 1 and 0 < done["test"] <= effort.test
     assert 0 < len(list((store.folder / "calibrations").rglob("*.json"))) <= effort.calibrations
-    searched = 20 * racing.EVALUATIONS  # 2 x 5 places at one seed, then 6 methods at another
-    assert effort.seconds > effort.validation * plan.validation + effort.test * plan.test
-    assert searched > 0
+    assert effort.seconds == effort.validation * plan.validation + effort.test * plan.test
+    slower = effort_of(plan, course, racing.Pace(exact=1.0, sampled=2.0, fit=0.0), depth=known.depth)
+    # At one seed the places: two each of push, heads and the controls, one of the probe; then a method each.
+    searched = 11 * racing.EVALUATIONS + 6 * racing.CALIBRATED_FROM_NEAR
+    assert slower.seconds == pytest.approx(effort.seconds + searched * plan.budget.prompts * 2.0)
 
 
 def test_cells_are_measured_in_order_of_their_seeds_and_given_back_in_their_own():
@@ -138,7 +139,7 @@ def test_a_shipped_race_is_replayed_to_the_same_table(race, sent, monkeypatch):
     plan, course, store, known, outcome = race
     monkeypatch.setattr("steerlib.experiment.running.run_cell", unable)
     monkeypatch.setattr(runners, "cost_of", unable)
-    found = replay("toy", profile="tiny", plan=plan, records=given(sent), path=sent[1])
+    found = replay("toy", profile="tiny", plan=plan, records=given(sent), path=sent[1], measure=0)
     assert list(found.courses) == [course.title] and found.absent == () and found.ready[course.title] == known
     mine, theirs = found.courses[course.title].table(), outcome.table()
     assert list(mine["note"]) == list(theirs["note"])
@@ -147,6 +148,21 @@ def test_a_shipped_race_is_replayed_to_the_same_table(race, sent, monkeypatch):
     first = sent[1].read_bytes()
     ship_race(plan, [course], store, records=sent[0], races=sent[1])
     assert sent[1].read_bytes() == first, "equal races are equal files"
+
+
+def test_calibrations_are_measured_again(race, sent, tmp_path, monkeypatch):
+    plan = race[0]
+    options = {"profile": "tiny", "plan": plan, "records": given(sent), "measure": 2}
+    count, worst = replay("toy", path=sent[1], seed=1, **options).measured
+    assert count == 2 and worst < 1e-3
+    body = gzip.decompress(sent[1].read_bytes()).decode().partition("\n")[2]
+    raw = json.loads(body)
+    for one in raw["spent"]:
+        one["cost"] *= 1.5
+    write(tmp_path / "toy.json.gz", raw)
+    monkeypatch.setenv("STEERLIB_SLICE_SEED", "17")
+    with pytest.raises(DriftError, match="which is more than 0.2 of the budget away.*STEERLIB_SLICE_SEED=17"):
+        replay("toy", path=tmp_path / "toy.json.gz", **options)
 
 
 def test_a_replay_refuses_what_does_not_belong_to_it(race, sent):

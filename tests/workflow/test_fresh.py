@@ -101,6 +101,16 @@ def test_a_later_grid_that_is_gone_costs_no_computing(project: Project, calls: C
     assert not calls.made
 
 
+def test_of_a_race_the_cells_that_are_shipped_are_computed(project: Project, calls: Calls) -> None:
+    grid = shipped_grid(project, "open_loop", cells=12, seconds=90.0)
+    race = project.root / "data" / "races" / grid.name
+    race.parent.mkdir(parents=True)
+    grid.rename(race)
+    shipped.recompute_grids(project.run(), jobs=2, lock=0)
+    ((run, _),) = calls.made
+    assert str(race) in run and run[-2:] == ["--again", "tiny"]
+
+
 def test_a_usual_build_computes_no_grid(
     project: Project, calls: Calls, grid: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
