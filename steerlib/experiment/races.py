@@ -248,12 +248,16 @@ def _at_own(method: Method, course: _Course) -> _Plan:
 
 
 def places_of(method: Method) -> list[LawSpec]:
-    """Where a method may spend a budget: each place that its own setting names, at a multiplier of 1 or -1."""
-    places: dict[LawSpec, None] = {}
+    """Where a method may spend a budget: each place that its own setting names, at the gentlest multiplier there.
+
+    That is where a search begins; a place against the law's direction is one of its own.
+    """
+    places: dict[LawSpec, LawSpec] = {}
     for law in method.laws:
         if law.strength != 0:
-            places[law.model_copy(update={"strength": 1.0 if law.strength > 0 else -1.0})] = None
-    return list(places)
+            place = law.model_copy(update={"strength": 1.0 if law.strength > 0 else -1.0})
+            places[place] = min(places.get(place, law), law, key=lambda one: abs(one.strength))
+    return list(places.values())
 
 
 def _at_budget(method: Method, course: _Course, spend: Spender) -> _Plan:

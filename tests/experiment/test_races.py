@@ -226,7 +226,8 @@ def test_what_is_chosen_on_some_seeds_runs_the_test_under_all():
     later = [one for one in asked if one[1] != 1]
     assert [layer for layer, *_ in first] == [1, 2, 3] * 3, "every place under the seed that is chosen on"
     assert len(later) == 3 * 2, "the others for the place that was chosen"
-    assert all(abs(strength) != 1.0 for *_, strength in later), "they begin where the first search ended"
+    assert {strength for *_, strength in first} == {0.5}, "the gentlest multiplier of the own setting"
+    assert all(strength != 0.5 for *_, strength in later), "they begin where the first search ended"
 
 
 def test_a_choice_that_misses_the_budget_under_a_later_seed_gives_way_to_the_next_best():
