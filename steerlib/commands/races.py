@@ -64,7 +64,7 @@ def run_race_file(
 
 def _announce(plan: RacePlan, courses: Sequence[Course], place: Store, *, jobs: int, device: str) -> None:
     """How long the courses take at the pace measured now, as if nothing of them were there."""
-    from steerlib.experiment.racing import effort_of, pace_of
+    from steerlib.experiment.race_effort import effort_of, pace_of
     from steerlib.experiment.running import plant_of
 
     total, present = 0.0, _present(courses, place)

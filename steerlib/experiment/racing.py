@@ -1,6 +1,7 @@
-"""Running races: what a course needs beforehand, its cells and calibrations in a store, and how long all will take.
+"""Running races: what a course needs beforehand, and its cells and calibrations in a store.
 
-Knows race files, stores and workers. Knows nothing about how a race is decided (`races`) or shipped (`race_records`).
+Knows race files, stores and workers. Knows nothing about how a race is decided (`races`), shipped (`race_records`) or
+how long it takes (`race_effort`).
 
 Every record and every calibration is kept when it is made, so that a race that was killed goes on where it was. Workers
 take whole courses (one plant, one task), since the laws that are fitted there are shared by its cells.
@@ -22,7 +23,7 @@ from steerlib.errors import SteerlibError
 from steerlib.experiment.calibrate import Calibration
 from steerlib.experiment.cell_records import CellRecord
 from steerlib.experiment.cells import Cell, Fit, LawSpec, _Data, canonical
-from steerlib.experiment.methods import Method, seeded
+from steerlib.experiment.methods import seeded
 from steerlib.experiment.race_plan import Course, RacePlan
 from steerlib.experiment.races import Entry, Race, horse_race, places_of
 from steerlib.experiment.runners import Runner, Spender, Spending, stored
@@ -32,12 +33,6 @@ from steerlib.files import write_atomic
 
 #: Digits of a norm in which strengths count: machines that differ in the last ones then name the same cells.
 DIGITS = 2
-#: Evaluations that a calibration takes on average, for estimates of time; see `CALIBRATED_FROM_NEAR`.
-EVALUATIONS = 5.0
-#: The same where it begins at the end of another seed's.
-CALIBRATED_FROM_NEAR = 3.0
-#: Prompts on which the pace of a course is measured.
-PACE_PROMPTS = 24
 
 
 class Ready(_Data):
@@ -65,7 +60,7 @@ def ready(plan: RacePlan, course: Course, *, device: str = "cpu") -> Ready:
     depth = plant_of(course.plant, device).depth
     norms: dict[str, float] = {}
     if places := plan.lengths(depth):
-        task, _ = task_and_law(_with(course.cell, _first(plan, course, depth, places)), device=device)
+        task, _ = task_and_law(with_law(course.cell, a_law(plan, course, depth, places)), device=device)
         for at in dict.fromkeys(place[2] for place in places.values()):
             names = [name for name in places if places[name][2] == at]
             sites = [Site(places[name][1], places[name][0]) for name in names]
@@ -77,19 +72,20 @@ def ready(plan: RacePlan, course: Course, *, device: str = "cpu") -> Ready:
     for method in plan.methods_of(course, depth=depth, norms=norms):
         for law in places_of(method):
             try:
-                task_and_law(_with(course.cell, seeded(law, course.seeds[0])), device=device)
+                task_and_law(with_law(course.cell, seeded(law, course.seeds[0])), device=device)
             except SteerlibError as error:
                 barred.setdefault(method.name, str(error))
     return Ready(depth=depth, norms=norms, barred=barred)
 
 
-def _first(plan: RacePlan, course: Course, depth: int, places: Mapping[str, object]) -> LawSpec:
+def a_law(plan: RacePlan, course: Course, depth: int, places: Mapping[str, object]) -> LawSpec:
     """A law that every task can be asked for, to have the task made."""
     methods = plan.methods_of(course, depth=depth, norms=dict.fromkeys(places, 1.0))
     return next(method for method in methods if method.name == plan.control).laws[0]
 
 
-def _with(cell: Cell, law: LawSpec) -> Cell:
+def with_law(cell: Cell, law: LawSpec) -> Cell:
+    """The cell under a law."""
     return cell.model_copy(update={"law": law})
 
 
@@ -155,7 +151,7 @@ def _ready_file(plan: RacePlan, course: Course, store: Store) -> Path:
     from steerlib.experiment.keys import keys_of
 
     fits = [
-        _with(course.cell, LawSpec(name=name, layer=0, fit=Fit(seed=course.seeds[0])))
+        with_law(course.cell, LawSpec(name=name, layer=0, fit=Fit(seed=course.seeds[0])))
         for name in dict.fromkeys([method.law for method in plan.methods] + ["random-direction"])
     ]
     parts = {"plan": plan.model_dump(mode="json"), "course": course.model_dump(mode="json"), "keys": keys_of(fits)}
@@ -250,59 +246,3 @@ def _work(plan: RacePlan, progress: bool, course: Course, folder: str, device: s
     start = time.monotonic()
     run_course(plan, course, Store(folder), device=device, progress=progress)
     return f"done, {(time.monotonic() - start) / 60:.1f} minutes"
-
-
-@dataclass(frozen=True)
-class Effort:
-    """What a course takes.
-
-    Attributes:
-        calibrations: at most.
-        validation: cells, at most: a candidate that misses the budget has none.
-        test: cells, at most.
-        seconds: of one worker, about, at the pace measured now; with nothing in the store.
-    """
-
-    calibrations: int
-    validation: int
-    test: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Pace:
-    """Seconds that this machine takes now, measured on a few prompts: for each prompt, and for one fit."""
-
-    exact: float
-    sampled: float
-    fit: float
-
-
-def pace_of(plan: RacePlan, course: Course, *, device: str = "cpu") -> Pace:
-    """Measure the pace on a course, with the law that its controls are made of."""
-    from steerlib.experiment.running import plant_of, run_cell
-
-    depth = plant_of(course.plant, device).depth
-    law = _first(plan, course, depth, plan.lengths(depth))
-    cell = _with(course.cell, law).model_copy(update={"limit": PACE_PROMPTS})
-    fitted = run_cell(cell, device=device).fit_seconds
-    again = run_cell(cell, device=device).seconds
-    said = run_cell(cell.model_copy(update={"kind": "sampled"}), device=device).seconds
-    return Pace(again / PACE_PROMPTS, said / PACE_PROMPTS, fitted)
-
-
-def effort_of(plan: RacePlan, course: Course, pace: Pace, *, depth: int) -> Effort:
-    """What a course takes at a pace; an estimate, since how often a search looks depends on the law."""
-    methods: list[Method] = plan.methods_of(course, depth=depth, norms=dict.fromkeys(plan.lengths(depth), 1.0))
-    places, rest = sum(len(places_of(method)) for method in methods), len(course.seeds) - plan.choose_on
-    first, later = places * plan.choose_on, len(methods) * rest
-    validation = (sum(len(method.laws) for method in methods) + places) * plan.choose_on
-    test = (2 * len(methods) + 1) * len(course.seeds) + 1
-    evaluations = first * EVALUATIONS + later * CALIBRATED_FROM_NEAR
-    seconds = (
-        evaluations * plan.budget.prompts * pace.sampled
-        + validation * plan.validation * pace.exact
-        + test * (plan.test or 100) * (pace.exact if course.plan.kind == "exact" else pace.sampled)
-        + pace.fit * 2 * len(course.seeds) * len(plan.layers)
-    )
-    return Effort(first + later, validation, test, seconds)

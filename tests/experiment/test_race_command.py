@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from steerlib.cli import app
 from steerlib.experiment import race_records, shipped
-from steerlib.experiment.racing import effort_of
+from steerlib.experiment.race_effort import Pace, effort_of
 from tests.experiment.test_race_plan import MINI
 
 
@@ -75,7 +75,6 @@ def test_a_course_that_fails_ships_nothing(made, tmp_path, monkeypatch):
 
 def test_the_estimate_grows_with_what_is_asked(made):
     from steerlib.experiment.race_plan import read_race
-    from steerlib.experiment.racing import Pace
 
     plan = read_race(made[0])
     (course,) = plan.courses()

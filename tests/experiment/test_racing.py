@@ -7,10 +7,11 @@ import json
 
 import pytest
 
-from steerlib.experiment import racing, runners
+from steerlib.experiment import race_effort, racing, runners
+from steerlib.experiment.race_effort import Pace, effort_of
 from steerlib.experiment.race_plan import RacePlan, RacePlanError
 from steerlib.experiment.race_records import plan_hash, read_shipped_race, replay, ship_race
-from steerlib.experiment.racing import by_seed, effort_of, kept_ready, run_course, run_race
+from steerlib.experiment.racing import by_seed, kept_ready, run_course, run_race
 from steerlib.experiment.recompute import Reference
 from steerlib.experiment.selecting import RaceError
 from steerlib.experiment.shipped import ShippedError, shipped
@@ -80,15 +81,15 @@ def test_a_race_that_was_killed_goes_on_without_computing_again(race, monkeypatc
 
 def test_estimates_count_what_is_done(race):
     plan, course, store, known, _ = race
-    effort = effort_of(plan, course, racing.Pace(exact=1.0, sampled=0.0, fit=0.0), depth=known.depth)
+    effort = effort_of(plan, course, Pace(exact=1.0, sampled=0.0, fit=0.0), depth=known.depth)
     cells = [record.cell for record in store.records()]
     done = {split: sum(cell.split == split for cell in cells) for split in ("validation", "test")}
     assert 0 < done["validation"] <= effort.validation + 1 and 0 < done["test"] <= effort.test
     assert 0 < len(list((store.folder / "calibrations").rglob("*.json"))) <= effort.calibrations
     assert effort.seconds == effort.validation * plan.validation + effort.test * plan.test
-    slower = effort_of(plan, course, racing.Pace(exact=1.0, sampled=2.0, fit=0.0), depth=known.depth)
+    slower = effort_of(plan, course, Pace(exact=1.0, sampled=2.0, fit=0.0), depth=known.depth)
     # At one seed the places: two each of push, heads and the controls, one of the probe; then a method each.
-    searched = 11 * racing.EVALUATIONS + 6 * racing.CALIBRATED_FROM_NEAR
+    searched = 11 * race_effort.EVALUATIONS + 6 * race_effort.EVALUATIONS_NEAR
     assert slower.seconds == pytest.approx(effort.seconds + searched * plan.budget.prompts * 2.0)
 
 
