@@ -10,8 +10,9 @@ A page writes
     race = replay("open_loop", profile=profile, page=page)
     race.courses["almanac-llama/truth"].table()
 
-and choices, intervals and tests are made anew from what is shipped. Of the records a part is computed again, as of
-every grid; of the calibrations so many as a page asks for are measured again at the multiplier that was found.
+and choices, intervals and tests are made anew from what is shipped. Of the records one cell of each law is computed
+again (`verification.slice_of_race`); of the calibrations, so many as a page asks for are measured again at the
+multiplier that was found.
 """
 
 from __future__ import annotations
@@ -192,7 +193,7 @@ def ship_race(
             ) from error
     if not known:
         raise ShippedError("got no course to ship")
-    first, target = ship(store, list(cells), records), Path(races)
+    first, target = ship(store, list(cells), records, race=True), Path(races)
     body = canonical(
         ShippedRace(
             race=target.name.removesuffix(SUFFIX), plan=plan_hash(plan), courses=known, spent=tuple(spent.values())

@@ -132,7 +132,7 @@ def reference(
         raise StaleError(f"all {len(found.stale)} shipped records of {grid!r} are stale ({reasons}). {again}")
     else:
         done = _by_the_build(grid, found) if seed is None and compute is None else None
-        checked = done or verify(found.records, share=share, seed=seed, compute=compute)
+        checked = done or verify(found.records, share=share, race=found.header.race, seed=seed, compute=compute)
         made = Reference(grid, found.records, found.stale, checked, found)
     made.verification.check()
     if page is not None:

@@ -48,7 +48,11 @@ class Header(_Data):
         parts: what decides keys besides the cells; see `keys.present_parts`.
         provenance: where records were computed.
         sha256: checksum of the lines that follow.
+        race: whether they are those of a race, of which a build computes another part again; see
+            `verification.slice_of_race`.
     """
+
+    later = frozenset({"race"})
 
     schema_version: Literal[1] = SCHEMA
     grid: str
@@ -57,6 +61,7 @@ class Header(_Data):
     parts: tuple[dict[str, Any], ...]
     provenance: tuple[Provenance, ...]
     sha256: str
+    race: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,13 +103,14 @@ def shipped_path(grid: str, *, profile: str) -> Path:
     return data_folder() / "reference" / profile / "records" / f"{grid}{SUFFIX}"
 
 
-def ship(store: Store, cells: Sequence[Cell], path: str | Path) -> Path:
+def ship(store: Store, cells: Sequence[Cell], path: str | Path, *, race: bool = False) -> Path:
     """Write the records of a grid in the compact form; equal records give equal files.
 
     Args:
         store: where the records are.
         cells: the grid; all must have a record whose key is the present one.
         path: file to write; its stem names the grid. See `shipped_path`.
+        race: see `Header`.
 
     Raises:
         ShippedError: no cells, records missing, or cells that name a folder of one machine.
@@ -154,6 +160,7 @@ def ship(store: Store, cells: Sequence[Cell], path: str | Path) -> Path:
         parts=tuple(json.loads(text) for text in parts_table),
         provenance=tuple(Provenance.model_validate_json(text) for text in origins),
         sha256=hashlib.sha256(body.encode()).hexdigest(),
+        race=race,
     )
     with writing(target):
         write_atomic(target, gzip.compress(f"{canonical(header)}\n{body}".encode(), 9, mtime=0))

@@ -173,10 +173,40 @@ def slice_of(cells: Sequence[Cell], *, share: float = SHARE, seed: int) -> list[
     return [cells[place] for place in sorted([*chosen, *rest[:short]])]
 
 
+def slice_of_race(cells: Sequence[Cell], *, seed: int) -> list[Cell]:
+    """One random cell of each law, as many of them as can be on one random plant, task and seed; in the order given.
+
+    Of a race, whose laws run on every task, one cell for each law and task would be a race again. Cells of one place
+    share what is costly, the states that their laws are fitted on; another build draws another place.
+
+    Args:
+        cells: the whole.
+        seed: another seed draws another part.
+    """
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(cells)).tolist()
+    home = next((_place(cells[n]) for n in order if cells[n].law is not None), None)
+    first: dict[tuple[str, str], int] = {}
+    for near in (True, False):
+        for n in order:
+            if (_place(cells[n]) == home) is near:
+                law = cells[n].law
+                name = ("told" if cells[n].told else "", "") if law is None else (law.name, law.fit.labels)
+                first.setdefault(name, n)
+    return [cells[n] for n in sorted(first.values())]
+
+
+def _place(cell: Cell) -> tuple[object, ...]:
+    """Plant, task and seed of the law; unsteered cells count to any seed's place by their own."""
+    seed = cell.seed if cell.law is None else cell.law.fit.seed
+    return cell.plant, cell.task, tuple(map(str, cell.task_options.items())), seed
+
+
 def verify(
     records: Sequence[CellRecord],
     *,
     share: float = SHARE,
+    race: bool = False,
     seed: int | None = None,
     prompts: int = PROMPTS,
     tolerance: float = EXACT,
@@ -192,6 +222,7 @@ def verify(
     Args:
         records: what is believed.
         share: see `slice_of`.
+        race: draw the part as `slice_of_race` does; the share does not count then.
         seed: which part; by default `build_seed`.
         prompts: of an exact cell over a whole split that has more, so many are scored again, spread evenly.
         tolerance: of a prompt's exact score, which is a probability.
@@ -202,10 +233,9 @@ def verify(
         from steerlib.experiment.running import run_cell as compute
     drawn = build_seed() if seed is None else seed
     by_cell = {record.cell: record for record in records}
-    found = [
-        _again(by_cell[cell], prompts=prompts, tolerance=tolerance, flips=flips, compute=compute)
-        for cell in slice_of(list(by_cell), share=share, seed=drawn)
-    ]
+    whole = list(by_cell)
+    part = slice_of_race(whole, seed=drawn) if race else slice_of(whole, share=share, seed=drawn)
+    found = [_again(by_cell[cell], prompts=prompts, tolerance=tolerance, flips=flips, compute=compute) for cell in part]
     return Verification(tuple(found), len(records), drawn)
 
 

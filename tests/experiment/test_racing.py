@@ -146,6 +146,7 @@ def test_a_shipped_race_is_replayed_to_the_same_table(race, sent, monkeypatch):
     assert list(mine["note"]) == list(theirs["note"])
     numbers = ["value", "low", "high", "spent", "strength", "difference", "p"]
     assert mine[numbers].to_numpy(float) == pytest.approx(theirs[numbers].to_numpy(float), abs=2e-6, nan_ok=True)
+    assert given(sent).source.header.race, "a build draws one cell of each law"
     first = sent[1].read_bytes()
     ship_race(plan, [course], store, records=sent[0], races=sent[1])
     assert sent[1].read_bytes() == first, "equal races are equal files"

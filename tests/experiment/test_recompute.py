@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -16,7 +17,16 @@ from steerlib.experiment.page import Page
 from steerlib.experiment.recompute import FRESH, StaleError, reference
 from steerlib.experiment.shipped import ShippedError, ship
 from steerlib.experiment.store import Store
-from steerlib.experiment.verification import SLICE_SEED, DriftError, build_seed, compare, group_of, slice_of, verify
+from steerlib.experiment.verification import (
+    SLICE_SEED,
+    DriftError,
+    build_seed,
+    compare,
+    group_of,
+    slice_of,
+    slice_of_race,
+    verify,
+)
 from steerlib.experiment.verified import VERIFIED, Report, Verified
 from steerlib.tasks.base import spread
 from tests.experiment import toys
@@ -330,3 +340,60 @@ def test_a_grid_that_was_never_shipped_names_the_command(tmp_path, monkeypatch):
     monkeypatch.setenv("STEERLIB_ROOT", str(tmp_path))
     with pytest.raises(ShippedError, match=r"no shipped records at .*data/reference/tiny/records/race.jsonl.gz"):
         reference("race", profile="tiny")
+
+
+# ---- of a race -----------------------------------------------------------------------------------
+
+
+def race_cells():
+    places = list(itertools.product("pq", ("truth", "toxicity")))
+    laws = itertools.product((0, 1, 2), ("difference-of-means", "mimic"), ("true", "shuffled"), ("validation", "test"))
+    steered = [
+        Cell(
+            plant=plant,
+            task=task,
+            split=split,
+            law=LawSpec(name=name, layer=1, fit=Fit(seed=seed, labels=labels)),
+        )
+        for (plant, task), (seed, name, labels, split) in itertools.product(places, list(laws))
+    ]
+    return steered + [Cell(plant=plant, task=task, told=told) for plant, task in places for told in (False, True)]
+
+
+def test_of_a_race_one_cell_of_each_law_is_drawn_from_one_place():
+    cells = race_cells()
+    places, splits = set(), set()
+    for seed in range(150):
+        found = slice_of_race(cells, seed=seed)
+        assert found == [cell for cell in cells if cell in found], "in the order given"
+        laws = sorted((cell.law.name, cell.law.fit.labels) for cell in found if cell.law is not None)
+        assert laws == sorted(
+            (name, labels) for name in ("difference-of-means", "mimic") for labels in ("true", "shuffled")
+        )
+        assert sorted(cell.told for cell in found if cell.law is None) == [False, True]
+        place = {(cell.plant, cell.task, cell.law.fit.seed) for cell in found if cell.law is not None}
+        assert len(place) == 1
+        places |= place
+        splits |= {cell.split for cell in found}
+        assert found == slice_of_race(cells, seed=seed)
+    assert len(places) == 12 and splits == {"validation", "test"}, "every place has its turn"
+
+
+def test_a_law_that_does_not_run_there_is_drawn_from_elsewhere():
+    cells = [c for c in race_cells() if c.law is None or c.law.name != "mimic" or (c.plant, c.task) == ("q", "truth")]
+    for seed in range(20):
+        names = {cell.law.name for cell in slice_of_race(cells, seed=seed) if cell.law is not None}
+        assert names == {"difference-of-means", "mimic"}
+
+
+def test_the_records_of_a_race_are_verified_by_its_own_part():
+    records = [toys.record(cell) for cell in race_cells()]
+    asked = []
+
+    def compute(cell):
+        asked.append(cell)
+        return toys.record(cell)
+
+    found = verify(records, race=True, seed=3, compute=compute)
+    assert asked == slice_of_race([record.cell for record in records], seed=3) and len(asked) == 6
+    assert found.total == len(records)
