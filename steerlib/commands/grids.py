@@ -40,6 +40,9 @@ def run(
     only: Annotated[
         list[str] | None, typer.Option(help="of a race: a plant, or plant/task; repeat it for several")
     ] = None,
+    adopt: Annotated[
+        str | None, typer.Option(help="of a race: begin with what this profile ships and still counts")
+    ] = None,
     again: Annotated[
         str | None, typer.Option(help="compute exactly the cells whose records this profile ships, of a grid or a race")
     ] = None,
@@ -71,13 +74,13 @@ def run(
 
             run_race_file(
                 grid, place, jobs=jobs, devices=tuple(device or ["cpu"]), only=only or (), shard=shard,
-                dry_run=dry_run, listing=listing, profile=profile,
+                dry_run=dry_run, listing=listing, adopted=adopt, profile=profile,
             )  # fmt: skip
             if export is not None:
                 console.print(f"written: {place.export(export)}", soft_wrap=True)
             return
-        if only:
-            raise GridError(f"got --only {only[0]}, which names a course of a race, and {grid} is a grid; see --shard")
+        if only or adopt is not None:
+            raise GridError(f"--only and --adopt are for races, and {grid} is a grid. Fix: leave them out; see --shard")
         cells = part_of(read_grid(grid) if again is None else _shipped_cells(grid.stem, again), shard)
         if listing or dry_run:
             lacking = missing(cells, place)

@@ -32,17 +32,18 @@ def run_race_file(
     shard: str,
     dry_run: bool,
     listing: bool,
+    adopted: str | None,
     profile: str | None,
 ) -> None:
     """Run the courses of a race that are not whole yet; says beforehand how long they take.
 
     Raises:
         RacePlanError: the file cannot be read, or has no such course.
-        ShippedError: a course that is to be shipped is not whole.
+        ShippedError: a course that is to be shipped is not whole, or what is to be adopted is absent or damaged.
     """
     from steerlib.experiment.grid import part_of
     from steerlib.experiment.race_plan import read_race
-    from steerlib.experiment.race_records import default_paths, ship_race
+    from steerlib.experiment.race_records import adopt, default_paths, ship_race
     from steerlib.experiment.racing import run_race
 
     plan = read_race(file)
@@ -50,6 +51,11 @@ def run_race_file(
     if listing:
         _show(plan, courses, place)
         return
+    if adopted is not None:
+        records, calibrations = adopt(plan, place, **default_paths(file.stem, profile=adopted))
+        console.print(
+            f"{records} records and {calibrations} calibrations of what {adopted} ships were put in the store"
+        )
     _announce(plan, courses, place, jobs=jobs, device=devices[0])
     if dry_run:
         return

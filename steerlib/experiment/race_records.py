@@ -1,11 +1,9 @@
 """Races that come with the project: what `steerlib run RACE --ship` writes beside the records, and a page replays.
 
-Knows the file of calibrations and how a race is run from records alone. Knows nothing about how a record counts
-(`shipped`) or is computed again (`recompute`).
+Knows how a race is run from records alone, and gone on with from what is shipped. Knows nothing about the files
+(`race_files`, `shipped`) or how a record is computed again (`recompute`).
 
-The records of a race are shipped as those of a grid are, `records/<race>.jsonl.gz`. Beside them lies
-`races/<race>.json.gz`: what each course was run with, and every calibration, each with the key of all that decided it.
-A page writes
+The records of a race are shipped as those of a grid are, its calibrations beside them. A page writes
 
     race = replay("open_loop", profile=profile, page=page)
     race.courses["almanac-llama/truth"].table()
@@ -17,99 +15,40 @@ multiplier that was found.
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import json
-import math
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import ValidationError
 
+from steerlib.errors import SteerlibError
 from steerlib.experiment.calibrate import Calibration, Status
 from steerlib.experiment.calibrations import Calibrations, calibration_key
 from steerlib.experiment.cell_records import CellRecord
-from steerlib.experiment.cells import Cell, _Data, canonical
+from steerlib.experiment.cells import Cell
+from steerlib.experiment.race_files import (
+    SUFFIX,
+    ShippedRace,
+    Spent,
+    plan_hash,
+    race_path,
+    read_shipped_race,
+    write_shipped_race,
+)
 from steerlib.experiment.race_plan import Course, RacePlan, read_race
 from steerlib.experiment.races import Race
 from steerlib.experiment.racing import Ready, kept_ready, race_on, spending
 from steerlib.experiment.recompute import Reference, reference
-from steerlib.experiment.records import Finite
 from steerlib.experiment.runners import Spending, replayed
 from steerlib.experiment.selecting import RaceError
-from steerlib.experiment.shipped import ShippedError, ship, shipped_path
-from steerlib.experiment.store import Store, writing
+from steerlib.experiment.shipped import ShippedError, ship, shipped, shipped_path
+from steerlib.experiment.store import Store
 from steerlib.experiment.verification import SLICE_SEED, DriftError, build_seed
-from steerlib.files import data_folder, write_atomic
+from steerlib.files import data_folder
 
 if TYPE_CHECKING:
     from steerlib.experiment.page import Page
-
-SCHEMA, SUFFIX = 1, ".json.gz"
-#: Digits of the costs that a search saw on its way; those of what it found are kept whole.
-DIGITS = 4
-
-
-class Spent(_Data):
-    """A calibration as it is shipped.
-
-    Attributes:
-        cell: what was searched, at the multiplier where the search began.
-        key: see `calibrations.calibration_key`.
-        status: how it ended.
-        strength: the multiplier that was found.
-        cost: what it costs.
-        target: the budget.
-        tried: what was looked at; a cost that is not finite is null.
-        message: why the budget was missed, "" otherwise.
-    """
-
-    cell: Cell
-    key: str
-    status: Status
-    strength: Finite
-    cost: Finite
-    target: Finite
-    tried: tuple[tuple[Finite, Finite | None], ...]
-    message: str = ""
-
-    @classmethod
-    def of(cls, cell: Cell, key: str, found: Calibration) -> Spent:
-        """What is shipped of a calibration."""
-        tried = tuple(
-            (size, float(f"{cost:.{DIGITS}g}") if math.isfinite(cost) else None) for size, cost in found.tried
-        )
-        return cls(
-            cell=cell, key=key, status=found.status, strength=found.strength, cost=found.cost, target=found.target,
-            tried=tried, message=found.message,
-        )  # fmt: skip
-
-    @property
-    def calibration(self) -> Calibration:
-        """As it was found, but for the last digits of costs on the way."""
-        tried = tuple((size, math.inf if cost is None else cost) for size, cost in self.tried)
-        return Calibration(self.status, self.strength, self.cost, self.target, tried, self.message)
-
-
-class ShippedRace(_Data):
-    """What is shipped of a race besides its records.
-
-    Attributes:
-        race: stem of its file in `data/races`.
-        plan: hash of the race's content; another plan asks for other cells.
-        courses: what each course was run with, by title.
-        spent: every calibration that the race looked at.
-    """
-
-    schema_version: Literal[1] = SCHEMA
-    race: str
-    plan: str
-    courses: dict[str, Ready]
-    spent: tuple[Spent, ...]
 
 
 @dataclass(frozen=True)
@@ -129,16 +68,6 @@ class Replayed:
     ready: dict[str, Ready]
     reference: Reference = field(repr=False)
     measured: tuple[int, float] = (0, 0.0)
-
-
-def plan_hash(plan: RacePlan) -> str:
-    """Hash of a race's content; comments and order of keys in its file do not count."""
-    return hashlib.sha256(canonical(plan).encode()).hexdigest()
-
-
-def race_path(race: str, *, profile: str) -> Path:
-    """Where the calibrations of a race are shipped."""
-    return data_folder() / "reference" / profile / "races" / f"{race}{SUFFIX}"
 
 
 def ship_race(
@@ -194,45 +123,13 @@ def ship_race(
     if not known:
         raise ShippedError("got no course to ship")
     first, target = ship(store, list(cells), records, race=True), Path(races)
-    body = canonical(
+    write_shipped_race(
+        target,
         ShippedRace(
             race=target.name.removesuffix(SUFFIX), plan=plan_hash(plan), courses=known, spent=tuple(spent.values())
-        )
+        ),
     )
-    told = f"{hashlib.sha256(body.encode()).hexdigest()}\n{body}\n"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with writing(target):
-        write_atomic(target, gzip.compress(told.encode(), 9, mtime=0))
     return first, target
-
-
-def read_shipped_race(path: str | Path) -> ShippedRace:
-    """Read what `ship_race` wrote beside the records.
-
-    Raises:
-        ShippedError: absent, damaged, or of another schema.
-    """
-    file = Path(path)
-    again = f"Fix: restore it (`git checkout {file}`), or compute it anew with `steerlib run ... --ship`"
-    try:
-        head, _, body = gzip.decompress(file.read_bytes()).decode().partition("\n")
-    except FileNotFoundError:
-        raise ShippedError(
-            f"no shipped race at {file}. Fix: `steerlib run data/races/{file.name.removesuffix(SUFFIX)}.yml --ship "
-            f"{file.parent.parent.name}` computes and writes it"
-        ) from None
-    except (EOFError, OSError, zlib.error, UnicodeDecodeError) as error:
-        raise ShippedError(f"{file} is truncated or damaged ({error}). {again}") from error
-    body = body.removesuffix("\n")
-    if hashlib.sha256(body.encode()).hexdigest() != head:
-        raise ShippedError(f"{file} was altered: its content does not have the checksum it names. {again}")
-    version = json.loads(body).get("schema_version")
-    if version != SCHEMA:
-        raise ShippedError(f"{file}: got a race of schema {version!r}, expected {SCHEMA}. {again}")
-    try:
-        return ShippedRace.model_validate_json(body)
-    except ValidationError as error:
-        raise ShippedError(f"{file} does not hold a race: {error}. {again}") from error
 
 
 def replay(
@@ -309,6 +206,42 @@ def _measured(spent: Sequence[Spent], search: Spending, *, count: int, seed: int
             )
         worst = max(worst, moved)
     return len(chosen), worst
+
+
+def adopt(plan: RacePlan, store: Store, *, records: str | Path, races: str | Path) -> tuple[int, int]:
+    """Put what is shipped and still counts into a store, so that a race goes on from there.
+
+    Whoever changes one law computes its cells alone, and ships the race again.
+
+    Args:
+        plan: the race as its file is now.
+        store: where to put it; what it holds is left as it is.
+        records: file of the records; see `shipped_path`.
+        races: file of the calibrations; see `race_path`.
+
+    Returns:
+        How many records and calibrations were put there.
+
+    Raises:
+        ShippedError: absent or damaged.
+        StoreError: if the store cannot be written.
+        DiskFullError: if the disk is full.
+    """
+    put = 0
+    for record in shipped(records).records:
+        if not store.holds(record.key):
+            store.put(record)
+            put += 1
+    kept, search, known = Calibrations(store), spending(plan), 0
+    for spent in read_shipped_race(races).spent:
+        try:
+            settings = search.settings(spent.cell)
+        except SteerlibError:  # a law or task that there is no more
+            continue
+        if calibration_key(settings) == spent.key and kept.get(settings) is None:
+            kept.put(settings, spent.calibration)
+            known += 1
+    return put, known
 
 
 def default_paths(race: str, *, profile: str) -> dict[str, Path]:

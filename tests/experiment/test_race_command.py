@@ -7,7 +7,7 @@ import yaml
 from typer.testing import CliRunner
 
 from steerlib.cli import app
-from steerlib.experiment import race_records, shipped
+from steerlib.experiment import race_files, shipped
 from steerlib.experiment.race_effort import Pace, effort_of
 from tests.experiment.test_race_plan import MINI
 
@@ -35,7 +35,7 @@ def made(tmp_path_factory):
 
 def test_it_says_how_long_before_it_runs_and_ships(made, tmp_path, monkeypatch):
     file, plant, store = made
-    monkeypatch.setattr(race_records, "data_folder", lambda: tmp_path)
+    monkeypatch.setattr(race_files, "data_folder", lambda: tmp_path)
     monkeypatch.setattr(shipped, "data_folder", lambda: tmp_path)
     dry = invoke(file, "--store", store, "--dry-run")
     assert dry.exit_code == 0 and "minutes of one worker" in dry.output and "0 records are there" in dry.output
@@ -44,10 +44,12 @@ def test_it_says_how_long_before_it_runs_and_ships(made, tmp_path, monkeypatch):
     assert done.exit_code == 0, done.output
     assert done.output.index("minutes of one worker") < done.output.index("1 of 1 courses are whole")
     records = list(shipped.shipped(tmp_path / "reference" / "tiny" / "records" / "toy.jsonl.gz").records)
-    found = race_records.read_shipped_race(tmp_path / "reference" / "tiny" / "races" / "toy.json.gz")
+    found = race_files.read_shipped_race(tmp_path / "reference" / "tiny" / "races" / "toy.json.gz")
     assert list(found.courses) == [f"{plant}/truth"] and records
     listed = invoke(file, "--store", store, "--list")
     assert f"{len(records)}" in listed.output and "yes" in listed.output
+    new = invoke(file, "--store", tmp_path / "new", "--adopt", "tiny", "--dry-run")
+    assert f"{len(records)} records and {len(found.spent)} calibrations of what tiny ships" in new.output
     again = invoke("toy.yml", "--again", "tiny", "--store", store)
     assert again.exit_code == 0 and f"{len(records)} cells were there, 0 computed" in again.output
 
@@ -59,7 +61,7 @@ def test_courses_that_are_not_there_and_options_of_the_other_kind(made, tmp_path
     grid = tmp_path / "grid.yml"
     grid.write_text("blocks: [{over: {plant: [p], task: [truth]}}]")
     other = invoke(grid, "--store", store, "--only", "p/truth")
-    assert other.exit_code != 0 and "names a course of a race" in other.output.replace("\n", " ")
+    assert other.exit_code != 0 and "are for races" in other.output.replace("\n", " ")
 
 
 def test_a_course_that_fails_ships_nothing(made, tmp_path, monkeypatch):

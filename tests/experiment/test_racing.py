@@ -9,8 +9,9 @@ import pytest
 
 from steerlib.experiment import race_effort, racing, runners
 from steerlib.experiment.race_effort import Pace, effort_of
+from steerlib.experiment.race_files import plan_hash, read_shipped_race
 from steerlib.experiment.race_plan import RacePlan, RacePlanError
-from steerlib.experiment.race_records import plan_hash, read_shipped_race, replay, ship_race
+from steerlib.experiment.race_records import adopt, replay, ship_race
 from steerlib.experiment.racing import by_seed, kept_ready, run_course, run_race
 from steerlib.experiment.recompute import Reference
 from steerlib.experiment.selecting import RaceError
@@ -199,6 +200,20 @@ def write(file, raw):
 
     body = json.dumps(raw)
     file.write_bytes(gzip.compress(f"{hashlib.sha256(body.encode()).hexdigest()}\n{body}\n".encode()))
+
+
+def test_a_race_goes_on_from_what_is_shipped(race, sent, tmp_path, monkeypatch):
+    plan, course, store, _, outcome = race
+    fresh = Store(tmp_path / "fresh")
+    records, calibrations = adopt(plan, fresh, records=sent[0], races=sent[1])
+    assert records == len(store.keys()) and calibrations == len(list((store.folder / "calibrations").rglob("*.json")))
+    monkeypatch.setattr("steerlib.experiment.running.run_cell", unable)
+    monkeypatch.setattr(runners, "cost_of", unable)
+    again = run_course(plan, course, fresh)[1]
+    assert list(again.table()["note"]) == list(outcome.table()["note"])
+    assert adopt(plan, fresh, records=sent[0], races=sent[1]) == (0, 0), "what is there is left"
+    dearer = plan.model_copy(update={"budget": plan.budget.model_copy(update={"amount": 0.03})})
+    assert adopt(dearer, Store(tmp_path / "other"), records=sent[0], races=sent[1]) == (records, 0)
 
 
 def test_damaged_files_are_named(race, sent, tmp_path):
