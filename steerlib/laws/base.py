@@ -197,9 +197,13 @@ class Law(nn.Module):
     strength: Tensor
 
     def __init__(self, *, strength: float = 1.0) -> None:
-        """Set the multiplier of the input."""
+        """Set the multiplier of the input.
+
+        Raises:
+            LawError: if it is not a finite number.
+        """
         super().__init__()
-        self.register_buffer("strength", torch.tensor(float(strength)))
+        self.register_buffer("strength", torch.tensor(_finite(strength)))
         self.header: LawHeader | None = None
 
     def input(self, state: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
@@ -245,9 +249,7 @@ class Law(nn.Module):
         Raises:
             LawError: if the strength is not a finite number.
         """
-        if not isinstance(strength, (int, float)) or not torch.isfinite(torch.tensor(float(strength))):
-            raise LawError(f"strength: got {strength!r}, expected a finite number.")
-        self.strength.fill_(float(strength))
+        self.strength.fill_(_finite(strength))
         return self
 
     def check_use(self, plant: Plant, *, layer: int | None, point: Point | None = None) -> Site:
@@ -325,6 +327,13 @@ class Law(nn.Module):
         """Name, strength and place."""
         place = f", {Site(self.header.layer, self.header.point)} of {self.header.plant}" if self.header else ""
         return f"{type(self).__name__}(strength={float(self.strength):.3g}{place})"
+
+
+def _finite(strength: float) -> float:
+    """A strength that float32, in which it is kept, can hold."""
+    if not isinstance(strength, (int, float)) or not abs(strength) <= torch.finfo(torch.float32).max:
+        raise LawError(f"strength: got {strength!r}, expected a finite number (at most 3.4e38 in size).")
+    return float(strength)
 
 
 def read_law(path: str | Path, kind: str, name: str, version: int) -> tuple[dict[str, str], dict[str, Tensor]]:
