@@ -123,7 +123,7 @@ class LinearAcT(Law):
 
     def _hold(self, found: CoordinateMap, stretch: Tensor, contrast: Contrast) -> Self:
         shift = found.target - found.source
-        if shift.norm() <= 1e-9 * found.source.norm() and stretch.norm() <= 1e-6:
+        if shift.norm() <= 1e-12 * contrast.largest and stretch.norm() <= 1e-6:
             raise LawError(
                 f"{type(self).__name__}: both classes hold the same values on every neuron, so that nothing would be "
                 "moved. Likely cause: the same states twice."

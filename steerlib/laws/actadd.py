@@ -89,7 +89,8 @@ class ActAdd(Law):
             raise LawError("ActAdd: got no positions, expected at least one. Fix: longer texts.")
         found = torch.stack([c.positive.double().mean(0) - c.negative.double().mean(0) for c in contrasts])
         causes = ["both classes begin alike in all of these positions: more positions", "the same texts in both"]
-        norm_or_raise(found.flatten(), "differences by position", causes)
+        largest = max(contrast.largest for contrast in contrasts)
+        norm_or_raise(found.flatten(), "differences by position", causes, beside=largest)
         self.vectors, self.header = found.float(), contrasts[0].header
         return self
 

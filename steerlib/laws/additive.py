@@ -88,7 +88,8 @@ class DifferenceOfMeans(Additive):
             LawError: if the means are equal.
         """
         difference = contrast.positive.double().mean(0) - contrast.negative.double().mean(0)
-        norm = norm_or_raise(difference, "difference of means", ["both classes hold the same states", "wrong token"])
+        causes = ["both classes hold the same states", "wrong token"]
+        norm = norm_or_raise(difference, "difference of means", causes, beside=contrast.largest)
         return self._hold(difference / norm if self.scale == "unit" else difference, contrast)
 
 
@@ -116,7 +117,8 @@ class RandomDirection(Additive):
             LawError: if the means are equal: a control of no length would be no law at all.
         """
         difference = contrast.positive.double().mean(0) - contrast.negative.double().mean(0)
-        norm = norm_or_raise(difference, "difference of means", ["both classes hold the same states", "wrong token"])
+        causes = ["both classes hold the same states", "wrong token"]
+        norm = norm_or_raise(difference, "difference of means", causes, beside=contrast.largest)
         generator = torch.Generator().manual_seed(self.seed)
         draw = torch.randn(contrast.width, generator=generator, dtype=torch.float64)
         return self._hold((draw / draw.norm() * norm.cpu()).to(contrast.positive.device), contrast)

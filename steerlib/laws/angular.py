@@ -166,7 +166,8 @@ class AngularSteering(Law):
             else:
                 means.append(scaled.mean(0))
         difference = means[0] - means[1]
-        norm_or_raise(difference, "difference of means", ["both classes hold the same states"])
+        beside = 1.0 if self.measure == "unit" else contrast.largest
+        norm_or_raise(difference, "difference of means", ["both classes hold the same states"], beside=beside)
         return difference
 
     def _spread(self, contrast: Contrast) -> Float[Tensor, " width"]:

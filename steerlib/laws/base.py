@@ -109,6 +109,11 @@ class Contrast:
         """Size of the states."""
         return self.positive.shape[1]
 
+    @property
+    def largest(self) -> float:
+        """The largest absolute value in any state: what rounding is measured against."""
+        return max(float(states.abs().amax()) for states in self)
+
 
 class Source(Protocol):
     """Whoever can measure what a law is fitted on, at the sites it asks for; see `steerlib.tasks.source`.
@@ -374,13 +379,23 @@ def check_width(law: Law, held: Float[Tensor, " width"], state: Float[Tensor, "*
         raise LawError(f"{type(law).__name__}: {found}; the state has width {state.shape[-1]}. Fix: fit it.")
 
 
-def norm_or_raise(vector: Float[Tensor, " width"], what: str, causes: Sequence[str]) -> Float[Tensor, ""]:
+def norm_or_raise(
+    vector: Float[Tensor, " width"], what: str, causes: Sequence[str], *, beside: float = 0.0
+) -> Float[Tensor, ""]:
     """The norm of a direction that must not be zero.
+
+    Args:
+        vector: the direction, in float64.
+        what: its name.
+        causes: why it may be zero.
+        beside: size of the numbers that it is a difference of: a trillionth of that is rounding. The same states in
+            another order have means that differ by so much, and a direction of it would be noise.
 
     Raises:
         LawError: if it is zero or not finite, with the likely causes.
     """
     norm = vector.norm()
-    if not torch.isfinite(norm) or norm == 0:
-        raise LawError(f"{what}: got norm {float(norm)}, expected a positive one. Likely cause: {'; '.join(causes)}.")
+    if not torch.isfinite(norm) or norm <= 1e-12 * beside:
+        expected = "a positive one" if norm == 0 else f"more than rounding of numbers as large as {beside:.3g}"
+        raise LawError(f"{what}: got norm {float(norm)}, expected {expected}. Likely cause: {'; '.join(causes)}.")
     return norm

@@ -194,8 +194,13 @@ class ITI(Stack):
             "probe": probe.weight.double(),
             "random": draw.to(both.device),
         }[self.direction]
-        what = ["its output never changes", f"num_heads={self.num_heads} is more than there are heads that know"]
-        theta = along / norm_or_raise(along, f"{name}: {self.direction}", what)
+        what = [
+            "its output never changes",
+            "both classes hold the same states",
+            f"num_heads={self.num_heads} is more than there are heads that know",
+        ]
+        beside = float(both.abs().amax()) if self.direction == "mass-mean" else 0.0
+        theta = along / norm_or_raise(along, f"{name}: {self.direction}", what, beside=beside)
         sigma = (both @ theta).std(correction=0)
         return theta * norm_or_raise(sigma, f"{name}: spread along {self.direction}", what)
 
