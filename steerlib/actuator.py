@@ -193,6 +193,11 @@ class Wiring:
         """Whether anything is attached anywhere."""
         return any(slot.entries for slot in self._slots.values())
 
+    def attached(self) -> list[tuple[Site, Transform]]:
+        """What is attached and where, in order of depth."""
+        sites = sorted(self._slots, key=lambda site: site.order)
+        return [(site, transform) for site in sites for transform, _ in self._slots[site].entries]
+
     def scopes(self) -> set[str]:
         """Names of the scopes in use."""
         return {scope.name for slot in self._slots.values() for _, scope in slot.entries}

@@ -26,6 +26,10 @@ class ContrastError(LawError):
     """A contrast set that no law can be fitted on: empty, one-sided, or not finite."""
 
 
+class NotFiniteError(SteerlibError, ArithmeticError):
+    """A plant computes no numbers any more, under a law that leaves the range of its precision or by itself."""
+
+
 class MetricError(SteerlibError, ValueError):
     """A metric has no meaning for the data given."""
 

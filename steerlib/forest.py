@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from steerlib.finite import check_logprobs
 from steerlib.plant import Plant
 
 TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 16384}  # of a packed pass; on a CPU, what stays in its cache is fastest
@@ -113,6 +114,9 @@ class Forest:
 
         Falls back to the plain way where the model does not follow a mask of its own (positions taken from the order
         of the columns, sliding windows, half precision).
+
+        Raises:
+            NotFiniteError: as `Plant.logprobs`.
         """
         if not self._fits(plant):
             return plant.logprobs(self.prompts, self.continuations, batch_size=256)
@@ -123,7 +127,7 @@ class Forest:
             count = max(1, min(len(order), budget // len(self.trees[order[-1]])))
             chosen, order = order[-count:], order[:-count]
             for i, found in zip(chosen, _score(plant, [self.trees[i] for i in chosen]), strict=True):
-                out[self.owners[i]] = found
+                out[self.owners[i]] = check_logprobs(plant, found)
         return out
 
     def _fits(self, plant: Plant) -> bool:
@@ -179,5 +183,6 @@ def _score(plant: Plant, trees: Sequence[Tree]) -> list[Float[Tensor, " continua
         totals = []
         for tree, found in zip(trees, logits - logits.logsumexp(-1, keepdim=True), strict=True):
             before, token = tree.steps.to(plant.device).T
-            totals.append(tree.paths.double() @ found[before, token].double().cpu())
+            # Chosen, not multiplied by zero: a token that is ruled out must not spoil answers without it.
+            totals.append(torch.where(tree.paths, found[before, token].double().cpu(), 0.0).sum(1))
     return totals

@@ -19,6 +19,7 @@ from transformers import LogitsProcessorList
 
 from steerlib.compiling import check_backend
 from steerlib.errors import PlantError
+from steerlib.finite import Watch
 from steerlib.sampling import GumbelSampler
 
 if TYPE_CHECKING:
@@ -63,7 +64,12 @@ def generate_batch(
     cache: str,
     compile: str | None,
 ) -> Int[Tensor, "batch new"]:
-    """Token ids of the answers to one batch of left-padded prompts; see `Plant.generate`."""
+    """Token ids of the answers to one batch of left-padded prompts; see `Plant.generate`.
+
+    Raises:
+        NotFiniteError: if a token was chosen from logits that are no numbers.
+    """
+    watch = Watch()
     # Only a pass without a cache sees prompt and answer at once, and then needs to know where prompts end.
     lengths = batch.lengths if cache == "none" else None
     with (
@@ -81,13 +87,15 @@ def generate_batch(
             temperature=None,
             top_k=None,
             top_p=None,
-            logits_processor=LogitsProcessorList([sampler] if sampler is not None else []),
+            logits_processor=LogitsProcessorList([watch, sampler] if sampler is not None else [watch]),
             pad_token_id=plant.pad_id,
             use_cache=cache != "none",
             cache_implementation="static" if cache == "static" else None,
             disable_compile=True,  # ours is below, where the hooks are known to be in place
         )
-    return out[:, batch.input_ids.shape[1] :]  # type: ignore[index]
+    new = out[:, batch.input_ids.shape[1] :]  # type: ignore[index]
+    watch.check(plant, new, _ends(plant))
+    return new
 
 
 @contextmanager
@@ -117,13 +125,18 @@ def _decoding_with(plant: Plant, backend: str | None) -> Iterator[None]:
 
 def cut(plant: Plant, new: Int[Tensor, "batch new"]) -> list[tuple[int, ...]]:
     """Token ids of each answer up to its end token."""
-    ends = plant.model.generation_config.eos_token_id
-    stop = set(ends if isinstance(ends, list) else [ends]) - {None}
+    stop = _ends(plant)
     cut: list[tuple[int, ...]] = []
     for row in new.tolist():
         end = next((i + 1 for i, token in enumerate(row) if token in stop), len(row))
         cut.append(tuple(row[:end]))
     return cut
+
+
+def _ends(plant: Plant) -> set[int]:
+    """Tokens that end an answer."""
+    ends = plant.model.generation_config.eos_token_id
+    return set(ends if isinstance(ends, list) else [ends]) - {None}
 
 
 def check_generation(

@@ -21,6 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from steerlib.actuator import Actuator, Pass, Point, Scope, Site, Wiring
 from steerlib.anatomy import find_anatomy
 from steerlib.errors import PlantError
+from steerlib.finite import check_logprobs
 from steerlib.generation import Generation, answer_texts, check_generation, cut, generate_batch
 from steerlib.laws.base import Law
 from steerlib.laws.stack import Stack
@@ -290,6 +291,7 @@ class Plant:
 
         Raises:
             PlantError: if the lists differ in length, or a prompt does not end at a token boundary.
+            NotFiniteError: if the logits are no numbers: a law is too strong for the precision.
         """
         heads, rows = self._pairs(prompts, continuations)
         out = torch.empty(len(rows), dtype=torch.float64)
@@ -298,7 +300,7 @@ class Plant:
             chosen = order[start : start + batch_size]
             batch = self._pad([rows[i] for i in chosen])
             lengths = torch.tensor([len(heads[i]) for i in chosen], device=self.device)
-            out[chosen] = self._continuation_logprobs(batch, lengths).double().cpu()
+            out[chosen] = check_logprobs(self, self._continuation_logprobs(batch, lengths).double().cpu())
         return out
 
     def _pairs(self, prompts: Sequence[str], continuations: Sequence[str]) -> tuple[list[list[int]], list[list[int]]]:
@@ -355,6 +357,8 @@ class Plant:
 
         Raises:
             PlantError: if an argument is out of its range.
+            NotFiniteError: if a token was chosen from logits that are no numbers: a law is too strong for the
+                precision. Asked once for each batch.
             BackendError: if the backend cannot work on this machine.
         """
         check_generation(max_new_tokens, temperature, top_k, top_p, samples, batch_size, cache, compile)

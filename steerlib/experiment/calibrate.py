@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from steerlib.errors import MetricError
+from steerlib.errors import MetricError, NotFiniteError
 from steerlib.laws.base import Law
 from steerlib.laws.stack import Stack
 from steerlib.metrics import input_energy, kl_per_token, perplexity
@@ -261,8 +261,9 @@ def cost_of(
     """The cost of a law's multiplier on a plant: what `calibrate` searches.
 
     Every call uses the same prompts and the same noise, so that costs of two multipliers differ by the law alone. A
-    plant that is left with nothing to say is broken, and its cost infinite: where every steered answer is empty, and
-    for perplexity, which cannot be measured on an empty answer, where the law empties more than a share `SILENCED`.
+    plant that is left with nothing to say is broken, and its cost infinite: where its logits are no numbers any more,
+    where every steered answer is empty, and for perplexity, which cannot be measured on an empty answer, where the law
+    empties more than a share `SILENCED`.
 
     Args:
         plant: the plant.
@@ -312,8 +313,11 @@ def cost_of(
         acting = plant.under(law.at(strength), layer=layer, scope=scope)
         texts: Sequence[str] = own
         if answers == "steered":
-            with acting:
-                texts = plant.generate(prompts, max_new_tokens=max_new_tokens, seed=seed).texts
+            try:
+                with acting:
+                    texts = plant.generate(prompts, max_new_tokens=max_new_tokens, seed=seed).texts
+            except NotFiniteError:
+                return math.inf
         if not any(text.strip() for text in texts):
             return math.inf
         if budget == "energy":

@@ -18,7 +18,8 @@ Where the original and those who compare with it differ, each has its name here:
 - Constant neurons: Apple's Mean-AcT leaves out those whose standard deviation in a class is at most 1e-4, and its
   Linear-AcT divides by noise of size 1e-8 there; here they are shifted.
 - Several layers: the original fits them in order of depth, the earlier ones acting, `Stack(..., sequential=True)`;
-  ODESteer's comparator takes one layer. It also ignores the strength: always 1.
+  ODESteer's comparator takes one layer. It also ignores the strength: always 1. The code of A-LQR keeps only the first
+  four of all the modules that it names, which weakens the baseline.
 
 The originals act on the outputs of single modules, such as norms; here laws act on the residual stream.
 """
@@ -122,7 +123,7 @@ class LinearAcT(Law):
 
     def _hold(self, found: CoordinateMap, stretch: Tensor, contrast: Contrast) -> Self:
         shift = found.target - found.source
-        if shift.norm() <= 1e-9 * found.source.norm() and stretch.norm() <= 1e-6:
+        if shift.norm() <= 1e-12 * contrast.largest and stretch.norm() <= 1e-6:
             raise LawError(
                 f"{type(self).__name__}: both classes hold the same values on every neuron, so that nothing would be "
                 "moved. Likely cause: the same states twice."

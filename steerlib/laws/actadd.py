@@ -15,15 +15,18 @@ its vector is zero.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steerlib.actuator import Pass
+from steerlib.actuator import Pass, Point, Site, Transform
 from steerlib.errors import LawError
 from steerlib.laws.base import Contrast, Law, Source, norm_or_raise
+
+if TYPE_CHECKING:
+    from steerlib.plant import Plant
 
 #: Scopes in which the law acts as it was meant: on the prompt alone it is "prefill"; "all" includes the prompt.
 SCOPES = ("prefill", "all")
@@ -86,7 +89,8 @@ class ActAdd(Law):
             raise LawError("ActAdd: got no positions, expected at least one. Fix: longer texts.")
         found = torch.stack([c.positive.double().mean(0) - c.negative.double().mean(0) for c in contrasts])
         causes = ["both classes begin alike in all of these positions: more positions", "the same texts in both"]
-        norm_or_raise(found.flatten(), "differences by position", causes)
+        largest = max(contrast.largest for contrast in contrasts)
+        norm_or_raise(found.flatten(), "differences by position", causes, beside=largest)
         self.vectors, self.header = found.float(), contrasts[0].header
         return self
 
@@ -122,6 +126,13 @@ class ActAdd(Law):
         )
 
     # Running
+
+    def entries(
+        self, plant: Plant, *, layer: int | None = None, point: Point | None = None
+    ) -> list[tuple[Site, Transform, str]]:
+        """As every law, but on the prompt: in the scope of others hardly one of the first tokens would be pushed."""
+        found = super().entries(plant, layer=layer, point=point)
+        return [(site, part, scope if scope in SCOPES else SCOPES[0]) for site, part, scope in found]
 
     def input(self, state: Float[Tensor, "*batch width"]) -> Float[Tensor, "*#batch width"]:
         """The vector of each row, counted from the first; zero where there is none.

@@ -88,7 +88,8 @@ class DifferenceOfMeans(Additive):
             LawError: if the means are equal.
         """
         difference = contrast.positive.double().mean(0) - contrast.negative.double().mean(0)
-        norm = norm_or_raise(difference, "difference of means", ["both classes hold the same states", "wrong token"])
+        causes = ["both classes hold the same states", "wrong token"]
+        norm = norm_or_raise(difference, "difference of means", causes, beside=contrast.largest)
         return self._hold(difference / norm if self.scale == "unit" else difference, contrast)
 
 
@@ -110,8 +111,14 @@ class RandomDirection(Additive):
         return {"seed": self.seed}
 
     def fit(self, contrast: Contrast) -> Self:
-        """Draw the direction; the contrast gives its length and place only."""
-        norm = (contrast.positive.double().mean(0) - contrast.negative.double().mean(0)).norm()
+        """Draw the direction; the contrast gives its length and place only.
+
+        Raises:
+            LawError: if the means are equal: a control of no length would be no law at all.
+        """
+        difference = contrast.positive.double().mean(0) - contrast.negative.double().mean(0)
+        causes = ["both classes hold the same states", "wrong token"]
+        norm = norm_or_raise(difference, "difference of means", causes, beside=contrast.largest)
         generator = torch.Generator().manual_seed(self.seed)
         draw = torch.randn(contrast.width, generator=generator, dtype=torch.float64)
         return self._hold((draw / draw.norm() * norm.cpu()).to(contrast.positive.device), contrast)

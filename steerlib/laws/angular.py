@@ -8,12 +8,15 @@ in the plane of b1 and b2 by one of the same length at a fixed angle theta from 
 The adaptive variant acts only on states on one side of b1. b1 is the feature's direction; b2 the first principal
 component of the directions of all layers, made orthogonal to b1.
 
-Where text, released code and this file differ. The authors steer the outputs of all norms with one plane; a law acts
-at one site, and a stack (`steerlib.laws.stack`) of laws with `feature="most-similar"` at several with one plane. Their
-directions are differences of the classes' means after each state is scaled to norm one (`measure="unit"`), and b1 is
-the layer's direction that is most alike to all others (`feature="most-similar"`); here b1 is by default the direction
-of the site itself. Their directions point from harmless to harmful prompts, and their adaptive mode acts where
-<z, b1> > 0; ours point to the positive class, so that an angle of 0 adds the behaviour and 180 degrees removes it.
+Where text, released code and this file differ. The authors measure at the inputs of all norms and steer their outputs,
+with one plane; a law measures and acts at one site, and a stack (`steerlib.laws.stack`) of laws with
+`feature="most-similar"` at several with one plane. They steer every token of a pass, the prompt's included: that is
+scope "all". Their directions are differences of the classes' means after each state is scaled to norm one
+(`measure="unit"`), and b1 is the layer's direction that is most alike to all others (`feature="most-similar"`); here b1
+is by default the direction of the site itself. b2 is found from the differences of these means as they are, so that
+layers at which the classes lie far apart count more; those of raw states (`measure="raw"`) are scaled first. Their
+directions point from harmless to harmful prompts, and their adaptive mode acts where <z, b1> > 0; ours point to the
+positive class, so that an angle of 0 adds the behaviour and 180 degrees removes it.
 """
 
 from __future__ import annotations
@@ -135,17 +138,25 @@ class AngularSteering(Law):
 
     def fit_layers(self, own: Contrast, layers: Sequence[Contrast]) -> Self:
         """Set the plane from the contrast of the law's own site and those of all layers."""
-        candidates = torch.stack([self._direction(contrast) for contrast in layers])
+        differences = torch.stack([self._difference(contrast) for contrast in layers])
         first = self._direction(own)
         if self.feature == "most-similar":
+            candidates = torch.nn.functional.normalize(differences, dim=1)
             first = candidates[(candidates @ candidates.T).mean(1).argmax()]
-        second = first_direction(candidates, centred=True)  # zero where there is but one direction
+        # The length of a raw difference says how long states are at that layer, and they grow with depth.
+        across = differences if self.measure == "unit" else torch.nn.functional.normalize(differences, dim=1)
+        second = first_direction(across, centred=True)  # zero where there is but one direction
         if (second - (second @ first) * first).norm() < FLAT:
             second = self._spread(own)
         return self._hold(first, second, own)
 
     def _direction(self, contrast: Contrast) -> Float[Tensor, " width"]:
         """Unit direction from the mean of the negative to that of the positive class, in float64."""
+        difference = self._difference(contrast)
+        return difference / difference.norm()
+
+    def _difference(self, contrast: Contrast) -> Float[Tensor, " width"]:
+        """From the mean of the negative to that of the positive class, in float64."""
         means = []
         for states in contrast:
             scaled = states.double()
@@ -155,7 +166,9 @@ class AngularSteering(Law):
             else:
                 means.append(scaled.mean(0))
         difference = means[0] - means[1]
-        return difference / norm_or_raise(difference, "difference of means", ["both classes hold the same states"])
+        beside = 1.0 if self.measure == "unit" else contrast.largest
+        norm_or_raise(difference, "difference of means", ["both classes hold the same states"], beside=beside)
+        return difference
 
     def _spread(self, contrast: Contrast) -> Float[Tensor, " width"]:
         some = [states[torch.linspace(0, len(states) - 1, min(len(states), ENOUGH)).long()] for states in contrast]

@@ -109,6 +109,11 @@ class Contrast:
         """Size of the states."""
         return self.positive.shape[1]
 
+    @property
+    def largest(self) -> float:
+        """The largest absolute value in any state: what rounding is measured against."""
+        return max(float(states.abs().amax()) for states in self)
+
 
 class Source(Protocol):
     """Whoever can measure what a law is fitted on, at the sites it asks for; see `steerlib.tasks.source`.
@@ -197,9 +202,13 @@ class Law(nn.Module):
     strength: Tensor
 
     def __init__(self, *, strength: float = 1.0) -> None:
-        """Set the multiplier of the input."""
+        """Set the multiplier of the input.
+
+        Raises:
+            LawError: if it is not a finite number.
+        """
         super().__init__()
-        self.register_buffer("strength", torch.tensor(float(strength)))
+        self.register_buffer("strength", torch.tensor(_finite(strength)))
         self.header: LawHeader | None = None
 
     def input(self, state: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
@@ -245,9 +254,7 @@ class Law(nn.Module):
         Raises:
             LawError: if the strength is not a finite number.
         """
-        if not isinstance(strength, (int, float)) or not torch.isfinite(torch.tensor(float(strength))):
-            raise LawError(f"strength: got {strength!r}, expected a finite number.")
-        self.strength.fill_(float(strength))
+        self.strength.fill_(_finite(strength))
         return self
 
     def check_use(self, plant: Plant, *, layer: int | None, point: Point | None = None) -> Site:
@@ -327,6 +334,13 @@ class Law(nn.Module):
         return f"{type(self).__name__}(strength={float(self.strength):.3g}{place})"
 
 
+def _finite(strength: float) -> float:
+    """A strength that float32, in which it is kept, can hold."""
+    if not isinstance(strength, (int, float)) or not abs(strength) <= torch.finfo(torch.float32).max:
+        raise LawError(f"strength: got {strength!r}, expected a finite number (at most 3.4e38 in size).")
+    return float(strength)
+
+
 def read_law(path: str | Path, kind: str, name: str, version: int) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Metadata and tensors of a file that holds the law of a name and version, in a format.
 
@@ -365,13 +379,23 @@ def check_width(law: Law, held: Float[Tensor, " width"], state: Float[Tensor, "*
         raise LawError(f"{type(law).__name__}: {found}; the state has width {state.shape[-1]}. Fix: fit it.")
 
 
-def norm_or_raise(vector: Float[Tensor, " width"], what: str, causes: Sequence[str]) -> Float[Tensor, ""]:
+def norm_or_raise(
+    vector: Float[Tensor, " width"], what: str, causes: Sequence[str], *, beside: float = 0.0
+) -> Float[Tensor, ""]:
     """The norm of a direction that must not be zero.
+
+    Args:
+        vector: the direction, in float64.
+        what: its name.
+        causes: why it may be zero.
+        beside: size of the numbers that it is a difference of: a trillionth of that is rounding. The same states in
+            another order have means that differ by so much, and a direction of it would be noise.
 
     Raises:
         LawError: if it is zero or not finite, with the likely causes.
     """
     norm = vector.norm()
-    if not torch.isfinite(norm) or norm == 0:
-        raise LawError(f"{what}: got norm {float(norm)}, expected a positive one. Likely cause: {'; '.join(causes)}.")
+    if not torch.isfinite(norm) or norm <= 1e-12 * beside:
+        expected = "a positive one" if norm == 0 else f"more than rounding of numbers as large as {beside:.3g}"
+        raise LawError(f"{what}: got norm {float(norm)}, expected {expected}. Likely cause: {'; '.join(causes)}.")
     return norm

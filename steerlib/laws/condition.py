@@ -160,7 +160,9 @@ class Condition(Law):
         else:
             count = min(len(act), len(leave))
             direction = first_direction(act[:count] - leave[:count], centred=False)
-        norm = norm_or_raise(direction, f"condition vector ({self.kind})", ["both classes hold the same states"])
+        causes = ["both classes hold the same states"]
+        beside = contrast.largest if self.kind == "mean-difference" else 0.0  # components have length 1, or none
+        norm = norm_or_raise(direction, f"condition vector ({self.kind})", causes, beside=beside)
         self.vector = (direction / norm).float()
         found = [self.similarities(states) for states in contrast]
         threshold, side = self.given, self.side

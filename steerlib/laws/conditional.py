@@ -11,7 +11,8 @@ Since P h points along c or against it, s = |cos(h, c)|, which cannot tell c fro
 (IBM/activation-steering, commit d5f4412, leash_layer.py) squashes each coordinate of P h by tanh first, and averages h
 over the prompt by default; the text has neither by name. All are options here. It searches the threshold on a grid,
 this file among all cuts between observed values; its condition stays met for good once it was, here each prompt counts
-for itself, in batches too.
+for itself, in batches too. It measures vectors at the output of a block, yet reads and pushes at its input, one block
+earlier; here both are one site. It pushes every token, those of the prompt included: that is scope "all".
 
 A threshold that is never, or always, met makes the law that of nothing, or of its behaviour alone; `notes` says so.
 """

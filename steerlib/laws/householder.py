@@ -11,12 +11,15 @@ the norm is kept, g1 = 0 is the identity and g1 = g2 the reflection. States on t
 Learned on pairs: binary cross-entropy of the probe plus the mean squared error of the angle, whose target is the angle
 between a state and its positive partner (0 for positive states). The two share no weights.
 
-Where released code and this file differ. The formula above divides by sin(g2), which vanishes on the hyperplane and
-along n; the same turn is made here towards the part of n at right angles to z, which does not (along n itself, where
-no plane is given, the state is left alone). States are divided by their root mean square before training, so that a
-learning rate means the same at every layer; turning commutes with it. The authors train for 5 passes and keep the one
-whose probe is best on held-out questions (`passes=5`); here the weights with the lowest held-out loss are kept, and
-few pairs are passed over more often, so that there are about as many updates as their thousands of pairs give. The
+Where released code and this file differ. The code's pairs are all tokens of two answers that stand at the same place,
+as long as both go on; here they are the last tokens of two texts. Its factor alpha multiplies the angle g1, so that the
+norm is kept whatever it is; here strength goes along the chord, as in all laws, and both are one at 1. It steers the
+last token of every pass, which is scope "generated". The formula above divides by sin(g2), which vanishes on the
+hyperplane and along n; the same turn is made here towards the part of n at right angles to z, which does not (along n
+itself, where no plane is given, the state is left alone). States are divided by their root mean square before training,
+so that a learning rate means the same at every layer; turning commutes with it. The authors train for 5 passes and keep
+the one whose probe is best on held-out questions (`passes=5`); here the weights with the lowest held-out loss are kept,
+and few pairs are passed over more often, so that there are about as many updates as their thousands of pairs give. The
 network starts from the mean of the targets instead of the right angle that its last layer gives at first
 (`start="right"`): tokens unlike those of the pairs are otherwise turned by about that much, which wrecks the text.
 """

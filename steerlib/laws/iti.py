@@ -10,16 +10,21 @@ that call a probe at one site of the residual stream by the same name are in `st
 
 Where text and released code (honest_llama) agree, so does this: probes are logistic regressions with the defaults of
 scikit-learn on raw head outputs, fitted on four fifths of the examples and ranked on the last; pairs are not torn
-apart; the mean shift and sigma are those of all examples; alpha multiplies the push at every generated token (scope
-"last" or "generated"). Where the code counts examples, accuracy here is the mean over both classes, which differs for
-classes of unequal size only; and of heads of equal accuracy the earlier layer, then the lower number comes first,
-which the code leaves open.
+apart; the mean shift is that of all examples; alpha multiplies the push at every generated token (scope "last" or
+"generated"). Where they do not, or the code goes on:
+
+- the code counts examples, here accuracy is the mean over both classes, which differs for classes of unequal size only;
+- of heads of equal accuracy the earlier layer, then the lower number comes first here; the code leaves that open;
+- sigma here is that of the examples that the law is fitted on; the code takes that of all its texts, the ones that it
+  is tested on included (no labels, but a look at them), and its newer version divides by n - 1;
+- the code's control pushes random heads along random directions (`ranking="random", direction="random"`), so that it
+  does not tell what knowing heads are worth from what directions are; each can be had by itself here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -33,6 +38,7 @@ from steerlib.laws.base import Contrast, Source, norm_or_raise
 from steerlib.laws.stack import Stack
 
 Direction = Literal["mass-mean", "probe", "random"]
+Ranking = Literal["accuracy", "random"]
 
 
 class ITI(Stack):
@@ -43,10 +49,11 @@ class ITI(Stack):
     Args:
         num_heads: K, how many heads are pushed; 48 for the authors' 7 B model with 1,024 heads.
         direction: "mass-mean", the difference of the class means (best in the paper); "probe", the weights of the
-            head's probe; "random", the authors' control: the same heads, another direction.
+            head's probe; "random", a control: the same heads, another direction.
+        ranking: which heads come first: by "accuracy" of their probes, or at "random", a control.
         layers: blocks whose heads are looked at, or "all".
         held_out: share of the examples on which heads are ranked.
-        seed: of the split, and of random directions.
+        seed: of the split, and of random heads and directions.
         strength: alpha; 15 in the paper.
 
     Attributes:
@@ -65,6 +72,7 @@ class ITI(Stack):
         *,
         num_heads: int = 48,
         direction: Direction = "mass-mean",
+        ranking: Ranking = "accuracy",
         layers: Sequence[int] | Literal["all"] = "all",
         held_out: float = 0.2,
         seed: int = 0,
@@ -74,11 +82,14 @@ class ITI(Stack):
         super().__init__(strength=strength)
         if direction not in ("mass-mean", "probe", "random"):
             raise LawError(f"direction: got {direction!r}, expected 'mass-mean', 'probe' or 'random'.")
+        if ranking not in get_args(Ranking):
+            raise LawError(f"ranking: got {ranking!r}, expected 'accuracy' or 'random'.")
         if num_heads < 1 or not 0 < held_out < 1:
             raise LawError(
                 f"got num_heads={num_heads}, held_out={held_out}; expected at least one head and a share in (0, 1)."
             )
         self.num_heads, self.direction, self.held_out, self.seed = num_heads, direction, held_out, seed
+        self.ranking: Ranking = ranking
         self.layers: tuple[int, ...] | Literal["all"] = "all" if layers == "all" else tuple(layers)
         self.register_buffer("accuracies", torch.empty(0, 0))
         self.register_buffer("selected", torch.empty(0, 0, dtype=torch.bool))
@@ -88,6 +99,7 @@ class ITI(Stack):
         return {
             "num_heads": self.num_heads,
             "direction": self.direction,
+            "ranking": self.ranking,
             "layers": self.layers if self.layers == "all" else list(self.layers),
             "held_out": self.held_out,
             "seed": self.seed,
@@ -120,10 +132,13 @@ class ITI(Stack):
         split = self._split(contrasts, heads)
         fits = [[self._probe(split, *pair) for pair in _by_head(c, heads)] for c in contrasts]
         self.accuracies = torch.tensor([[accuracy for _, accuracy in row] for row in fits])
-        order = torch.sort(self.accuracies.flatten(), descending=True, stable=True).indices
+        generator = torch.Generator().manual_seed(self.seed)
+        if self.ranking == "random":
+            order = torch.randperm(self.accuracies.numel(), generator=generator)
+        else:
+            order = torch.sort(self.accuracies.flatten(), descending=True, stable=True).indices
         self.selected = torch.zeros_like(self.accuracies, dtype=torch.bool)
         self.selected.view(-1)[order[: self.num_heads]] = True
-        generator = torch.Generator().manual_seed(self.seed)
         parts = []
         for contrast, row, chosen in zip(contrasts, fits, self.selected.tolist(), strict=True):
             pushes = torch.zeros(heads, contrast.width // heads, dtype=torch.float64)
@@ -179,8 +194,13 @@ class ITI(Stack):
             "probe": probe.weight.double(),
             "random": draw.to(both.device),
         }[self.direction]
-        what = ["its output never changes", f"num_heads={self.num_heads} is more than there are heads that know"]
-        theta = along / norm_or_raise(along, f"{name}: {self.direction}", what)
+        what = [
+            "its output never changes",
+            "both classes hold the same states",
+            f"num_heads={self.num_heads} is more than there are heads that know",
+        ]
+        beside = float(both.abs().amax()) if self.direction == "mass-mean" else 0.0
+        theta = along / norm_or_raise(along, f"{name}: {self.direction}", what, beside=beside)
         sigma = (both @ theta).std(correction=0)
         return theta * norm_or_raise(sigma, f"{name}: spread along {self.direction}", what)
 

@@ -110,7 +110,7 @@ class MiMiC(Law):
         found = gaussian_map(negative, positive, reg=self.reg, scale=self.reg_scale)
         shift = found.target - found.source
         excess = found.matrix - torch.eye(contrast.width).to(found.matrix)
-        if shift.norm() <= 1e-9 * found.source.norm() and excess.norm() <= 1e-6 * found.matrix.norm():
+        if shift.norm() <= 1e-12 * contrast.largest and excess.norm() <= 1e-6 * found.matrix.norm():
             raise LawError(
                 "MiMiC: both classes have the same mean and covariance. Likely cause: the same states twice."
             )

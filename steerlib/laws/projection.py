@@ -6,7 +6,8 @@ A logistic probe gives p(unwanted | z) = sigmoid(-(w.z + b)). The law is the sol
 
 which is u = max(0, log((1 - setpoint) / setpoint) - (w.z + b)) w / |w|^2: zero inside, else straight to the boundary.
 The largest probability allowed is the setpoint; strength stays a multiplier, so that strength in [0, 1] goes part of
-the way. It looks at the state, yet at one layer and one token at a time: nothing returns from what the plant does next.
+the way. The authors project at every layer, each with a probe of its own: `Stack.across`. The law looks at the state,
+yet at one layer and one token at a time: nothing returns from what the plant does next.
 """
 
 from __future__ import annotations

@@ -94,8 +94,10 @@ class StaticRE(Additive):
         rewards = rewards - rewards.mean()
         if states.abs().max() <= 1e-12 * scored.states.abs().max():
             raise LawError("states: all are the same, expected some that differ. Likely cause: wrong token.")
+        causes = ["no coordinate goes with the reward"]
+        norm_or_raise(states.T @ rewards, "regression on rewards", causes, beside=float(states.norm() * rewards.norm()))
         weight = _least_squares(states, rewards, self.ridge)
-        norm = norm_or_raise(weight, "regression on rewards", ["no coordinate goes with the reward"])
+        norm = norm_or_raise(weight, "regression on rewards", causes)
         self.explained = (1 - (rewards - states @ weight).square().sum() / rewards.square().sum()).float()
         self.vector = (weight / norm if self.scale == "unit" else weight).float()
         self.header = scored.header

@@ -19,6 +19,7 @@ Where released code and this file differ; its settings are given where they have
   the weights that are best on held-out questions are kept.
 - Euler steps by default; released: midpoint rule on 15 steps (`solver="midpoint", steps=15`).
 - The code adds the correction to every token, the question's included: that is scope "all"; "generated" is the text.
+- The code measures at the input of the block at whose output it adds, one block earlier; here both are one site.
 """
 
 from __future__ import annotations

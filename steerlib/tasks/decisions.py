@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from steerlib.errors import MetricError
+from steerlib.finite import check_logits
 from steerlib.plant import Plant, Tokens
 from steerlib.tasks.base import Pair
 
@@ -66,8 +67,13 @@ class Decisions:
         return len(self.wanted)
 
     def logits(self, plant: Plant) -> Float[Tensor, "pairs vocabulary"]:
-        """Logits of the token that decides, steered if a law is attached outside."""
-        return plant.forward(self.tokens, prompt_lengths=self.prompt_lengths)[:, -1].float()
+        """Logits of the token that decides, steered if a law is attached outside.
+
+        Raises:
+            NotFiniteError: if they are no numbers: a law is too strong for the precision.
+        """
+        found = plant.forward(self.tokens, prompt_lengths=self.prompt_lengths)[:, -1].float()
+        return check_logits(plant, found)
 
     def margin(self, logits: Float[Tensor, "pairs vocabulary"]) -> Float[Tensor, " pairs"]:
         """Logit of the wanted token minus that of the unwanted one."""

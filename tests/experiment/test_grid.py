@@ -139,9 +139,13 @@ cli.app(sys.argv[1:])
 """
 
 
-def start(store, jobs):
-    """A grid under way in a process, and a group, of its own; three cells are done."""
+def start(store, jobs, *, until=None):
+    """A grid under way in a process, and a group, of its own, and every worker at it; three cells are done.
+
+    Or, for a moment of one's own, until a condition on the process holds.
+    """
     grid = write(store.folder.parent, GRID)
+    (store.folder.parent / "crew").write_text(str(jobs))
     process = subprocess.Popen(
         [sys.executable, "-c", COMMAND, "run", str(grid), "--store", str(store.folder), "--jobs", str(jobs)],
         env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=ROOT, start_new_session=True, text=True,
@@ -149,7 +153,8 @@ def start(store, jobs):
         # A shell that starts something in the background makes it, and its children, deaf to interrupts.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
-    wait_until(lambda: len(traces(store)) >= 3 or process.poll() is not None, seconds=90)
+    until = until or (lambda _: len(traces(store)) >= 3)
+    wait_until(lambda: process.poll() is not None or until(process), seconds=90)
     assert process.poll() is None, process.communicate()[0]
     return process
 
@@ -163,6 +168,11 @@ def wait_until(condition, *, seconds):
 
 def workers(store):
     return {int(line.split()[2]) for line in traces(store)}
+
+
+def children(process):
+    """Processes that a process has begun, at work or still starting."""
+    return {child.pid for child in psutil.Process(process.pid).children(recursive=True)}
 
 
 def alive(pid):
@@ -186,11 +196,23 @@ def check_rest(store):
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_killed_at_any_moment_it_leaves_no_worker_and_goes_on_where_it_was(store, jobs):
     process = start(store, jobs)
+    begun = children(process)
+    assert jobs == 1 or workers(store) <= begun, "the test looks at the workers"
     process.send_signal(signal.SIGKILL)  # the parent alone: workers are not told
-    process.communicate(timeout=30)
-    wait_until(lambda: not any(alive(pid) for pid in workers(store)), seconds=10)
+    process.communicate(timeout=60)
+    wait_until(lambda: not any(alive(pid) for pid in begun | workers(store)), seconds=60)
     assert len(workers(store)) == jobs, "the test has seen all workers"
     check_rest(store)
+
+
+def test_killed_while_workers_start_it_leaves_none_of_them(store):
+    process = start(store, 2, until=lambda process: len(children(process)) >= 2)
+    begun = children(process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    wait_until(lambda: not any(map(alive, begun)), seconds=60)
+    found = run_grid(SLOW, store, progress=False, work=quick)
+    assert len(found.present) + len(found.computed) == len(SLOW) and not found.failed
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

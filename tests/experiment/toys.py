@@ -44,11 +44,19 @@ def record(cell: Cell, **change) -> CellRecord:
 
 
 def keep(cell: Cell, folder: str, device: str) -> str:
-    """Write a record; cells of task options {"slow": s} take s seconds, and all leave a trace of having run."""
+    """Write a record; cells of task options {"slow": s} take s seconds, and all leave a trace of having run.
+
+    Where a file "crew" beside the store holds a number, no cell ends before so many processes have left a trace: on a
+    busy machine one worker may else do all there is to do while the others are still starting.
+    """
     Store(folder).put(record(cell))
-    trace = Path(folder).parent / "trace"
+    trace, crew = Path(folder).parent / "trace", Path(folder).parent / "crew"
     with trace.open("a") as stream:
         stream.write(f"{key(cell)} {device} {os.getpid()}\n")
+    deadline = time.monotonic() + 120
+    while crew.exists() and len({line.split()[2] for line in trace.read_text().splitlines()}) < int(crew.read_text()):
+        assert time.monotonic() < deadline, "the others never came"
+        time.sleep(0.02)
     time.sleep(float(cell.task_options.get("slow", 0.0)))
     return "computed"
 

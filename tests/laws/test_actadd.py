@@ -54,6 +54,21 @@ def p() -> Plant:
     return plant("llama")
 
 
+class TestScope:
+    def test_a_law_from_nowhere_acts_on_the_prompt_all_the_same(self, p: Plant) -> None:
+        law = ActAdd(strength=10.0).fit(Contrast(VECTORS[:1], torch.zeros(1, WIDTH)))
+        assert law.header is None
+        batch = p.encode(PROMPTS)
+        free = p.forward(batch)
+        with p.under(law, layer=LAYER):
+            steered = p.forward(batch)
+        with p.under(law, layer=LAYER, scope="prefill"):
+            assert torch.equal(p.forward(batch), steered)
+        assert not torch.allclose(steered, free, atol=1e-2)
+        with p.under(law, layer=LAYER, scope="generated"):  # whoever says so gets it: the last token, alone first here
+            assert torch.equal(p.forward(batch)[:2], free[:2])
+
+
 class TestTokens:
     @pytest.mark.parametrize("side", ["left", "right"])
     def test_the_first_real_tokens_whatever_the_padding(self, p: Plant, side: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -96,6 +97,17 @@ class TestControls:
         assert cosines.abs().max() < 0.6
         assert abs(float(cosines.mean())) < 4 / (64 * 200) ** 0.5
         assert torch.equal(draws[3], RandomDirection(seed=3).fit(contrast).vector)
+
+    def test_a_control_of_no_length_is_refused(self) -> None:
+        same = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+        with pytest.raises(LawError, match="difference of means: got norm 0.0.*the same states"):
+            RandomDirection().fit(Contrast(same, same.clone()))
+
+    @pytest.mark.parametrize("strength", [float("nan"), float("inf"), 1e39, "2", None])
+    def test_a_strength_that_is_no_number_is_refused_at_once(self, strength: Any) -> None:
+        for make in (lambda: DifferenceOfMeans(strength=strength), lambda: Additive().at(strength)):
+            with pytest.raises(LawError, match="strength: got .*, expected a finite number"):
+                make()
 
     def test_shuffling_keeps_the_states_and_loses_the_difference(self) -> None:
         contrast = gaussians(2000, torch.full((8,), 2.0, dtype=torch.float64))

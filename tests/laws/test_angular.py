@@ -92,6 +92,16 @@ class TestPlane:
         component = torch.linalg.svd(exact - exact.mean(0)).Vh[0].float()
         assert (component @ law.basis.T).norm() == pytest.approx(1.0, abs=1e-2)
 
+    @pytest.mark.parametrize(("measure", "component"), [("unit", 2), ("raw", 1)])
+    def test_how_far_apart_classes_lie_counts_where_it_means_something(self, measure: Any, component: int) -> None:
+        """As released; in the lengths of raw differences it is how long states are that counts, so they are scaled."""
+        first, second, third = ((axis(i) - axis(i + 1)) / 2**0.5 for i in (0, 2, 4))  # at right angles to all states
+        near, far = [first + sign * second for sign in (1, -1)], [3 * first + sign * 1.8 * third for sign in (1, -1)]
+        source = Layers([contrast(d, n=4000) for d in (*near, *far)], Site(2 if component == 1 else 0))
+        law = AngularSteering(measure=measure).fit_from(source)
+        aside = (second, third)[component - 1]
+        assert (law.basis[1] @ aside.float()).abs() > 0.98
+
     def test_most_similar_takes_the_direction_nearest_to_all(self) -> None:
         directions = [axis(3), axis(0), axis(0) + axis(2), axis(0) + 0.4 * axis(2)]
         source = Layers([contrast(d, n=2000) for d in directions])

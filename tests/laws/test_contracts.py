@@ -252,11 +252,7 @@ class TestPrecisionAndCode:
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
     def test_it_runs_in_a_plant_of_half_precision(self, variant: Variant, family: str, dtype: torch.dtype) -> None:
-        small = model(family)
-        with torch.no_grad():
-            for weight in small.parameters():
-                weight.mul_(0.5)  # the large random weights would overflow without any law
-        p = Plant.from_model(small.to(dtype), tokenizer(), name="half")
+        p = _half(family, dtype)
         law = chatter.fitted(variant, p)
         with p.under(law):
             logits = p.forward(PROMPTS)
@@ -269,6 +265,14 @@ class TestPrecisionAndCode:
         for part in laws_in(law_of(variant, family)):
             if not part.sees_pass:
                 assert torch.isfinite(part.at(1e30)(states.half())).all()
+
+    def test_nor_does_it_in_a_pass_of_a_plant(self, variant: Variant, family: str) -> None:
+        """Laws that must know which token is which are asked here; further on the plant itself leaves the range."""
+        p = _half(family, torch.float16)
+        law = chatter.fitted(variant, p).at(1e30)
+        before, after = _states_around(p, law, p.encode(PROMPTS))[0]
+        assert torch.isfinite(after).all()
+        assert not torch.equal(after, before)
 
     def test_it_is_one_graph_whatever_its_strength(self, variant: Variant, family: str) -> None:
         state = record(plant_of(family), PROMPTS, sites=[chatter.LAYER]).at(chatter.LAYER)[:, None]
@@ -299,11 +303,23 @@ def test_compiled_decoding_agrees_and_a_strength_recompiles_nothing(variant: Var
             weaker = law.at(0.4 * variant.strength)
             other = replay.by_generation(p, None, PROMPTS, ANSWER, **options)
             assert counters["stats"]["unique_graphs"] == graphs > before
+            elsewhere = replay.by_generation(p, None, OTHERS, ANSWER, **options)
     finally:
         p._compiled.clear()
     torch.testing.assert_close(found, alone(variant, family), **TOLERANCE)
     torch.testing.assert_close(other, alone(variant, family, weaker), **TOLERANCE)
+    # What a law latches of a prompt must not stay in compiled code.
+    torch.testing.assert_close(elsewhere, replay.one_by_one(p, weaker, OTHERS, ANSWER), **TOLERANCE)
     assert not torch.allclose(found, other, atol=1e-2)
+
+
+def _half(family: str, dtype: torch.dtype) -> Plant:
+    """A plant of half precision."""
+    small = model(family)
+    with torch.no_grad():
+        for weight in small.parameters():
+            weight.mul_(0.5)  # the large random weights would overflow without any law
+    return Plant.from_model(small.to(dtype), tokenizer(), name="half")  # type: ignore[arg-type]
 
 
 def _states_around(p: Plant, law: Any, batch: Any) -> list[tuple[Tensor, Tensor]]:

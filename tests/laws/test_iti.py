@@ -102,6 +102,25 @@ class TestHeads:
         again = ITI(num_heads=1, direction="random").fit_heads(states(), heads=HEADS)
         assert torch.equal(next(iter(again)).vector, a)
 
+    def test_random_heads_are_the_released_control(self):
+        contrasts = states(6, know=((1, 2), (4, 0)))
+        laws = [ITI(num_heads=2, ranking="random", seed=s).fit_heads(contrasts, heads=HEADS) for s in range(40)]
+        best = ITI(num_heads=2).fit_heads(contrasts, heads=HEADS)
+        assert all(int(law.selected.sum()) == 2 for law in laws)
+        times = torch.stack([law.selected for law in laws]).sum(0)
+        assert (times > 0).sum() > 18 and times.max() < 12, "any of the 24 heads, none preferred"
+        assert best.selected.nonzero().tolist() == [[1, 2], [4, 0]]
+        for law in laws[:5]:  # a head's push does not depend on how it was chosen
+            whole = ITI(num_heads=24).fit_heads(contrasts, heads=HEADS)
+            layers = law.selected.any(1).nonzero().flatten().tolist()
+            for part, layer in zip(law, layers, strict=True):
+                chosen = law.selected[layer].repeat_interleave(SIZE)
+                expected = torch.where(chosen, list(whole)[layer].vector, 0.0)
+                torch.testing.assert_close(part.vector, expected)
+        assert ITI(ranking="random").options()["ranking"] == "random"
+        with pytest.raises(LawError, match="ranking: got 'best', expected 'accuracy' or 'random'"):
+            ITI(ranking="best")
+
 
 @pytest.fixture(scope="module")
 def source():

@@ -63,6 +63,7 @@ VARIANTS: tuple[Variant, ...] = (
         strength=15.0,
     ),
     *_of("iti", {"num_heads": 3}, {"num_heads": 2, "direction": "probe"}, scope="last", strength=8.0),
+    *_of("iti", {"num_heads": 3, "direction": "random", "ranking": "random"}, scope="last", strength=8.0),
     *_of("linear-act", {}, {"position": "last", "support": "none"}, {"support": "q_5_95", "matching": "truncate"}),
     *_of("linear-act", layers=(0, 1, 2), sequential=True),
     *_of("linear-probe", {}, {"scale": "sigma", "c": 0.5, "standardise": True}, strength=20.0),

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from steerlib.errors import MetricError
+from steerlib.finite import check_logprobs
 from steerlib.plant import Plant
 from steerlib.tasks.real.base import cut
 
@@ -205,6 +206,7 @@ class Answers:
             told = torch.tensor(tail, device=found.device)
             last = found[-len(tail) :]  # rows end at the right edge
             out.append((float(last.gather(1, told[:, None]).double().sum()), bool((last.argmax(1) == told).all())))
+        check_logprobs(plant, torch.tensor([log for log, _ in out]))
         return out
 
 
