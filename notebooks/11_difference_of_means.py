@@ -18,7 +18,7 @@
 # :class: cost-card note
 #
 # Time
-# : one to two minutes on one processor core, for the `tiny` profile
+# : one and a half minutes on one processor core, for the `tiny` profile
 #
 # Memory
 # : about 1 GB
@@ -1336,6 +1336,7 @@ for name, key in (
     e = gains[name]
     page.record(f"relative.{key}", e.value, low=e.low, high=e.high, n=e.n)
     page.record(f"relative.{key}.kl", cost[name], digits=3)
+page.record("relative.noise.kl", cost["random vectors on the prompt"], digits=3)
 e = test["ActAdd, one pair"].combined_gain(test["dom"])
 page.record("relative.pair.against", e.value, low=e.low, high=e.high, n=e.n)
 page.text("relative.pair.word", "more than" if e.low > 0 else "less than" if e.high < 0
@@ -1346,15 +1347,23 @@ for name, e in gains.items():
     kinds_of[kind].append(name.removeprefix("law: "))
 for kind, found in kinds_of.items():
     page.text(f"relative.{kind}", ", ".join(found) or "none")
+page.text(
+    "means.why",
+    "Many texts of this contrast begin with the line of their source, so that the "
+    "means carry it, too, mixed with whatever else stands at the same places."
+    if task.name == "truth"
+    else "Texts of a class begin in many ways, and a mean at token k is over "
+    "whatever stands there.",
+)
 page.text("pair.why", "The pair names the two sources, so this is prompting by other "
     "means: the plant knows what these lines announce, and the push lays them under the "
     "first words of the question. The knowledge is in the pair, as it is in a prompt."
     if task.name == "truth" else "The pair is two texts of the contrast.")  # fmt: skip
 
 # %% [markdown]
-# {glue:text}`word.combined` rises clearly under: {glue:text}`relative.ups`. It falls clearly under: {glue:text}`relative.downs`. No clear change: {glue:text}`relative.flats`. ActAdd with one pair changes it by {glue:text}`relative.pair` at {glue:text}`relative.pair.kl` nats per token, {glue:text}`relative.pair.word` the difference of means at {glue:text}`relative.dom.kl` (difference {glue:text}`relative.pair.against`). {glue:text}`pair.why` With class means in place of the pair it is {glue:text}`relative.means`: the texts of a class begin in many ways, and their mean at token $k$ is a mean over words that happen to stand there.
+# {glue:text}`word.combined` rises clearly under: {glue:text}`relative.ups`. It falls clearly under: {glue:text}`relative.downs`. No clear change: {glue:text}`relative.flats`. ActAdd with one pair changes it by {glue:text}`relative.pair` at {glue:text}`relative.pair.kl` nats per token, {glue:text}`relative.pair.word` the difference of means at {glue:text}`relative.dom.kl` (difference {glue:text}`relative.pair.against`). {glue:text}`pair.why` With class means in place of the pair it is {glue:text}`relative.means` at {glue:text}`relative.means.kl` nats. {glue:text}`means.why`
 #
-# Static RE, fitted on what bare prompts are expected to earn, changes the score by {glue:text}`relative.static`, a random direction of equal effort by {glue:text}`relative.random`.
+# Static RE, fitted on what bare prompts are expected to earn, changes the score by {glue:text}`relative.static`, a random direction of equal effort by {glue:text}`relative.random`. Random vectors on the prompt, as long as those of the pair, cost {glue:text}`relative.noise.kl` nats per token: length buys nothing there, and what the plant can make of a push decides.
 #
 # ### How long a push lasts
 #
@@ -1908,7 +1917,7 @@ table(rows, "score", "model", "original, %", "CAA, %")
 # %% [markdown]
 # Two more are about ActAdd with class means in A-LQR's comparison {cite:p}`skifstad2026alqr`: that it raises the combined score on an 8-billion model, and that it pays for this with Info. And one is about Static RE {cite:p}`kong2024recontrol`: that it adds one vector at every step, the weights of a linear regression, which is what following the gradient of a linear value function comes to.
 #
-# Verdicts here, for the difference of means: {glue:text}`odesteer.t2.txi.caa-beats-unsteered.verdict` for the combined score, {glue:text}`odesteer.t2.true.caa-beats-unsteered.verdict` for True alone. {glue:text}`published.signs`; the published claim itself, about four large models, is not checked by this page. For ActAdd with class means: {glue:text}`alqr.tqa.txi.act-add-beats-unsteered.verdict` for the combined score, {glue:text}`alqr.tqa.info.act-add-loses.verdict` for the loss of Info, in a world where texts of one class begin in many ways. For Static RE: {glue:text}`recontrol.text.static-re-follows-a-linear-value.verdict`. A caution on reading such tables: they have no row for a random direction of equal length. Ours does.
+# Verdicts here, for the difference of means: {glue:text}`odesteer.t2.txi.caa-beats-unsteered.verdict` for the combined score, {glue:text}`odesteer.t2.true.caa-beats-unsteered.verdict` for True alone. {glue:text}`published.signs`; the published claim itself, about four large models, is not checked by this page. For ActAdd with class means: {glue:text}`alqr.tqa.txi.act-add-beats-unsteered.verdict` for the combined score, {glue:text}`alqr.tqa.info.act-add-loses.verdict` for the loss of Info, For Static RE: {glue:text}`recontrol.text.static-re-follows-a-linear-value.verdict`. A caution on reading such tables: they have no row for a random direction of equal length. Ours does.
 #
 # ## What we found
 
