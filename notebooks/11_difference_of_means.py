@@ -1808,42 +1808,47 @@ def push_to(states, v, r):
 check_11_4(push_to)
 
 # %% [markdown]
-# ### Exercise 11.5: two laws at one site
+# ### Exercise 11.5: a push on the first tokens
 #
-# *Medium, 10 minutes.* Two open-loop laws act one after the other at the same site, with vectors `u1`, `u2` and doses `a1`, `a2`. Return the vector of the *one* law with dose 1 that does the same. Then think: why does the order not matter here, and why would it matter if the second law were the clamp?
+# *Medium, 10 minutes.* A batch of prompts is padded on the left: `mask` is 1 for real tokens and 0 for padding. Return the states with row $k$ of `vectors` added to the $k$-th *real* token of each prompt. Padding stays as it is, and a prompt may be shorter than the push.
 
 
 # %% tags=["exercise-stub", "ex:11.5"]
-def as_one(u1, a1, u2, a2):
-    """Vectors (d,) and doses -> vector (d,)."""
+def push_first(states, mask, vectors):
+    """States (b, t, d), mask (b, t), vectors (k, d) -> states (b, t, d)."""
     raise NotImplementedError
 
 
 # %% tags=["exercise-check", "ex:11.5"]
-def check_11_5(as_one):
-    rng = np.random.default_rng(0)
-    u1, u2, *states = rng.normal(size=(7, 3))
-    one = as_one(u1, 2.0, u2, -0.5)
-    assert np.allclose(states + one, (states + 2.0 * u1) - 0.5 * u2)
-    assert np.allclose(as_one(u1, 1.0, u1, -1.0), 0), "opposites cancel"
+def check_11_5(push_first):
+    states = np.arange(16.0).reshape(2, 4, 2)
+    mask = np.array([[1, 1, 1, 1], [0, 0, 0, 1]])
+    vectors = np.array([[10.0, 20], [30, 40]])
+    before = states.copy()
+    got = push_first(states, mask, vectors) - before
+    assert np.allclose(got[0], [[10, 20], [30, 40], [0, 0], [0, 0]])
+    assert np.allclose(got[1, :3], 0), "padding is no token"
+    assert np.allclose(got[1, 3], [10, 20]), "its first token is the last column"
+    assert np.allclose(states, before), "the argument is not changed"
 
 
 # %% tags=["exercise-wrong", "ex:11.5", "remove-cell"]
-def as_one(
-    u1, a1, u2, a2
-):  # averages, as if each law acted on half of the states
-    return (a1 * u1 + a2 * u2) / 2
+def push_first(states, mask, vectors):  # counts columns, padding included
+    out = states.copy()
+    out[:, : len(vectors)] += vectors
+    return out * mask[..., None] + states * (1 - mask[..., None])
 
 
 # %% tags=["exercise-solution", "ex:11.5", "hide-cell"]
-def as_one(u1, a1, u2, a2):
-    # A sum of translations is a translation. The clamp is not one:
-    # it erases what came before it along v.
-    return a1 * u1 + a2 * u2
+def push_first(states, mask, vectors):
+    place = np.cumsum(mask, axis=1) - 1  # of each real token in its prompt
+    held = (mask == 1) & (place < len(vectors))
+    rows = vectors[np.clip(place, 0, len(vectors) - 1)]
+    return states + np.where(held[..., None], rows, 0.0)
 
 
 # %%
-check_11_5(as_one)
+check_11_5(push_first)
 
 # %% [markdown]
 # ## Claims checked here
