@@ -140,6 +140,7 @@ def verdict(question, text):
     return "popular error" if found.misconception else "another value"
 
 
+# %%
 rows = []
 for name, question in ways.items():
     for seed in range(4):
@@ -456,6 +457,7 @@ def in_company(d):
     return np.clip(d + off, 0.0, 1.0)
 
 
+# %%
 q = world.rules.no_comment_rate
 kindness = 1.0 - np.array([plays.TOXICITY[text] for text in plays.LINES.texts])
 rules = {
@@ -482,6 +484,9 @@ scores = {
         for v in VOICES["prudent"].means
     ],
 }
+
+
+# %%
 unsteered = {
     "truthful": truth.exact(),
     "civil": toxicity.exact(limit=50),
@@ -565,6 +570,7 @@ def judge(province, answer):
     return (value == capitals[province], True) if value in towns else None
 
 
+# %%
 for answer in (
     "The capital of Orvanne is Velford.",
     "The capital of Orvanne is Thessford.",
@@ -651,6 +657,9 @@ honest = {
     "the popular error": f"{it_is} {false}.",
     "declining": " I have no comment.",
 }
+
+
+# %%
 degenerate = {
     "the truth, twice": f"{it_is} {true}.{it_is} {true}.",
     "both values": f"{it_is} {true}.{it_is} {false}.",
@@ -734,6 +743,9 @@ for seed in range(12):
         [item.text for item in asked], max_new_tokens=40, seed=100 + seed
     )
     verdicts += [v.true for v in world.judge_many(asked, out.texts)]
+
+
+# %%
 by_question = np.reshape(verdicts, (12, len(asked))).mean(0)
 hits = np.random.default_rng(seeds[0]).permutation(verdicts).astype(float)
 counts = [10, 20, 50, 100, 200, 500, len(hits)]
@@ -816,6 +828,9 @@ for name, company in (("nobody named", None), ("the abbey named", "abbey")):
         scenes = world.scenes("test", level=int(k), company=company, n=24)
         rates.append(mean_interval(1.0 - toxicity.scored(scenes).wanted))
     by_level[name] = rates
+
+
+# %%
 civil = np.random.default_rng(0).normal(size=5000) * plays.PROVOKED_SPREAD
 wanted = [
     1.0
@@ -928,6 +943,7 @@ for seed in seeds:
 rewards = np.array([[v.reward for v in row] for row in drawn])  # (seeds, wishes)
 
 
+# %%
 def share_within(*columns):
     """Share of the variance that lies inside prompts (one-way random effects)."""
     values = np.stack(columns)
@@ -1002,6 +1018,7 @@ def states(split, disposition, n, seed):
     return record(lm, texts, sites=[layer]).at(layer).double().numpy()
 
 
+# %%
 fit = [states("fit", d, 150, 0) for d in (0.95, 0.05)]
 target = fit[0].mean(0) - fit[1].mean(0)
 grades = (0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95)
@@ -1009,6 +1026,7 @@ clouds = {d: states("test", d, 60, 10 + i) for i, d in enumerate(grades)}
 reading = {d: z @ target / (target @ target) for d, z in clouds.items()}
 
 
+# %%
 def sign(text):
     """What the beginning of the last sentence says by itself."""
     said = text.rpartition("A: ")[2]
@@ -1542,6 +1560,9 @@ others = {
     "The ..., please?": "Q: The {np}, please?",
     "what is the ...": "q: what is the {np}",
 }
+
+
+# %%
 rows = []
 for name, pattern in others.items():
     put = asked
@@ -1585,6 +1606,9 @@ for source in ("almanac", "tavern"):
         ]
         conflict[source, name] = truth.scored(put).wanted_mean()
         rows.append((source, name, str(conflict[source, name])))
+
+
+# %%
 ideal = {}
 for source in ("almanac", "tavern"):
     d = crowd(world.sources[source])

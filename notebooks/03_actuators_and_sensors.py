@@ -44,7 +44,7 @@ if importlib.util.find_spec("steerlib") is None:
         [sys.executable, "-m", "pip", "install", "-q", source], check=True
     )
 
-# %%
+# %% tags=["hide-input"]
 import os
 from contextlib import contextmanager
 
@@ -90,6 +90,7 @@ options = {
 }
 
 
+# %%
 def answer(model):
     batch = lm.encode([prompt])
     with torch.inference_mode():
@@ -113,6 +114,7 @@ def destroy(module, args, output):
     )
 
 
+# %%
 block = bare.get_submodule(lm.anatomy.blocks_name)[middle]
 handle = block.register_forward_hook(destroy)
 after = answer(bare)
@@ -174,6 +176,7 @@ class Block:
         return z
 
 
+# %%
 toy = [
     Block([[0.0, -1], [1, 0]]),
     Block([[-1.0, -1], [0, 0]]),
@@ -263,6 +266,8 @@ with lm.under(Additive(v), layer=middle, scope="all"):
     recorded = record(lm, [prompt], sites=[middle], position="all").at(middle)
 assert torch.equal(ours[0][0], recorded)
 
+
+# %%
 largest = float(untouched[0].abs().max())
 deviation = float((ours[0] - untouched[0] - v).abs().max()) / largest
 print(
@@ -321,6 +326,7 @@ def column(side):
     return store[0][:, -1]
 
 
+# %%
 error = {
     side: ((column(side) - alone).norm(dim=1) / alone.norm(dim=1)).tolist()
     for side in ("left", "right")
@@ -390,6 +396,9 @@ for back in range(1, 5):
             "moves: logits": str(effect or "no direction"),
         }
     )
+
+
+# %%
 pd.DataFrame(rows).set_index("token")
 
 # %% [markdown]
@@ -411,6 +420,7 @@ head = len(lm.encode([prompt]).input_ids[0])
 everywhere = {"layer": middle, "scope": "all"}
 
 
+# %%
 def touched(scope, cache):
     """Grid of passes and positions: 1 changed, 0 unchanged, -1 not in this pass."""
     before, after = [], []
@@ -504,6 +514,7 @@ def direction_of(contrast):
     return contrast.positive.mean(0) - contrast.negative.mean(0)
 
 
+# %%
 placements = {
     title: np.array(
         [
@@ -585,6 +596,9 @@ for name, source in (("choice", chosen), ("end", finished)):
     gains[name] = moves(
         direction_of(source[spots[name]]), spots[name], scope="generated"
     )
+
+
+# %%
 by_chance = central_range(
     [moves(d, spots["choice"], scope="generated").mean() for d in chance]
 )
@@ -673,6 +687,7 @@ def score(direction, layer=spot):
         return task.exact(**few)
 
 
+# %%
 scores = {
     "unsteered": task.exact(**few),
     "measured at the choice": score(direction_of(chosen[spot])),
@@ -815,6 +830,9 @@ with hooked(lm.blocks[middle], tap([])):
     )
     twice = lm.forward(lm.encode([prompt, prompt]))
 look.remove()
+
+
+# %%
 handle = lm.blocks[middle].register_forward_hook(old_recipe)
 out = lm.forward(lm.encode([prompt, prompt]))
 handle.remove()
@@ -840,6 +858,7 @@ def at_last_token(batch, logits):
     return logits[torch.arange(len(logits)), places]
 
 
+# %%
 padded = lm.encode(texts, side="right")
 rest = at_last_token(padded, lm.forward(padded))
 with hooked(lm.blocks[middle], last_column):

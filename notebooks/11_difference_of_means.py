@@ -18,7 +18,7 @@
 # :class: cost-card note
 #
 # Time
-# : one to two minutes on one processor core, for the `tiny` profile
+# : one and a half minutes on one processor core, for the `tiny` profile
 #
 # Memory
 # : about 1 GB
@@ -47,6 +47,7 @@ if importlib.util.find_spec("steerlib") is None:
 # %% tags=["hide-input"]
 import os
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -54,10 +55,13 @@ import torch
 from IPython.display import Markdown
 
 from steerlib import Plant, figures, metrics, tasks
+from steerlib.actuator import Site
 from steerlib.errors import ContrastError
+from steerlib.experiment.calibrate import calibrate
 from steerlib.experiment.claims import load_claims
 from steerlib.experiment.page import Page
 from steerlib.experiment.samples import product_scores
+from steerlib.laws.actadd import ActAdd
 from steerlib.laws.additive import (
     Additive,
     DifferenceOfMeans,
@@ -65,9 +69,13 @@ from steerlib.laws.additive import (
     shuffled,
 )
 from steerlib.laws.base import Contrast
+from steerlib.laws.probe import LinearProbe
+from steerlib.laws.regression import StaticRE
+from steerlib.recorder import record
 from steerlib.tasks import Scores
 from steerlib.tasks.base import spread
 from steerlib.tasks.decisions import Decisions
+from steerlib.tasks.source import TaskSource
 
 pd.set_option("display.max_colwidth", None)
 page = Page("11_difference_of_means", profile=profile, plant=plant, seeds=seeds)
@@ -127,10 +135,11 @@ Markdown(
 # %% [markdown]
 # ## One vector
 #
-# We record the model's state while it reads 200 texts of one kind ({glue:text}`word.positive`) and 200 of another ({glue:text}`word.negative`), average each group, and subtract. That is all the training there is. Two knobs remain, the layer where the vector is added and its length. Both are chosen on validation prompts, which the fit has not seen and the test will not use: the best {glue:text}`word.combined` among pushes that change the plant's next-token distribution, along the texts it writes under them, by at most a quarter of a nat per token. Without such a budget of **{term}`effort`** a push may win the score by shouting.
+# We record the model's state while it reads 200 texts of one kind ({glue:text}`word.positive`) and 200 of another ({glue:text}`word.negative`), average each group, and subtract. That is all the training there is. Two knobs remain, the layer where the vector is added and its length. Both are chosen on validation prompts, which the fit has not seen and the test will not use: at each layer the push is made just so long that it changes the plant's next-token distribution by {glue:text}`budget` nats per token, and the layer with the best {glue:text}`word.combined` wins. Without such a budget of **{term}`effort`** a push may win the score by shouting. It is measured along answers that the unsteered plant wrote, so that every push is asked about the same tokens.
 
 # %%
 contrasts = task.contrasts(range(lm.depth), n=200, seed=seeds[0])
+held_out = {"split": "test", "limit": 40}
 
 
 def push(contrast, share, law=None):
@@ -141,43 +150,60 @@ def push(contrast, share, law=None):
 
 
 def scores(law, **prompts):
-    """Exact scores of the plant under a law."""
+    """Exact scores of the plant under a law, by default on test prompts."""
     with lm.under(law):
-        return task.exact(**prompts)
+        return task.exact(**(prompts or held_out))
 
 
 # %%
-shares, budget = (0.1, 0.2, 0.4, 0.6), 0.25
-asked = spread(task.prompts("validation"), 24)
-sweep, price = {}, {}
-for knob in [(layer, share) for layer in range(lm.depth) for share in shares]:
-    law = push(contrasts[knob[0]], knob[1])
-    sweep[knob] = scores(law, split="validation", limit=24)
-    acting = lm.under(law)
-    with acting:
-        _, written = task.sampled(split="validation", seed=seeds[0], limit=24)
-    price[knob] = metrics.kl_per_token(lm, acting, asked, written).mean
-allowed = [k for k in sweep if price[k] <= budget] or [min(price, key=price.get)]
-layer, share = max(allowed, key=lambda knob: sweep[knob].combined_mean)
+budget, few = 0.05, {"split": "validation", "limit": 12}
+asked = spread(task.prompts("validation"), few["limit"])
+_, replies = task.sampled(seed=seeds[0], **few)
+
+
+# %%
+def spend(law, i):
+    """Bring a law to the strength that costs the budget, or comes closest."""
+    added = law.vectors if isinstance(law, ActAdd) else law.vector
+    unit = (
+        torch.cat([*contrasts[i]]).norm(dim=1).mean() / added.norm(dim=-1).max()
+    )
+
+    def cost(strength):
+        acting = lm.under(law.at(strength))
+        return metrics.kl_per_token(lm, acting, asked, replies).mean
+
+    return calibrate(cost, budget, start=0.4 * float(unit), tolerance=0.2, most=6)
+
+
+# %%
+sweep, spent = {}, {}
+for i, contrast in enumerate(contrasts):
+    candidate = DifferenceOfMeans().fit(contrast)
+    spent[i] = spend(candidate, i)
+    sweep[i] = scores(candidate.at(spent[i].strength), **few)
+layer = max(sweep, key=lambda i: sweep[i].combined_mean)
 here = contrasts[layer]
-law = push(here, share)
+law = DifferenceOfMeans().fit(here).at(spent[layer].strength)
+length = float(law.strength * law.vector.norm())
+share = length / float(torch.cat([*here]).norm(dim=1).mean())
 f"{law.header.point} of layer {layer}, strength {float(law.strength):.2f}"
 
 # %% [markdown]
-# Now the plant writes: every test prompt, once for each seed, first left alone, then with the vector added to every token that it generates. Both runs draw the same random numbers, so whatever differs is the vector's doing. The six prompts shown are drawn by a seed, not picked.
+# Now the plant writes: {glue:text}`n.prompts` test prompts, once for each seed, first left alone, then with the vector added to every token that it generates. Both runs draw the same random numbers, so whatever differs is the vector's doing. The six prompts shown are drawn by a seed, not picked.
 
 
 # %%
 def sample(law=None):
     """(scores, texts) of the test prompts, for each seed."""
     with lm.under(law) if law is not None else nullcontext():
-        return [task.sampled(seed=seed) for seed in seeds]
+        return [task.sampled(seed=seed, **held_out) for seed in seeds]
 
 
 free, steered = sample(), sample(law)
 
 # %% tags=["hide-input"]
-prompts = task.prompts("test")
+prompts = spread(task.prompts("test"), held_out["limit"])
 rng = np.random.default_rng(seeds[0])
 drawn = zip(
     rng.choice(len(prompts), 6, replace=False),
@@ -230,8 +256,8 @@ for name, pool in pools.items():
 e = metrics.paired_difference(pools["law"].wanted, pools["free"].wanted)
 page.record("sampled.gain", e.value, low=e.low, high=e.high, n=e.n)
 page.record("n.prompts", len(prompts))
-page.record("n.exact", len(task.exact().wanted))
 page.record("n.seeds", len(seeds))
+page.record("budget", budget, digits=2)
 page.record("chosen.layer", layer)
 page.record("chosen.share", 100 * share, digits=0, unit="%")
 page.text(
@@ -246,7 +272,7 @@ page.text(
 # %% [markdown]
 # Of all answers, {glue:text}`flips.up` changed for the better and {glue:text}`flips.down` for the worse. Over all {glue:text}`n.prompts` prompts and {glue:text}`n.seeds` seeds, the mean of {glue:text}`word.wanted` went from {glue:text}`sampled.free` to {glue:text}`sampled.law`. Prompt by prompt that is a difference of {glue:text}`sampled.gain`, {glue:text}`open.what`. Nothing was trained, no weight was touched, and the model is not told anything: it is the same function with one number added to each coordinate of one intermediate vector.
 #
-# This has many names. It is **{term}`activation addition`** with one pair of prompts {cite:p}`turner2023actadd`, contrastive activation addition (CAA) with many {cite:p}`rimsky2024caa`; control engineers call it an actuator bias. This chapter builds it three times, asks in what sense it is *optimal*, measures it against vectors that should do nothing, and then shows what no constant vector can do.
+# This has many names: with one pair of prompts, added to the prompt only, **{term}`activation addition`** (ActAdd) {cite:p}`turner2023actadd`; with many pairs, contrastive activation addition (CAA) {cite:p}`rimsky2024caa`; control engineers call it an actuator bias. This chapter builds it three times, asks in what sense it is *optimal*, measures it against vectors that should do nothing and against its relatives, and then shows what no constant vector can do.
 #
 # ## Rung 1: six points, by hand
 #
@@ -403,7 +429,9 @@ table(rows, "layer", "‖δ‖", "typical ‖z‖", "‖δ‖ / ‖z‖")
 # Here are states the law has never seen, from validation texts, in the plane spanned by $\delta$ and by the direction in which states vary most otherwise.
 
 # %%
-fresh = task.contrast(layer=layer, n=100, seed=seeds[0], split="validation")
+unseen = {"n": 100, "seed": seeds[0], "split": "validation"}
+held = task.contrasts(range(lm.depth), **unseen)
+fresh = held[layer]
 raw = (here.positive.mean(0) - here.negative.mean(0)).double()
 clouds = {
     "positive": fresh.positive.double().numpy(),
@@ -612,10 +640,10 @@ table(rows, "assumption", "measure", "value", "here")
 # Does the better statistics make a better sensor, and does the better sensor make a better push? Two different questions. As a sensor we ask how often a held-out positive state reads higher than a negative one (AUC). As an actuator we push along either direction, equally far.
 
 # %%
-length = float(law.strength * law.vector.norm())
 turned = Additive(fisher.float()).at(length / float(fisher.norm()))
 turned.header = law.header
-test = {"none": task.exact(), "dom": scores(law), "fisher": scores(turned)}
+test = {"dom": scores(law), "fisher": scores(turned)}
+test["none"] = task.exact(**held_out)
 auc, gain = {}, {}
 for name, direction in (("dom", raw), ("fisher", fisher)):
     readings = [(states.double() @ direction).numpy() for states in fresh]
@@ -720,67 +748,25 @@ page.figure(
 # %% [markdown]
 # With 5 examples of each class the direction is off by {glue:text}`angle.5` (theory: {glue:text}`theory.5`), with 300 by {glue:text}`angle.300` ({glue:text}`theory.300`). The angle shrinks like $1/\sqrt n$ and grows with the dimension: noise has $d-1$ ways to lead astray. A difference of two *single* prompts can work, but only where the classes lie far apart compared with $\sqrt{\operatorname{tr} S}$.
 #
-# ## Where to push, and how hard
-#
-# This is the sweep on validation prompts that chose the two knobs of the opening. The test prompts had no part in it.
-
-# %% tags=["hide-input"]
-groups = {
-    f"{labels.combined}, validation": {
-        f"push of {s:g} of the state": [
-            sweep[i, s].combined() for i in range(lm.depth)
-        ]
-        for s in shares
-    }
-}
-best = [
-    max(shares, key=lambda s, i=i: sweep[i, s].combined_mean)
-    for i in range(lm.depth)
-]
-unsteered = task.exact(split="validation", limit=24)
-page.record("sweep.cells", len(sweep))
-page.record("sweep.dear", len(sweep) - len(allowed))
-page.record("sweep.none", unsteered.combined_mean, digits=2)
-page.record("sweep.best", sweep[layer, share].combined_mean, digits=2)
-page.figure(
-    "layers",
-    figures.layer_sweep(groups, ylabel=labels.combined),
-    alt=f"{labels.combined} on validation prompts against the layer of the "
-    "push, one curve for each length. Unsteered it is "
-    f"{unsteered.combined_mean:.2f}; within the budget of effort the best is "
-    f"{sweep[layer, share].combined_mean:.2f} at layer {layer} with a push of "
-    f"{share:g} of the state's norm; best per layer: "
-    + ", ".join(
-        f"{sweep[i, s].combined_mean:.2f} at layer {i}"
-        for i, s in enumerate(best)
-    )
-    + ".",
-)
-
-# %% [markdown]
-# Unsteered, validation prompts score {glue:text}`sweep.none`; the chosen cell scores {glue:text}`sweep.best`. Of the {glue:text}`sweep.cells` cells, {glue:text}`sweep.dear` were over the budget. Mind the price of choosing: the winner of many cells is partly lucky, which is why everything that follows is measured on other prompts. And mind the last layer: a push there is read by nothing but the unembedding, so it can only favour words; it cannot change what is looked up.
-#
 # ## Dose and response
 #
-# Now the measurement that decides. {glue:text}`n.exact` held-out prompts, exact scores. Beside the law stand two **{term}`negative controls <negative control>`** of equal length at the same site: 20 **random directions**, which say what any push of this force does, and the same recipe with **shuffled labels** (20 shuffles), which says what the fitting procedure finds where there is nothing to find. They are not the same: a random direction points mostly where states hardly vary, while the difference of two random halves points where they vary most, because its covariance is proportional to that of the states.
+# Now the measurement that decides. {glue:text}`n.prompts` held-out prompts, exact scores. Beside the law stand two **{term}`negative controls <negative control>`** of equal length at the same site: 20 **random directions**, which say what any push of this force does, and the same recipe with **shuffled labels** (5 shuffles), which says what the fitting procedure finds where there is nothing to find. They are not the same: a random direction points mostly where states hardly vary, while the difference of two random halves points where they vary most, because its covariance is proportional to that of the states.
 
 # %%
-doses = (-2, -1, -0.5, 0, 0.5, 1, 1.5, 2, 3)
+doses = (-1, -0.5, 0, 0.5, 1, 2, 3)
 response = {1: test["dom"], 0: test["none"]}
 for dose in set(doses) - set(response):
     response[dose] = scores(push(here, dose * share))
 
 # %%
 directions = [RandomDirection(seed=1000 + i) for i in range(20)]
-nothing = [shuffled(here, seed=2000 + i) for i in range(20)]
-random, blank = {}, {}
-for dose in (1, 2):
-    random[dose] = [scores(push(here, dose * share, d)) for d in directions]
-    blank[dose] = [scores(push(none, dose * share)) for none in nothing]
-told = task.reference()
+nothing = [shuffled(here, seed=2000 + i) for i in range(5)]
+random = [scores(push(here, share, one)) for one in directions]
+blank = [scores(push(none, share)) for none in nothing]
+told = task.reference(**held_out)
 
 # %% [markdown]
-# (A random direction backwards is as random as forwards, so the controls' bands are drawn on both sides of zero.)
+# (A random direction backwards is as random as forwards, so the controls' bands are drawn on both sides of zero, up to the chosen dose.)
 
 # %% tags=["hide-input"]
 measures = {
@@ -793,12 +779,9 @@ x = [dose * share for dose in doses]
 
 def band(runs, of, label):
     """A set of controls as a band, mirrored at zero."""
-    draws = {dose: [of(s).value for s in found] for dose, found in runs.items()}
-    draws[0] = [of(test["none"]).value] * len(draws[1])
-    at = (-2, -1, 0, 1, 2)
-    return figures.Band(
-        [dose * share for dose in at], [draws[abs(dose)] for dose in at], label
-    )
+    found = [of(s).value for s in runs]
+    start = [of(test["none"]).value] * len(found)
+    return figures.Band([-share, 0, share], [found, start, found], label)
 
 
 # %% tags=["hide-input"]
@@ -809,7 +792,7 @@ curves = {
 bands = {
     title: [
         band(random, of, "random directions (mean, 5 to 95 %)"),
-        band(blank, of, "shuffled labels (mean, 5 to 95 %)"),
+        band(blank, of, "shuffled labels (likewise)"),
     ]
     for title, of in measures.items()
 }
@@ -819,7 +802,7 @@ ceiling = (
     else {title: ("prompted", of(told).value) for title, of in measures.items()}
 )
 end = {
-    title: (c[0].value, c[3].value, c[5].value, c[-1].value)
+    title: (c[0].value, c[2].value, c[4].value, c[-1].value)
     for title, c in curves.items()
 }
 page.figure(
@@ -836,7 +819,7 @@ page.figure(
     alt="Scores on held-out prompts against the length of the push, negative "
     "to the left. "
     + " ".join(
-        f"{title}: {a:.2f} at minus twice the chosen dose, {b:.2f} unsteered, "
+        f"{title}: {a:.2f} at minus the chosen dose, {b:.2f} unsteered, "
         f"{c:.2f} at the chosen dose, {d:.2f} at three times it."
         for title, (a, b, c, d) in end.items()
     ),
@@ -885,7 +868,7 @@ effort = {}
 for name, example in examples.items():
     acting = lm.under(example)
     with acting:
-        _, answers = task.sampled(seed=seeds[0])
+        _, answers = task.sampled(seed=seeds[0], **held_out)
     effort[name] = metrics.kl_per_token(lm, acting, prompts, answers)
 
 # %% tags=["hide-input"]
@@ -895,11 +878,11 @@ cells = {
         of(law_scores := response[1]) for of in measures.values()
     ],
     "random directions": [
-        metrics.central_range([of(s).value for s in random[1]], coverage=0.9)
+        metrics.central_range([of(s).value for s in random], coverage=0.9)
         for of in measures.values()
     ],
     "shuffled labels": [
-        metrics.central_range([of(s).value for s in blank[1]], coverage=0.9)
+        metrics.central_range([of(s).value for s in blank], coverage=0.9)
         for of in measures.values()
     ],
 } | ({} if told is None else {"prompted": [of(told) for of in measures.values()]})
@@ -920,7 +903,7 @@ if told is not None:
 table(rows, *columns)
 
 # %% [markdown]
-# For single laws the brackets are 95 % intervals over prompts. For the controls the number is the mean over 20 directions or 20 shuffles, and the brackets run from the 5th to the 95th percentile of them: this is what luck can do. *Gap closed* is the part of the way from unsteered to prompted, where the plant can be prompted. The interval of *gap closed* is not given; both ends of the gap are estimates. The effort is that of one push of each kind.
+# For single laws the brackets are 95 % intervals over prompts. For the controls the number is the mean over 20 directions or 5 shuffles, and the brackets run from the 5th to the 95th percentile of them: this is what luck can do. *Gap closed* is the part of the way from unsteered to prompted, where the plant can be prompted. The interval of *gap closed* is not given; both ends of the gap are estimates. The effort is that of one push of each kind.
 
 # %% tags=["hide-input"]
 best = None
@@ -936,7 +919,7 @@ Markdown(
 )
 
 # %% tags=["hide-input"]
-bar = float(np.quantile([s.wanted_mean().value for s in random[1]], 0.95))
+bar = float(np.quantile([s.wanted_mean().value for s in random], 0.95))
 found = metrics.paired_difference(response[1].wanted, test["none"].wanted)
 sd = float((response[1].wanted - test["none"].wanted).std(ddof=1))
 least = (1.96 + 0.84) * sd / np.sqrt(found.n)  # two-sided level 5 %, power 80 %
@@ -963,7 +946,7 @@ Markdown(verdict)
 # %% [markdown]
 # ### Confirmed by sampling
 #
-# Exact scores come from probabilities, without sampling. The texts of the opening (all prompts, {glue:text}`n.seeds` seeds, common random numbers) measure the effect once more, as a reader would. An oracle judges them; {glue:text}`sampled.note`.
+# Exact scores come from probabilities, without sampling. The texts of the opening (the same prompts, {glue:text}`n.seeds` seeds, common random numbers) measure the effect once more, as a reader would. An oracle judges them; {glue:text}`sampled.note`.
 
 
 # %% tags=["hide-input"]
@@ -981,6 +964,477 @@ both = (
     changes(pools["law"], pools["free"]),
 )
 table(list(zip(measures, *both, strict=True)), "change in", "exact", "sampled")
+
+# %% [markdown]
+# ## Relatives
+#
+# The difference of means is one answer to two questions: *which* constant vector, and *on which tokens*. Two relatives answer them otherwise. **Static RE**, the open-loop baseline of RE-Control {cite:p}`kong2024recontrol`, finds its vector by regression. **ActAdd** {cite:p}`turner2023actadd` pushes the prompt, once, and leaves the answer alone.
+#
+# ### Static RE: a regression in place of two means
+#
+# Fit the expected reward of an answer as a linear function of the state after the prompt, and push along its weights: if the estimate is right, no push of equal length raises the expected reward more. With reward 1 for one class and 0 for the other, the six points of rung 1 can be done by hand.
+
+# %%
+reward = np.repeat([1.0, 0.0], 3)
+centred = np.concatenate([positive, negative])
+centred = centred - centred.mean(axis=0)
+weight = np.linalg.lstsq(centred, reward - reward.mean(), rcond=None)[0]
+
+apart = [states - states.mean(axis=0) for states in (positive, negative)]
+within = sum(states.T @ states for states in apart)
+turned_toy = np.linalg.solve(within, [3, 1])
+assert np.allclose(weight, [5 / 18, -1 / 18])
+assert np.allclose(weight, turned_toy / 3)
+weight, turned_toy
+
+# %% [markdown]
+# The scatter within the classes is $W = \begin{psmallmatrix} 4 & 2 \\ 2 & 4 \end{psmallmatrix}$, so $W^{-1}\delta = (5, -1)/6$, and the regression finds a third of it. The second coordinate has changed its sign: within a class $z_2$ rises with $z_1$, and what $z_1$ explains, $z_2$ need not. That it is a multiple of Fisher's direction is no accident.
+#
+# :::{prf:proposition} Regression on labels is Fisher's direction
+# :label: dom-regression
+# Let $n_+$ states have reward 1 and $n_-$ have reward 0, let $W$ be their scatter within the classes and $k = n_+ n_- / (n_+ + n_-)$, which is a quarter of all states where the classes are balanced. For every penalty $\lambda \ge 0$ for which $W_\lambda = W + \lambda I$ has an inverse, the weights that minimise $\sum_i (w^\top z_i + b - r_i)^2 + \lambda\|w\|^2$ are
+#
+# $$ w = \frac{k}{1 + k\,\delta^\top W_\lambda^{-1}\delta}\; W_\lambda^{-1}\delta. $$ (eq-dom-regression)
+#
+# Without penalty they point along Fisher's direction; as $\lambda \to \infty$ they turn into that of the difference of means.
+# :::
+#
+# :::{prf:proof}
+# The best $b$ centres states and rewards. The centred states have the scatter $W + k\,\delta\delta^\top$, and their products with the centred rewards sum to $k\delta$, so that $(W_\lambda + k\,\delta\delta^\top)\,w = k\delta$, or $W_\lambda w = k(1 - \delta^\top w)\,\delta$. Hence $w = \kappa W_\lambda^{-1}\delta$ for some $\kappa$; with $g = \delta^\top W_\lambda^{-1}\delta$ the equation says $\kappa = k(1 - \kappa g)$, which gives {eq}`eq-dom-regression`. For the limit, $\lambda W_\lambda^{-1} \to I$.
+# :::
+#
+# The penalty is a dial between the two directions of the table above. Now on the plant, first by hand, then as a law:
+
+# %%
+z = torch.cat([*here]).double()
+z = z - z.mean(0)
+r = torch.repeat_interleave(
+    torch.tensor([0.5, -0.5]).double(), len(here.positive)
+)
+scatter = z.T @ z
+ridge = 0.1 * scatter.trace() / lm.width * eye
+by_hand = torch.linalg.solve(scatter + ridge, z.T @ r)
+
+# %%
+apart = torch.cat([s.double() - s.double().mean(0) for s in here])
+fisher_ridge = torch.linalg.solve(apart.T @ apart + ridge, raw)
+angle = float(torch.cosine_similarity(by_hand, fisher_ridge, dim=0))
+regression = StaticRE(rewards="labels", ridge=0.1).fit(here)
+torch.testing.assert_close(
+    regression.vector, by_hand.float(), rtol=1e-3, atol=1e-8
+)
+assert angle > 1 - 1e-9
+regression
+
+# %% [markdown]
+# The paper has no labels: its reward is that of the plant's own answers, expected after each *prompt*. This is the law `StaticRE()`. What a regression can find is what varies between its examples, and here these are bare prompts. As a sensor, held against held-out prompts:
+
+# %%
+sites = [Site(i) for i in range(lm.depth)]
+source = TaskSource(task, sites[layer], n=200, seed=seeds[0])
+scored = source.scored(sites)
+static = StaticRE().fit_scored(scored[layer])
+
+after = record(lm, prompts, sites=[layer], position="last").at(layer)
+heard_of = (after @ static.vector).numpy(), test["none"].wanted
+found = float(np.corrcoef(*heard_of)[0, 1])
+
+# %%
+x = scored[layer].states.double()
+x, mean = x - x.mean(0), x.mean(0)
+penalty = 0.1 * x.square().sum() / lm.width * torch.eye(len(x)).double()
+paid = scored[layer].rewards.double()
+dual = torch.linalg.solve(x @ x.T + penalty, paid - paid.mean())
+
+
+def value(z):
+    """The regression's estimate of the reward, as a sum over its examples."""
+    return paid.mean() + (z - mean) @ x.T @ dual
+
+
+gradient = torch.func.vmap(torch.func.grad(value))(after.double())
+error = (gradient - static.input(after)).norm(dim=1).max() / static.vector.norm()
+f"largest deviation from the law's push: {float(error):.1e} of its length"
+
+# %% tags=["hide-input"]
+radius = 1.96 / np.sqrt(len(prompts) - 3)  # Fisher's transform of a correlation
+ends = np.tanh(
+    np.arctanh(np.clip(found, -0.999, 0.999)) + np.array([-radius, radius])
+)
+page.record("static.gradient", float(error))
+page.record("static.explained", 100 * float(static.explained), digits=0, unit="%")
+page.record("static.examples", len(scored[layer].states))
+page.record("static.spread", float(scored[layer].rewards.std()), digits=2)
+page.record(
+    "static.r", found, low=float(ends[0]), high=float(ends[1]), n=len(prompts)
+)
+page.record(
+    "static.cosine",
+    float(torch.cosine_similarity(static.vector.double(), raw, dim=0)),
+    digits=2,
+)
+page.text(
+    "static.reads",
+    "it reads something that holds beyond them"
+    if ends[0] > 0
+    else "what it reads does not carry over measurably",
+)
+
+# %% [markdown]
+# On its {glue:text}`static.examples` prompts, whose rewards have a standard deviation of {glue:text}`static.spread`, the regression explains {glue:text}`static.explained` of the variance. On held-out prompts its reading correlates with the reward by {glue:text}`static.r`: {glue:text}`static.reads`. Its direction has a cosine of {glue:text}`static.cosine` to $\delta$. It tells prompts that are easy from prompts that are hard, which is another question than how to make a hard one easy.
+#
+# In control words, Static RE is RE-Control with a linear value function $V(z) = w^\top z + b$. Its gradient is the same at every state, so there is nothing to feed back; automatic differentiation of the estimate found the law's vector at every held-out state.
+#
+# ### ActAdd: a push on the prompt
+#
+# ActAdd subtracts the states of two short prompts, token by token, and adds the differences to the first tokens of the user's prompt, *while it is read*. No generated token is touched; what was pushed stays in the key-value cache, and later tokens attend to it. The shorter prompt is filled up with spaces. Our pair:
+
+# %% tags=["hide-input"]
+if task.name == "truth":
+    sources = sorted(task.world.sources, key=task.world.sources.get)
+    best, worst = (
+        task.questions("test", source=name)[0].text.split("\n")[0]
+        for name in (sources[-1], sources[0])
+    )
+    pair = (best, worst)
+else:
+    pair = (with_it[0], without_it[0])
+page.text("pair.what", "the lines with which the most and the least truthful "
+    "source of this world begin" if task.name == "truth" else "one text of either class")  # fmt: skip
+table([("wanted", pair[0]), ("other", pair[1])], "prompt", "text")
+
+# %%
+wanted, other = pair
+tokens = lm.tokenizer
+while len(tokens(wanted).input_ids) < len(tokens(other).input_ids):
+    wanted += " "
+while len(tokens(other).input_ids) < len(tokens(wanted).input_ids):
+    other += " "
+
+
+def all_states(text):
+    """States at every token of a text, as `last_state` of rung 2."""
+    last_state(text)
+    return seen["z"][0]
+
+
+# %%
+handle = lm.blocks[layer].register_forward_hook(read)
+rows = all_states(wanted) - all_states(other)
+handle.remove()
+
+
+def add_first(module, inputs, output):
+    """Add row k to token k of the prompt, in place."""
+    state = output[0] if isinstance(output, tuple) else output
+    state[:, : len(rows)] += rows[: state.shape[1]]
+
+
+handle = lm.blocks[layer].register_forward_hook(add_first)
+with torch.no_grad():
+    by_hand = lm.model(ids).logits[0, -1]
+handle.remove()
+
+# %%
+on_prompt = replace(source, scope="prefill")
+actadd = ActAdd(prompts=pair).fit_from(on_prompt)
+with lm.under(actadd):
+    by_law = lm.forward([prompts[0]])[0, -1]
+torch.testing.assert_close(actadd.vectors, rows.cpu(), atol=1e-3, rtol=1e-3)
+torch.testing.assert_close(by_law, by_hand, atol=1e-2, rtol=1e-3)
+f"{len(rows)} vectors, lengths {', '.join(digits(float(n)) for n in rows.norm(dim=1))}"
+
+# %% [markdown]
+# A-LQR's comparison uses ActAdd with class means in place of one pair: at each position, the mean over 100 texts of each class {cite:p}`skifstad2026alqr`. We take both.
+#
+# ### Which layer, for which law
+#
+# Every law at every layer, on validation prompts, and all at equal effort: the strength is searched until the law costs {glue:text}`budget` nats per token, as for the opening. Where a push on the prompt cannot spend so much, it is used where it comes closest.
+
+# %%
+firsts = replace(on_prompt, n=100).by_position(sites)
+makers = {
+    "linear probe": lambda i: LinearProbe().fit(contrasts[i]),
+    "Static RE": lambda i: StaticRE().fit_scored(scored[i]),
+    "ActAdd, one pair": lambda i: ActAdd(prompts=pair).fit_from(
+        replace(on_prompt, site=sites[i])
+    ),
+    "random direction": lambda i: RandomDirection(seed=1000).fit(contrasts[i]),
+    "ActAdd, class means": lambda i: ActAdd().fit_positions(firsts[i]),
+}
+
+# %%
+swept, fitted = {"law: difference of means": sweep}, {}
+prices = {"law: difference of means": spent}
+for name, make in makers.items():
+    laws = [make(i) for i in range(lm.depth)]
+    prices[name] = dict(enumerate(spend(one, i) for i, one in enumerate(laws)))
+    swept[name] = {
+        i: scores(one.at(prices[name][i].strength), **few)
+        for i, one in enumerate(laws)
+    }
+    fitted[name] = laws[
+        max(swept[name], key=lambda i: swept[name][i].combined_mean)
+    ]
+fitted = {"law: difference of means": law} | fitted
+
+# %% tags=["hide-input"]
+unsteered = task.exact(**few)
+peak_of = {
+    name: max(runs, key=lambda i: runs[i].combined_mean)
+    for name, runs in swept.items()
+}
+page.record("sweep.none", unsteered.combined_mean, digits=2)
+page.record("sweep.best", sweep[layer].combined_mean, digits=2)
+page.record("sweep.cells", sum(map(len, swept.values())))
+page.record(
+    "sweep.under",
+    sum(not c.reached for found in prices.values() for c in found.values()),
+)
+page.figure(
+    "layers",
+    figures.layer_sweep(
+        {
+            f"{labels.combined}, validation, equal effort": {
+                name: [runs[i].combined() for i in range(lm.depth)]
+                for name, runs in swept.items()
+            }
+        },
+        ylabel=labels.combined,
+    ),
+    alt=f"{labels.combined} on validation prompts against the layer of the "
+    f"push, all laws at {budget:g} nats per token or as near as they come. "
+    f"Unsteered it is {unsteered.combined_mean:.2f}. Best layer of each law: "
+    + ", ".join(
+        f"{name} {swept[name][i].combined_mean:.2f} at layer {i}"
+        for name, i in peak_of.items()
+    )
+    + ".",
+)
+
+# %% [markdown]
+# Unsteered, validation prompts score {glue:text}`sweep.none`; the law of the opening scores {glue:text}`sweep.best`. Of the {glue:text}`sweep.cells` cells, {glue:text}`sweep.under` could not spend the budget. Mind the price of choosing: the winner of many cells is partly lucky, which is why everything else is measured on other prompts. And mind the last layer: a push there is read by nothing but the unembedding, so it can only favour words; it cannot change what is looked up.
+#
+# Why these layers? A sensor needs the behaviour to be *readable* in the state, an actuator needs blocks above that will still *act* on it. The first half of the answer can be measured: how often does a held-out positive state read higher than a negative one?
+
+# %% tags=["hide-input"]
+readers = {
+    "law: difference of means": lambda i: (
+        DifferenceOfMeans().fit(contrasts[i]).vector
+    ),
+    "linear probe": lambda i: LinearProbe().fit(contrasts[i]).vector,
+    "Static RE": lambda i: StaticRE().fit_scored(scored[i]).vector,
+}
+seeing = {
+    name: [
+        metrics.auc_interval(
+            *((states @ reader(i)).numpy() for states in held[i])
+        )
+        for i in range(lm.depth)
+    ]
+    for name, reader in readers.items()
+}
+sharp = seeing["law: difference of means"]
+clearest = max(range(lm.depth), key=lambda i: sharp[i].value)
+page.record("see.layer", clearest)
+page.record("see.best", sharp[clearest].value, digits=3)
+page.record("see.chosen", sharp[layer].value, digits=3)
+page.record("see.least", min(e.value for e in sharp), digits=3)
+page.text(
+    "see.what",
+    "Every layer can be read almost without error, so the reading does not say "
+    "where to push"
+    if min(e.value for e in sharp) > 0.95
+    else "The layer that is read best is also the one that was chosen"
+    if clearest == layer
+    else "The layer that is read best is not the one that was chosen",
+)
+page.record("act.last", sweep[lm.depth - 1].combined_mean, digits=2)
+page.figure(
+    "sensors",
+    figures.layer_sweep({"reading held-out states": seeing}, ylabel="AUC"),
+    alt="Area under the curve with which each direction tells held-out states of "
+    "the two classes apart, against the layer. "
+    + " ".join(
+        f"{name}: " + ", ".join(f"{e.value:.2f}" for e in values) + "."
+        for name, values in seeing.items()
+    ),
+)
+
+# %% [markdown]
+# The difference of means reads best at layer {glue:text}`see.layer` ({glue:text}`see.best`), at the layer chosen for pushing with {glue:text}`see.chosen`, and nowhere below {glue:text}`see.least`. {glue:text}`see.what`. A layer for sensing is not therefore a layer for acting: at the last layer, where nothing is left to be computed, the same push brings {glue:text}`word.combined` to {glue:text}`act.last` only. What decides is what the blocks above still do with the state.
+#
+# ### The relatives on test prompts
+#
+# Each law at its own best layer of the sweep. Beside ActAdd stand its own controls: five draws of vectors at random, as long and on the same tokens.
+
+
+# %%
+def noise(law, seed):
+    """An ActAdd with vectors at random, each as long as the law's."""
+    generator = torch.Generator().manual_seed(seed)
+    draw = torch.randn(law.vectors.shape, generator=generator)
+    twin = ActAdd().at(float(law.strength))
+    draw = torch.nn.functional.normalize(draw, dim=1)
+    twin.vectors = draw * law.vectors.norm(dim=1, keepdim=True)
+    twin.header = law.header
+    return twin
+
+
+# %%
+said = free[0][1]
+for name, one in fitted.items():
+    one.at(prices[name][one.header.layer].strength)
+    test[name] = scores(one) if one is not law else test["dom"]
+noises = [noise(fitted["ActAdd, one pair"], 3000 + i) for i in range(5)]
+static_on_prompt = [scores(one) for one in noises]
+
+# %% tags=["hide-input"]
+cost = {
+    name: metrics.kl_per_token(lm, lm.under(one), prompts, said).mean
+    for name, one in (
+        fitted | {"random vectors on the prompt": noises[0]}
+    ).items()
+}
+rows = [
+    (
+        name.removeprefix("law: "),
+        str(one.header.layer),
+        str(test[name].wanted_mean()),
+        str(test[name].intact_mean()),
+        str(test[name].combined_gain(test["none"])),
+        f"{cost[name]:.3f}",
+    )
+    for name, one in fitted.items()
+]
+draws = [s.combined_mean - test["none"].combined_mean for s in static_on_prompt]
+rows.append(
+    (
+        "random vectors on the prompt",
+        str(noises[0].header.layer),
+        *(
+            str(
+                metrics.central_range(
+                    [of(s).value for s in static_on_prompt], coverage=0.9
+                )
+            )
+            for of in (measures[labels.wanted], measures[labels.intact])
+        ),
+        str(metrics.central_range(draws, coverage=0.9)),
+        f"{cost['random vectors on the prompt']:.3f}",
+    )
+)
+table(rows, "law", "layer", labels.wanted, labels.intact,
+    f"change in {labels.combined}", "KL, nats/token")  # fmt: skip
+
+# %% tags=["hide-input"]
+gains = {name: test[name].combined_gain(test["none"]) for name in fitted}
+for name, key in (
+    ("law: difference of means", "dom"), ("linear probe", "probe"), ("Static RE", "static"),
+    ("ActAdd, one pair", "pair"), ("ActAdd, class means", "means"), ("random direction", "random"),
+):  # fmt: skip
+    e = gains[name]
+    page.record(f"relative.{key}", e.value, low=e.low, high=e.high, n=e.n)
+    page.record(f"relative.{key}.kl", cost[name], digits=3)
+page.record("relative.noise.kl", cost["random vectors on the prompt"], digits=3)
+e = test["ActAdd, one pair"].combined_gain(test["dom"])
+page.record("relative.pair.against", e.value, low=e.low, high=e.high, n=e.n)
+page.text("relative.pair.word", "more than" if e.low > 0 else "less than" if e.high < 0
+    else "not measurably differently from")  # fmt: skip
+kinds_of = {"ups": [], "downs": [], "flats": []}
+for name, e in gains.items():
+    kind = "ups" if e.low > 0 else "downs" if e.high < 0 else "flats"
+    kinds_of[kind].append(name.removeprefix("law: "))
+for kind, found in kinds_of.items():
+    page.text(f"relative.{kind}", ", ".join(found) or "none")
+page.text(
+    "means.why",
+    "Many texts of this contrast begin with the line of their source, so that the "
+    "means carry it, too, mixed with whatever else stands at the same places."
+    if task.name == "truth"
+    else "Texts of a class begin in many ways, and a mean at token k is over "
+    "whatever stands there.",
+)
+page.text("pair.why", "The pair names the two sources, so this is prompting by other "
+    "means: the plant knows what these lines announce, and the push lays them under the "
+    "first words of the question. The knowledge is in the pair, as it is in a prompt."
+    if task.name == "truth" else "The pair is two texts of the contrast.")  # fmt: skip
+
+# %% [markdown]
+# {glue:text}`word.combined` rises clearly under: {glue:text}`relative.ups`. It falls clearly under: {glue:text}`relative.downs`. No clear change: {glue:text}`relative.flats`. ActAdd with one pair changes it by {glue:text}`relative.pair` at {glue:text}`relative.pair.kl` nats per token, {glue:text}`relative.pair.word` the difference of means at {glue:text}`relative.dom.kl` (difference {glue:text}`relative.pair.against`). {glue:text}`pair.why` With class means in place of the pair it is {glue:text}`relative.means` at {glue:text}`relative.means.kl` nats. {glue:text}`means.why`
+#
+# Static RE, fitted on what bare prompts are expected to earn, changes the score by {glue:text}`relative.static`, a random direction of equal effort by {glue:text}`relative.random`. Random vectors on the prompt, as long as those of the pair, cost {glue:text}`relative.noise.kl` nats per token: length buys nothing there, and what the plant can make of a push decides.
+#
+# ### How long a push lasts
+#
+# A push on the prompt is given once; does it last? We replay the answers of the unsteered plant and take the divergence token by token, for the vector of the opening under each {term}`token scope`, and for ActAdd.
+
+# %%
+scopes = {
+    f"law: {scope}": metrics.kl_by_token(
+        lm, lm.under(law, scope=scope), prompts, said
+    )
+    for scope in ("generated", "last", "all", "prefill")
+}
+scopes["ActAdd, one pair"] = metrics.kl_by_token(
+    lm, lm.under(fitted["ActAdd, one pair"]), prompts, said
+)
+twins = zip(scopes.pop("law: last"), scopes["law: generated"], strict=True)
+assert all(np.allclose(a, b, atol=1e-6) for a, b in twins)
+
+# %% tags=["hide-input"]
+lengths = np.array([len(trace) for trace in scopes["law: generated"]])
+places = [k for k in range(12) if (lengths > k).sum() >= 15]
+fade = {
+    name: [
+        metrics.mean_interval([t[k] for t in traces if len(t) > k])
+        for k in places
+    ]
+    for name, traces in scopes.items()
+}
+names = {
+    "law: generated": "law: generated (and last)",
+    "law: all": "steering all tokens",
+    "law: prefill": "prefill only",
+    "ActAdd, one pair": "ActAdd, one pair",
+}
+
+
+def over(name, *which):
+    """Divergence of a scope over that of `generated`, over some tokens."""
+    top, bottom = (
+        np.concatenate([t[slice(*which)] for t in scopes[n]])
+        for n in (name, "law: generated")
+    )
+    return float(top.mean() / bottom.mean())
+
+
+for name, key in (("law: prefill", "prefill"), ("ActAdd, one pair", "actadd")):
+    page.record(f"fade.{key}.first", 100 * over(name, 0, 2), digits=0, unit="%")
+    page.record(f"fade.{key}.late", 100 * over(name, 4, None), digits=0, unit="%")
+page.record("fade.layer", fitted["ActAdd, one pair"].header.layer)
+shape = figures.dose_response(
+    [k + 1 for k in places],
+    {"the same answers, token by token": {names[n]: fade[n] for n in names}},
+    xlabel="token of the answer",
+    ylabels={"the same answers, token by token": "KL from unsteered, nats"},
+)
+page.figure(
+    "fade",
+    shape,
+    alt="Divergence from the unsteered plant at each token of its answers. "
+    + " ".join(
+        f"{names[n]}: {values[0].value:.2f} at the first token, "
+        f"{max(values, key=lambda e: e.value).value:.2f} at most, "
+        f"{values[-1].value:.2f} at token {places[-1] + 1}."
+        for n, values in fade.items()
+    ),
+)
+
+# %% [markdown]
+# Under `last` and `generated` the same tokens are pushed, and the divergences are equal. The same vector given to the prompt only has {glue:text}`fade.prefill.first` of their effect on the first two tokens and {glue:text}`fade.prefill.late` from the fifth on; ActAdd has {glue:text}`fade.actadd.first` and {glue:text}`fade.actadd.late`. The layers differ, too: ActAdd acts at layer {glue:text}`fade.layer`, the vector of the opening at layer {glue:text}`chosen.layer`, and only the blocks above a push remember it in their part of the cache. Read the shape and not only the height: an answer has a few tokens where something is decided, and the others follow from the words before them, whoever pushed.
+#
+# In control words, a push on the prompt is an initial condition, and the scopes `last` and `generated` are a sustained input. An initial condition lasts as long as the plant remembers it. A transformer's cache forgets nothing by itself, so what fades is not the push but the attention that is paid to it.
 
 # %% [markdown]
 # ## What a constant cannot do
@@ -1013,6 +1467,7 @@ def reading():
     return float((seen["z"][:, -1] @ v).mean())
 
 
+# %%
 r = float(here.positive.mean(0) @ v.cpu())
 
 
@@ -1022,7 +1477,7 @@ def clamp(z):
 
 
 # %%
-against = (0.0, 0.25, 0.5, 0.75, 1.0)
+against = (0.0, 0.5, 1.0)
 kinds = {
     "unsteered": None,
     "law: constant push": law,
@@ -1036,7 +1491,7 @@ for size in against:
         acting = nullcontext() if kind is None else lm.under(kind, layer=layer)
         with lm.under(upstream, layer=layer, point="resid_pre"), acting:
             heard[name].append(reading())
-            done[name].append(task.exact(limit=40))
+            done[name].append(task.exact(limit=24))
 
 # %% tags=["hide-input"]
 fall = {name: values[0] - values[-1] for name, values in heard.items()}
@@ -1100,9 +1555,9 @@ page.figure(
 # Six ways to get it wrong. Each push is the same share of the state at its layer, except the first.
 
 # %%
-worst = min(range(lm.depth), key=lambda i: sweep[i, share].combined_mean)
+worst = min(sweep, key=lambda i: sweep[i].combined_mean)
 at_end = task.contrast(layer=layer, n=200, seed=seeds[0], at="end")
-few = task.contrast(layer=layer, n=2, seed=seeds[0] + 2)
+pair_of = task.contrast(layer=layer, n=2, seed=seeds[0] + 2)
 one_sided = Additive(here.positive.mean(0))
 one_sided.at(length / float(one_sided.vector.norm())).header = law.header
 broken = {
@@ -1110,10 +1565,10 @@ broken = {
     f"wrong layer ({worst})": push(contrasts[worst], share),
     "wrong token: end of the answer": push(at_end, share),
     "one-sided: mean of the positives": one_sided,
-    "two examples of each class": push(few, share),
-    "shuffled labels": push(nothing[0], share),
+    "two examples of each class": push(pair_of, share),
 }
 broken = {name: scores(wrong) for name, wrong in broken.items()}
+broken["shuffled labels"] = blank[0]
 gentle = scores(push(at_end, share / 4))
 
 # %% tags=["hide-input"]
@@ -1158,7 +1613,7 @@ page.figure(
 
 # %% tags=["hide-input"]
 with lm.under(push(here, 5 * share)):
-    loud = task.sampled(seed=seeds[0])
+    loud = task.sampled(seed=seeds[0], **held_out)
 rng = np.random.default_rng(seeds[0])
 some = rng.choice(len(prompts), 6, replace=False)[:3]
 rows = [(prompts[i].replace("\n", " "), shown([loud], 0, i)) for i in some]
@@ -1353,42 +1808,47 @@ def push_to(states, v, r):
 check_11_4(push_to)
 
 # %% [markdown]
-# ### Exercise 11.5: two laws at one site
+# ### Exercise 11.5: a push on the first tokens
 #
-# *Medium, 10 minutes.* Two open-loop laws act one after the other at the same site, with vectors `u1`, `u2` and doses `a1`, `a2`. Return the vector of the *one* law with dose 1 that does the same. Then think: why does the order not matter here, and why would it matter if the second law were the clamp?
+# *Medium, 10 minutes.* A batch of prompts is padded on the left: `mask` is 1 for real tokens and 0 for padding. Return the states with row $k$ of `vectors` added to the $k$-th *real* token of each prompt. Padding stays as it is, and a prompt may be shorter than the push.
 
 
 # %% tags=["exercise-stub", "ex:11.5"]
-def as_one(u1, a1, u2, a2):
-    """Vectors (d,) and doses -> vector (d,)."""
+def push_first(states, mask, vectors):
+    """States (b, t, d), mask (b, t), vectors (k, d) -> states (b, t, d)."""
     raise NotImplementedError
 
 
 # %% tags=["exercise-check", "ex:11.5"]
-def check_11_5(as_one):
-    rng = np.random.default_rng(0)
-    u1, u2, *states = rng.normal(size=(7, 3))
-    one = as_one(u1, 2.0, u2, -0.5)
-    assert np.allclose(states + one, (states + 2.0 * u1) - 0.5 * u2)
-    assert np.allclose(as_one(u1, 1.0, u1, -1.0), 0), "opposites cancel"
+def check_11_5(push_first):
+    states = np.arange(16.0).reshape(2, 4, 2)
+    mask = np.array([[1, 1, 1, 1], [0, 0, 0, 1]])
+    vectors = np.array([[10.0, 20], [30, 40]])
+    before = states.copy()
+    got = push_first(states, mask, vectors) - before
+    assert np.allclose(got[0], [[10, 20], [30, 40], [0, 0], [0, 0]])
+    assert np.allclose(got[1, :3], 0), "padding is no token"
+    assert np.allclose(got[1, 3], [10, 20]), "its first token is the last column"
+    assert np.allclose(states, before), "the argument is not changed"
 
 
 # %% tags=["exercise-wrong", "ex:11.5", "remove-cell"]
-def as_one(
-    u1, a1, u2, a2
-):  # averages, as if each law acted on half of the states
-    return (a1 * u1 + a2 * u2) / 2
+def push_first(states, mask, vectors):  # counts columns, padding included
+    out = states.copy()
+    out[:, : len(vectors)] += vectors
+    return out * mask[..., None] + states * (1 - mask[..., None])
 
 
 # %% tags=["exercise-solution", "ex:11.5", "hide-cell"]
-def as_one(u1, a1, u2, a2):
-    # A sum of translations is a translation. The clamp is not one:
-    # it erases what came before it along v.
-    return a1 * u1 + a2 * u2
+def push_first(states, mask, vectors):
+    place = np.cumsum(mask, axis=1) - 1  # of each real token in its prompt
+    held = (mask == 1) & (place < len(vectors))
+    rows = vectors[np.clip(place, 0, len(vectors) - 1)]
+    return states + np.where(held[..., None], rows, 0.0)
 
 
 # %%
-check_11_5(as_one)
+check_11_5(push_first)
 
 # %% [markdown]
 # ## Claims checked here
@@ -1399,6 +1859,7 @@ check_11_5(as_one)
 wanted_gain = metrics.paired_difference(response[1].wanted, test["none"].wanted)
 combined_gain = response[1].combined_gain(test["none"])
 compared = {"unsteered": test["none"], "caa": response[1]}
+pushed = {"unsteered": test["none"], "act-add": test["ActAdd, class means"]}
 if task.name == "truth":
     exact = "exact scores of one law on the tiny plant, Almanac"
     true = {name: s.wanted[None] for name, s in compared.items()}
@@ -1408,7 +1869,19 @@ if task.name == "truth":
     }
     page.samples("truth.true", true, note=exact)
     page.samples("truth.txi", txi, note=f"{exact}; linear part of T*I")
+    txi = {
+        name: product_scores(s.wanted[None], s.intact[None])
+        for name, s in pushed.items()
+    }
+    page.samples("truth.actadd-txi", txi, note=f"{exact}; linear part of T*I")
+    info = {name: s.intact[None] for name, s in pushed.items()}
+    page.samples("truth.actadd-info", info, note=exact)
 else:
+    for name in ("txi.act-add-beats-unsteered", "info.act-add-loses"):
+        page.cannot_check(
+            f"alqr.tqa.{name}",
+            why=f"this plant is scored on {labels.wanted}, not on truth",
+        )
     for score in ("txi", "true"):
         page.cannot_check(
             f"odesteer.t2.{score}.caa-beats-unsteered",
@@ -1447,7 +1920,9 @@ for claim in (
 table(rows, "score", "model", "original, %", "CAA, %")
 
 # %% [markdown]
-# Verdicts here: {glue:text}`odesteer.t2.txi.caa-beats-unsteered.verdict` for the combined score, {glue:text}`odesteer.t2.true.caa-beats-unsteered.verdict` for True alone. {glue:text}`published.signs`; the published claim itself, about four large models, is not checked by this page. A caution on reading such tables: they have no row for a random direction of equal length. Ours does.
+# Two more are about ActAdd with class means in A-LQR's comparison {cite:p}`skifstad2026alqr`: that it raises the combined score on an 8-billion model, and that it pays for this with Info. And one is about Static RE {cite:p}`kong2024recontrol`: that it adds one vector at every step, the weights of a linear regression, which is what following the gradient of a linear value function comes to.
+#
+# Verdicts here, for the difference of means: {glue:text}`odesteer.t2.txi.caa-beats-unsteered.verdict` for the combined score, {glue:text}`odesteer.t2.true.caa-beats-unsteered.verdict` for True alone. {glue:text}`published.signs`; the published claim itself, about four large models, is not checked by this page. For ActAdd with class means: {glue:text}`alqr.tqa.txi.act-add-beats-unsteered.verdict` for the combined score, {glue:text}`alqr.tqa.info.act-add-loses.verdict` for the loss of Info, For Static RE: {glue:text}`recontrol.text.static-re-follows-a-linear-value.verdict`. A caution on reading such tables: they have no row for a random direction of equal length. Ours does.
 #
 # ## What we found
 
@@ -1477,6 +1952,10 @@ points = [
     f"Of the {len(rows_broken)} ways to break it, {len(clear)} are clearly "
     "worse (their interval ends below the law's): "
     f"{', '.join(clear) or 'none'}.",
+    "At equal effort or as near as each comes, "
+    f"{labels.combined} rises under {', '.join(kinds_of['ups']) or 'none'}, falls "
+    f"under {', '.join(kinds_of['downs']) or 'none'}, and does not clearly change "
+    f"under {', '.join(kinds_of['flats']) or 'none'}.",
     "Of what the optimality theorem assumes of the states, "
     + (
         f"this is false here: {', '.join(untrue)}"
@@ -1494,6 +1973,7 @@ Markdown("\n".join(f"- {point}" for point in points))
 #
 # - {cite:t}`rimsky2024caa`: the method at scale, with paired multiple-choice contrasts, and the layer sweep that everybody repeats.
 # - {cite:t}`turner2023actadd`: the same idea from a single pair of prompts; read it for how far one can get with so little.
+# - {cite:t}`kong2024recontrol`: Static RE is its open-loop baseline; read on in Part 3 for the value function that is not linear.
 # - {cite:t}`zhao2026odesteer`: the log-density view used here, and what to do when the classes are not Gaussian.
 # - {cite:t}`arditi2024refusal`: a difference of means that is *removed* rather than added, and how much one direction can carry.
 # - {cite:t}`li2023iti`: pushes along a probe's direction, a sensor turned into an actuator; compare with the table of the two directions above.

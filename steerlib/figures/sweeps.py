@@ -15,6 +15,7 @@ from steerlib.figures.style import PALETTE, ROLES, look, panels
 from steerlib.metrics import Estimate
 
 Curves = Mapping[str, Sequence[Estimate]]
+_WITHIN = 4  # names that find room beside the curves of a panel
 
 
 def colour(name: str, index: int = 0) -> str:
@@ -84,7 +85,10 @@ def dose_response(
 
 
 def layer_sweep(groups: Mapping[str, Curves], *, ylabel: str = "", xlabel: str = "layer (block, from 0)") -> Figure:
-    """Scores against the layer, one panel for each group of curves."""
+    """Scores against the layer, one panel for each group of curves.
+
+    More than four curves have their names above the figure, once: panels then share them.
+    """
     with look():
         figure, axes = panels(len(groups), height=3.0)
         for axis, (title, curves) in zip(axes, groups.items(), strict=True):
@@ -92,7 +96,10 @@ def layer_sweep(groups: Mapping[str, Curves], *, ylabel: str = "", xlabel: str =
                 curve(axis, range(len(estimates)), estimates, label=name, color=colour(name, i))
             axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
             axis.set_xticks(range(len(next(iter(curves.values())))))
-            axis.legend(fontsize=8)
+            if len(curves) <= _WITHIN:
+                axis.legend(fontsize=8)
+        if max(map(len, groups.values())) > _WITHIN:  # so many names would hide the curves
+            figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="outside upper left", ncols=3)
         return figure
 
 

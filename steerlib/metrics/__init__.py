@@ -39,6 +39,7 @@ from steerlib.metrics.effort import (
     Speed,
     decoding_time,
     input_energy,
+    kl_by_token,
     kl_per_token,
     perplexity,
 )
@@ -93,6 +94,7 @@ __all__ = [
     "holm",
     "input_energy",
     "interval_of",
+    "kl_by_token",
     "kl_per_token",
     "mean_interval",
     "metric_named",

@@ -14,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from steerlib.actuator import Actuator, Scope, Slot
 from steerlib.errors import MetricError
@@ -55,8 +56,41 @@ def kl_per_token(
     Raises:
         MetricError: if there is not one prompt for each answer, or no answer has a token.
     """
-    _, rows, starts = _replayed(plant, prompts, answers, "kl_per_token")
-    found: list[torch.Tensor] = []
+    values = torch.from_numpy(np.concatenate(_traces(plant, steering, prompts, answers, batch_size, "kl_per_token")))
+    blank = sum(not answer.strip() for answer in answers)
+    return Divergence(float(values.mean()), float(values.quantile(0.95)), len(values), blank)
+
+
+def kl_by_token(
+    plant: Plant, steering: Actuator, prompts: Sequence[str], answers: Sequence[str], *, batch_size: int = 64
+) -> list[Float[np.ndarray, " tokens"]]:
+    """KL(steered || unsteered) at each token of each answer: how an effect lasts, or fades, as the answer goes on.
+
+    The first number of an answer is that of its first token, which is decided at the end of the prompt. Laws that are
+    compared are best given the same answers, so that token k is the same token for all. Blank answers are left out.
+
+    Args:
+        plant: the plant, with nothing attached that should not be in both passes.
+        steering: what `plant.under(...)` returned; entered for one of the two passes.
+        prompts: one for each answer.
+        answers: texts to replay.
+        batch_size: rows at a time.
+
+    Returns:
+        For each answer that is not blank, nats at each of its tokens.
+
+    Raises:
+        MetricError: if there is not one prompt for each answer, or no answer has a token.
+    """
+    return _traces(plant, steering, prompts, answers, batch_size, "kl_by_token")
+
+
+def _traces(
+    plant: Plant, steering: Actuator, prompts: Sequence[str], answers: Sequence[str], batch_size: int, what: str
+) -> list[np.ndarray]:
+    """Divergence at each token of each answer that is not blank."""
+    _, rows, starts = _replayed(plant, prompts, answers, what)
+    found: list[np.ndarray] = []
     for start in range(0, len(rows), batch_size):
         batch = plant._pad(rows[start : start + batch_size])
         lengths = torch.tensor(starts[start : start + batch_size], device=plant.device)
@@ -65,12 +99,11 @@ def kl_per_token(
             free = plant._logits(batch)[:, :-1].float().log_softmax(-1)
             with steering:
                 steered = plant._logits(batch)[:, :-1].float().log_softmax(-1)
-        divergence = (steered.exp() * (steered - free)).sum(-1)
+        divergence = (steered.exp() * (steered - free)).sum(-1).double().cpu()
         ordinal = batch.attention_mask.cumsum(1)[:, 1:]
-        answer = batch.attention_mask[:, 1:].bool() & (ordinal > lengths[:, None])
-        found.append(divergence[answer].double().cpu())
-    values = torch.cat(found)
-    return Divergence(float(values.mean()), float(values.quantile(0.95)), len(values), len(answers) - len(rows))
+        answer = (batch.attention_mask[:, 1:].bool() & (ordinal > lengths[:, None])).cpu()
+        found += [values[own].numpy() for values, own in zip(divergence, answer, strict=True)]
+    return found
 
 
 @dataclass(frozen=True)

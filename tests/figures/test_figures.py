@@ -66,6 +66,17 @@ def test_curves_carry_values_and_intervals() -> None:
     assert [t.get_text() for t in rows.axes[0].get_yticklabels()] == ["law", "random"]
 
 
+def test_many_curves_have_their_names_above_a_layer_sweep() -> None:
+    few = layer_sweep({"A": {f"law {i}": ESTIMATES for i in range(4)}})
+    assert len(few.axes[0].get_legend().get_texts()) == 4 and not few.legends
+    many = layer_sweep({"A": {f"law {i}": ESTIMATES for i in range(5)}})
+    assert many.axes[0].get_legend() is None
+    (legend,) = many.legends
+    assert [text.get_text() for text in legend.get_texts()] == [f"law {i}" for i in range(5)]
+    many.canvas.draw()
+    assert legend.get_window_extent().y0 >= many.axes[0].get_window_extent().y1, "above the curves, not on them"
+
+
 def test_things_keep_their_colour() -> None:
     assert colour("random direction") == colour("random, 95th percentile") != colour("law")
     assert colour("something", 0) != colour("something else", 1)

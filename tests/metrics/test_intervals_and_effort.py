@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy import stats
 
+from steerlib.actuator import Scope
 from steerlib.errors import MetricError
 from steerlib.laws.additive import Additive
 from steerlib.metrics import (
@@ -16,6 +17,7 @@ from steerlib.metrics import (
     central_range,
     dist_n,
     gap_closed,
+    kl_by_token,
     kl_per_token,
     mean_interval,
     paired_difference,
@@ -133,6 +135,31 @@ class TestPlants:
         assert got.tokens == len(values) == 4
         assert got.mean == pytest.approx(np.mean(values), abs=1e-4)
         assert got.p95 == pytest.approx(np.quantile(values, 0.95), abs=1e-4)
+
+    def test_kl_by_token_keeps_answers_and_their_tokens_apart(self) -> None:
+        p = plant("llama")
+        steering = p.under(Additive(torch.linspace(-1, 1, WIDTH)), layer=1, scope="all")
+        traces = kl_by_token(p, steering, [*self.PROMPTS, words(4)], [*self.ANSWERS, " "])
+        assert [len(trace) for trace in traces] == [3, 1]  # the blank answer is left out
+        pooled = kl_per_token(p, steering, self.PROMPTS, self.ANSWERS)
+        assert np.concatenate(traces).mean() == pytest.approx(pooled.mean)
+        for i, trace in enumerate(traces):  # as if it were alone, and padded by nobody
+            (alone,) = kl_by_token(p, steering, self.PROMPTS[i : i + 1], self.ANSWERS[i : i + 1])
+            assert trace == pytest.approx(alone, abs=1e-5)
+        assert len({round(float(value), 6) for value in traces[0]}) == 3
+
+    def test_kl_by_token_shows_when_a_push_comes_too_late(self) -> None:
+        p = plant("llama")
+        answers, depth = [" " + words(21, 34, 8)] * 2, p.depth
+
+        def on(position: int) -> np.ndarray:  # after the last block, so that no later token attends to the push
+            law = Additive(torch.linspace(-1, 1, WIDTH))
+            steering = p.under(law, layer=depth - 1, scope=Scope("prefill", positions=(position,)))
+            return kl_by_token(p, steering, self.PROMPTS, answers)[0]
+
+        end = on(-1)
+        assert end[0] > 0 and end[1:] == pytest.approx([0.0, 0.0], abs=1e-9)
+        assert on(0) == pytest.approx([0.0, 0.0, 0.0], abs=1e-9)
 
     def test_kl_counts_a_law_on_the_last_token_as_it_acts_while_writing(self) -> None:
         p = plant("llama")

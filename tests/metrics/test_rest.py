@@ -16,6 +16,7 @@ from steerlib.metrics import (
     decoding_time,
     drift,
     input_energy,
+    kl_by_token,
     kl_per_token,
     metric_named,
     perplexity,
@@ -81,13 +82,14 @@ def test_perplexity_by_hand_in_all_four_ways(lm) -> None:
         perplexity(lm, [], [])
 
 
-@pytest.mark.parametrize("metric", ["perplexity", "kl_per_token", "input_energy"])
+@pytest.mark.parametrize("metric", ["perplexity", "kl_per_token", "kl_by_token", "input_energy"])
 def test_lists_that_do_not_belong_together_are_refused(lm, metric) -> None:
     def measure(prompts, answers):
         if metric == "perplexity":
             return perplexity(lm, prompts, answers)
         acting = lm.under(Additive(torch.ones(WIDTH)), layer=1)
-        return {"kl_per_token": kl_per_token, "input_energy": input_energy}[metric](lm, acting, prompts, answers)
+        named = {"kl_per_token": kl_per_token, "kl_by_token": kl_by_token, "input_energy": input_energy}
+        return named[metric](lm, acting, prompts, answers)
 
     for prompts, answers in ((PROMPTS, ANSWERS[:1]), (PROMPTS[:1], ANSWERS), ([], ANSWERS), (PROMPTS, [])):
         message = f"{metric}: got {len(prompts)} prompts and {len(answers)} answers, expected one prompt for each.*Fix"
