@@ -14,7 +14,8 @@ Where released code and this file differ; its settings are given where they have
 - Both ends are brought to mean zero and mean square one before the flow is learned (`scaled=True`). States of a plant
   are many times as long as corrections, and a flow between them spends its accuracy on getting rid of the question;
   corrections that are all alike are then met exactly. `scaled=False` is as released.
-- At width 4096 the network is a quarter as wide; it has no batch normalisation, and takes more updates on few questions
+- At width 4096 the network is a quarter as wide; it has no batch normalisation, a path past its narrow layers
+  (`control.flow.Velocity`), a time embedding of 64 numbers (released: 128), and takes more updates on few questions
   (`updates`; released: 40 passes over 400 questions in batches of 136, 120 updates of which 100 warm up, rate 1e-4);
   the weights that are best on held-out questions are kept.
 - Euler steps by default; released: midpoint rule on 15 steps (`solver="midpoint", steps=15`).
