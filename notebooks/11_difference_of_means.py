@@ -1081,7 +1081,7 @@ page.text(
 )
 
 # %% [markdown]
-# On its {glue:text}`static.examples` prompts, whose rewards have a standard deviation of {glue:text}`static.spread`, the regression explains {glue:text}`static.explained` of the variance. On held-out prompts its reading correlates with the reward by {glue:text}`static.r`: {glue:text}`static.reads`. Its direction has a cosine of {glue:text}`static.cosine` to $\delta$. It tells prompts that are easy from prompts that are hard, which is another question than how to make a hard one easy.
+# On its {glue:text}`static.examples` prompts, whose rewards have a standard deviation of {glue:text}`static.spread`, the regression explains {glue:text}`static.explained` of the variance. On held-out prompts its reading correlates with the reward by {glue:text}`static.r`: {glue:text}`static.reads`. Its direction has a cosine of {glue:text}`static.cosine` to $\delta$. At best it tells prompts that are easy from prompts that are hard, which is another question than how to make a hard one easy.
 #
 # In control words, Static RE is RE-Control with a linear value function $V(z) = w^\top z + b$. Its gradient is the same at every state, so there is nothing to feed back; automatic differentiation of the estimate found the law's vector at every held-out state.
 #
@@ -1456,7 +1456,7 @@ page.figure(
 v = (law.vector / law.vector.norm()).to(lm.device)
 
 
-choices = Decisions.of(lm, task.pairs("test"))
+choices = Decisions.of(lm, spread(task.pairs("test"), held_out["limit"]))
 
 
 def reading():
