@@ -204,6 +204,8 @@ free, steered = sample(), sample(law)
 
 # %% tags=["hide-input"]
 prompts = spread(task.prompts("test"), held_out["limit"])
+# Exact scores of stories are taken where a feeling is due, not after openings.
+scored_texts = [p.prompt for p in spread(task.pairs("test"), held_out["limit"])]
 rng = np.random.default_rng(seeds[0])
 drawn = zip(
     rng.choice(len(prompts), 6, replace=False),
@@ -644,6 +646,7 @@ turned = Additive(fisher.float()).at(length / float(fisher.norm()))
 turned.header = law.header
 test = {"dom": scores(law), "fisher": scores(turned)}
 test["none"] = task.exact(**held_out)
+page.record("n.exact", len(test["none"].wanted))
 auc, gain = {}, {}
 for name, direction in (("dom", raw), ("fisher", fisher)):
     readings = [(states.double() @ direction).numpy() for states in fresh]
@@ -750,7 +753,7 @@ page.figure(
 #
 # ## Dose and response
 #
-# Now the measurement that decides. {glue:text}`n.prompts` held-out prompts, exact scores. Beside the law stand two **{term}`negative controls <negative control>`** of equal length at the same site: 20 **random directions**, which say what any push of this force does, and the same recipe with **shuffled labels** (5 shuffles), which says what the fitting procedure finds where there is nothing to find. They are not the same: a random direction points mostly where states hardly vary, while the difference of two random halves points where they vary most, because its covariance is proportional to that of the states.
+# Now the measurement that decides. {glue:text}`n.exact` held-out prompts, exact scores. Beside the law stand two **{term}`negative controls <negative control>`** of equal length at the same site: 20 **random directions**, which say what any push of this force does, and the same recipe with **shuffled labels** (5 shuffles), which says what the fitting procedure finds where there is nothing to find. They are not the same: a random direction points mostly where states hardly vary, while the difference of two random halves points where they vary most, because its covariance is proportional to that of the states.
 
 # %%
 doses = (-1, -0.5, 0, 0.5, 1, 2, 3)
@@ -1035,7 +1038,7 @@ source = TaskSource(task, sites[layer], n=200, seed=seeds[0])
 scored = source.scored(sites)
 static = StaticRE().fit_scored(scored[layer])
 
-after = record(lm, prompts, sites=[layer], position="last").at(layer)
+after = record(lm, scored_texts, sites=[layer], position="last").at(layer)
 heard_of = (after @ static.vector).numpy(), test["none"].wanted
 found = float(np.corrcoef(*heard_of)[0, 1])
 
@@ -1057,7 +1060,7 @@ error = (gradient - static.input(after)).norm(dim=1).max() / static.vector.norm(
 f"largest deviation from the law's push: {float(error):.1e} of its length"
 
 # %% tags=["hide-input"]
-radius = 1.96 / np.sqrt(len(prompts) - 3)  # Fisher's transform of a correlation
+radius = 1.96 / np.sqrt(len(after) - 3)  # Fisher's transform of a correlation
 ends = np.tanh(
     np.arctanh(np.clip(found, -0.999, 0.999)) + np.array([-radius, radius])
 )
@@ -1066,7 +1069,7 @@ page.record("static.explained", 100 * float(static.explained), digits=0, unit="%
 page.record("static.examples", len(scored[layer].states))
 page.record("static.spread", float(scored[layer].rewards.std()), digits=2)
 page.record(
-    "static.r", found, low=float(ends[0]), high=float(ends[1]), n=len(prompts)
+    "static.r", found, low=float(ends[0]), high=float(ends[1]), n=len(after)
 )
 page.record(
     "static.cosine",
