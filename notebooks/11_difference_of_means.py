@@ -1084,7 +1084,7 @@ page.text(
 )
 
 # %% [markdown]
-# On its {glue:text}`static.examples` prompts, whose rewards have a standard deviation of {glue:text}`static.spread`, the regression explains {glue:text}`static.explained` of the variance. On held-out prompts its reading correlates with the reward by {glue:text}`static.r`: {glue:text}`static.reads`. Its direction has a cosine of {glue:text}`static.cosine` to $\delta$. At best it tells prompts that are easy from prompts that are hard, which is another question than how to make a hard one easy.
+# On its {glue:text}`static.examples` prompts, whose rewards have a standard deviation of {glue:text}`static.spread`, the regression explains {glue:text}`static.explained` of the variance. On held-out prompts its reading correlates with the reward by {glue:text}`static.r`: {glue:text}`static.reads`. Its direction has a cosine of {glue:text}`static.cosine` to $\delta$. To tell easy prompts from hard ones is one question, to make a hard one easy another; the table below answers that.
 #
 # In control words, Static RE is RE-Control with a linear value function $V(z) = w^\top z + b$. Its gradient is the same at every state, so there is nothing to feed back; automatic differentiation of the estimate found the law's vector at every held-out state.
 #
@@ -1366,7 +1366,7 @@ page.text("pair.why", "The pair names the two sources, so this is prompting by o
 # %% [markdown]
 # {glue:text}`word.combined` rises clearly under: {glue:text}`relative.ups`. It falls clearly under: {glue:text}`relative.downs`. No clear change: {glue:text}`relative.flats`. ActAdd with one pair changes it by {glue:text}`relative.pair` at {glue:text}`relative.pair.kl` nats per token, {glue:text}`relative.pair.word` the difference of means at {glue:text}`relative.dom.kl` (difference {glue:text}`relative.pair.against`). {glue:text}`pair.why` With class means in place of the pair it is {glue:text}`relative.means` at {glue:text}`relative.means.kl` nats. {glue:text}`means.why`
 #
-# Static RE, fitted on what bare prompts are expected to earn, changes the score by {glue:text}`relative.static`, a random direction of equal effort by {glue:text}`relative.random`. Random vectors on the prompt, as long as those of the pair, cost {glue:text}`relative.noise.kl` nats per token: length buys nothing there, and what the plant can make of a push decides.
+# Static RE, fitted on what bare prompts are expected to earn, changes the score by {glue:text}`relative.static`, a random direction of equal effort by {glue:text}`relative.random`. Random vectors on the prompt, as long as those of the pair, cost {glue:text}`relative.noise.kl` nats per token: as everywhere, equal length is not equal effort.
 #
 # ### How long a push lasts
 #
