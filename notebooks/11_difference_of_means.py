@@ -204,6 +204,8 @@ free, steered = sample(), sample(law)
 
 # %% tags=["hide-input"]
 prompts = spread(task.prompts("test"), held_out["limit"])
+# Exact scores of stories are taken where a feeling is due, not after openings.
+scored_texts = [p.prompt for p in spread(task.pairs("test"), held_out["limit"])]
 rng = np.random.default_rng(seeds[0])
 drawn = zip(
     rng.choice(len(prompts), 6, replace=False),
@@ -644,6 +646,7 @@ turned = Additive(fisher.float()).at(length / float(fisher.norm()))
 turned.header = law.header
 test = {"dom": scores(law), "fisher": scores(turned)}
 test["none"] = task.exact(**held_out)
+page.record("n.exact", len(test["none"].wanted))
 auc, gain = {}, {}
 for name, direction in (("dom", raw), ("fisher", fisher)):
     readings = [(states.double() @ direction).numpy() for states in fresh]
@@ -750,7 +753,7 @@ page.figure(
 #
 # ## Dose and response
 #
-# Now the measurement that decides. {glue:text}`n.prompts` held-out prompts, exact scores. Beside the law stand two **{term}`negative controls <negative control>`** of equal length at the same site: 20 **random directions**, which say what any push of this force does, and the same recipe with **shuffled labels** (5 shuffles), which says what the fitting procedure finds where there is nothing to find. They are not the same: a random direction points mostly where states hardly vary, while the difference of two random halves points where they vary most, because its covariance is proportional to that of the states.
+# Now the measurement that decides. {glue:text}`n.exact` held-out prompts, exact scores. Beside the law stand two **{term}`negative controls <negative control>`** of equal length at the same site: 20 **random directions**, which say what any push of this force does, and the same recipe with **shuffled labels** (5 shuffles), which says what the fitting procedure finds where there is nothing to find. They are not the same: a random direction points mostly where states hardly vary, while the difference of two random halves points where they vary most, because its covariance is proportional to that of the states.
 
 # %%
 doses = (-1, -0.5, 0, 0.5, 1, 2, 3)
@@ -1035,7 +1038,7 @@ source = TaskSource(task, sites[layer], n=200, seed=seeds[0])
 scored = source.scored(sites)
 static = StaticRE().fit_scored(scored[layer])
 
-after = record(lm, prompts, sites=[layer], position="last").at(layer)
+after = record(lm, scored_texts, sites=[layer], position="last").at(layer)
 heard_of = (after @ static.vector).numpy(), test["none"].wanted
 found = float(np.corrcoef(*heard_of)[0, 1])
 
@@ -1057,7 +1060,7 @@ error = (gradient - static.input(after)).norm(dim=1).max() / static.vector.norm(
 f"largest deviation from the law's push: {float(error):.1e} of its length"
 
 # %% tags=["hide-input"]
-radius = 1.96 / np.sqrt(len(prompts) - 3)  # Fisher's transform of a correlation
+radius = 1.96 / np.sqrt(len(after) - 3)  # Fisher's transform of a correlation
 ends = np.tanh(
     np.arctanh(np.clip(found, -0.999, 0.999)) + np.array([-radius, radius])
 )
@@ -1066,7 +1069,7 @@ page.record("static.explained", 100 * float(static.explained), digits=0, unit="%
 page.record("static.examples", len(scored[layer].states))
 page.record("static.spread", float(scored[layer].rewards.std()), digits=2)
 page.record(
-    "static.r", found, low=float(ends[0]), high=float(ends[1]), n=len(prompts)
+    "static.r", found, low=float(ends[0]), high=float(ends[1]), n=len(after)
 )
 page.record(
     "static.cosine",
@@ -1081,7 +1084,7 @@ page.text(
 )
 
 # %% [markdown]
-# On its {glue:text}`static.examples` prompts, whose rewards have a standard deviation of {glue:text}`static.spread`, the regression explains {glue:text}`static.explained` of the variance. On held-out prompts its reading correlates with the reward by {glue:text}`static.r`: {glue:text}`static.reads`. Its direction has a cosine of {glue:text}`static.cosine` to $\delta$. It tells prompts that are easy from prompts that are hard, which is another question than how to make a hard one easy.
+# On its {glue:text}`static.examples` prompts, whose rewards have a standard deviation of {glue:text}`static.spread`, the regression explains {glue:text}`static.explained` of the variance. On held-out prompts its reading correlates with the reward by {glue:text}`static.r`: {glue:text}`static.reads`. Its direction has a cosine of {glue:text}`static.cosine` to $\delta$. To tell easy prompts from hard ones is one question, to make a hard one easy another; the table below answers that.
 #
 # In control words, Static RE is RE-Control with a linear value function $V(z) = w^\top z + b$. Its gradient is the same at every state, so there is nothing to feed back; automatic differentiation of the estimate found the law's vector at every held-out state.
 #
@@ -1363,7 +1366,7 @@ page.text("pair.why", "The pair names the two sources, so this is prompting by o
 # %% [markdown]
 # {glue:text}`word.combined` rises clearly under: {glue:text}`relative.ups`. It falls clearly under: {glue:text}`relative.downs`. No clear change: {glue:text}`relative.flats`. ActAdd with one pair changes it by {glue:text}`relative.pair` at {glue:text}`relative.pair.kl` nats per token, {glue:text}`relative.pair.word` the difference of means at {glue:text}`relative.dom.kl` (difference {glue:text}`relative.pair.against`). {glue:text}`pair.why` With class means in place of the pair it is {glue:text}`relative.means` at {glue:text}`relative.means.kl` nats. {glue:text}`means.why`
 #
-# Static RE, fitted on what bare prompts are expected to earn, changes the score by {glue:text}`relative.static`, a random direction of equal effort by {glue:text}`relative.random`. Random vectors on the prompt, as long as those of the pair, cost {glue:text}`relative.noise.kl` nats per token: length buys nothing there, and what the plant can make of a push decides.
+# Static RE, fitted on what bare prompts are expected to earn, changes the score by {glue:text}`relative.static`, a random direction of equal effort by {glue:text}`relative.random`. Random vectors on the prompt, as long as those of the pair, cost {glue:text}`relative.noise.kl` nats per token: as everywhere, equal length is not equal effort.
 #
 # ### How long a push lasts
 #
@@ -1456,7 +1459,7 @@ page.figure(
 v = (law.vector / law.vector.norm()).to(lm.device)
 
 
-choices = Decisions.of(lm, task.pairs("test"))
+choices = Decisions.of(lm, spread(task.pairs("test"), held_out["limit"]))
 
 
 def reading():

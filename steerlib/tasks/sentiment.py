@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from steerlib.data.sentiment import load_sst2, sst2_files
 from steerlib.errors import ContrastError
@@ -160,6 +161,11 @@ class Sentiment(Task):
         sad = torch.tensor([0] * len(self.words.happy) + [1] * len(self.words.sad)).repeat(len(stems))
         mass = share_within(logs, sad * len(stems) + owner, 2 * len(stems)).reshape(2, len(stems))
         return Scores(mass[0] / mass.sum(0), mass.sum(0))
+
+    def expected_rewards(self, *, n: int, seed: int = 0) -> tuple[list[str], Float[np.ndarray, " prompts"]]:
+        """Stems that ask for a feeling, with the share of happy words: exact scores are of stems, not of openings."""
+        del seed
+        return spread(self.words.stems["fit"], n), self.exact(split="fit", limit=n).wanted
 
     def sampled(self, *, split: Split = "test", seed: int = 0, limit: int | None = None) -> tuple[Scores, list[str]]:
         """Happy: 1 if happy words outnumber sad ones, 1/2 if neither does. Feeling: Dist-2, which falls when stuck."""

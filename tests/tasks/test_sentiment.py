@@ -88,6 +88,19 @@ class TestStories:
         assert scores.wanted[0] == pytest.approx(float(happy / both), rel=1e-5)
         assert scores.intact[0] == pytest.approx(float(both), rel=1e-5)
 
+    def test_expected_rewards_belong_to_the_stems_that_are_scored(self, stories: Plant) -> None:
+        task = Sentiment(stories)
+        prompts, rewards = task.expected_rewards(n=5)
+        assert len(prompts) == len(rewards) == 5
+        assert set(prompts) <= set(task.words.stems["fit"])
+        for prompt, reward in zip(prompts, rewards, strict=True):
+            happy, sad = (
+                stories.logprobs([prompt] * len(group), [f" {w}" for w in group]).exp().sum()
+                for group in (task.words.happy, task.words.sad)
+            )
+            assert reward == pytest.approx(float(happy / (happy + sad)), rel=1e-5)
+        assert len(task.expected_rewards(n=10_000)[0]) == len(task.expected_rewards(n=10_000)[1])
+
     def test_counting_words(self, stories: Plant) -> None:
         task = Sentiment(stories)
         assert task.happiness("She was so happy and proud, not sad.") == 1.0
