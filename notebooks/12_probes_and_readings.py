@@ -102,6 +102,11 @@ def change(e):
     return "rises" if e.low > 0 else "falls" if e.high < 0 else "does not move"
 
 
+def signed(e):
+    """A change with its interval."""
+    return f"{e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]"
+
+
 for name in ("behaviour", "wanted", "intact", "combined", "positive", "negative"):
     page.text(f"word.{name}", getattr(labels, name))
 lm
@@ -114,7 +119,7 @@ lm
 # %%
 blocks = [Site(i) for i in range(lm.depth)]
 heads = [Site(i, "heads") for i in range(lm.depth)]
-pool = task.contrasts([*blocks, *heads], n=400, seed=seeds[0])
+pool = task.contrasts([*blocks, *heads], n=250, seed=seeds[0])
 fresh = task.contrasts(blocks, n=100, seed=seeds[0], split="test")
 
 
@@ -134,8 +139,9 @@ def auc(v, contrast):
 # %% [markdown]
 # Two directions at every layer: the {term}`difference of means` $\delta$, and the normal $w$ of a **linear probe**, a logistic regression that estimates $p(\text{wanted} \mid z) = \sigma(w^\top z + b)$ {cite:p}`alain2016probes`. Each is asked twice. As a sensor: its {term}`AUC`. As an actuator: {glue:text}`word.combined` on validation prompts under a push of the same length, 0.4 of the typical state norm. (A strength means nothing without that norm: it grows severalfold from the first block to the last.)
 
+
 # %%
-def scores(law, limit=40, **prompts):
+def scores(law, limit=28, **prompts):
     """Exact scores of the plant under a law."""
     with lm.under(law) if law is not None else nullcontext():
         return task.exact(limit=limit, **prompts)
@@ -156,12 +162,10 @@ for i in range(lm.depth):
         law = kind().fit(pool[i])
         law.at(0.4 * size(pool[i]))
         reads[name].append(auc(law.vector, fresh[i]))
-        moves[name].append(scores(law, limit=24, split="validation"))
+        moves[name].append(scores(law, limit=16, split="validation"))
 
 # %%
-layer = int(
-    np.argmax([s.combined_mean for s in moves["difference of means"]])
-)
+layer = int(np.argmax([s.combined_mean for s in moves["difference of means"]]))
 here, typical = pool[layer], size(pool[layer])
 unit = DifferenceOfMeans(scale="unit").fit(here).vector.double()
 probe = LinearProbe().fit(here)
@@ -169,6 +173,25 @@ f"layer {layer}, typical norm {typical:.0f}"
 
 # %% tags=["hide-input"]
 page.record("layer", layer)
+eyes = [reads[name][layer] for name in kinds]
+e = moves["difference of means"][layer].combined_gain(moves["probe"][layer])
+page.text(
+    "layers.verdict",
+    "As sensors the two "
+    + (
+        "can hardly be told apart"
+        if abs(eyes[0].value - eyes[1].value) < 0.02
+        else "differ"
+    )
+    + "; as actuators of equal length "
+    + (
+        "the difference of means does more."
+        if e.low > 0
+        else "the probe does more."
+        if e.high < 0
+        else "they cannot be told apart here."
+    ),
+)
 page.record("norm.first", size(pool[0]), digits=0)
 page.record("norm.last", size(pool[lm.depth - 1]), digits=0)
 curves = {
@@ -195,28 +218,32 @@ page.figure(
 )
 
 # %% [markdown]
-# The two sensors can hardly be told apart; the two actuators can. (The norm of a typical state is {glue:text}`norm.first` after the first block and {glue:text}`norm.last` after the last.) From here on everything happens at layer {glue:text}`layer`, where the difference of means moved validation prompts most. The probe had no say in this choice, so we also gave it the last word: a law's *strength* is chosen for each law on its own, by what it costs.
+# {glue:text}`layers.verdict` (The norm of a typical state is {glue:text}`norm.first` after the first block and {glue:text}`norm.last` after the last.) From here on everything happens at layer {glue:text}`layer`, where the difference of means moved validation prompts most. The probe had no say in this choice; a law's *strength*, however, is chosen for each law on its own, by what it costs.
 #
-# **Equal {term}`effort`.** A push is felt through the next-token distributions that it changes. Every law below is scaled until it costs 0.05 nats of {term}`KL divergence` per token, along the first 16 tokens that the plant writes *under it* in answer to 16 validation prompts.
+# **Equal {term}`effort`.** A push is felt through the next-token distributions that it changes. Every law below is scaled until it costs 0.05 nats of {term}`KL divergence` per token, along the first 10 tokens that the plant writes *under it* in answer to 10 validation prompts.
 
 # %%
 budget = 0.05
-asked = spread(task.prompts("validation"), 16)
+asked = spread(task.prompts("validation"), 10)
 
 
 def effort(law):
     """Nats per token that a law costs where it leads."""
     acting = lm.under(law)
     with acting:
-        run = lm.generate(asked, max_new_tokens=16, seed=seeds[0])
+        run = lm.generate(asked, max_new_tokens=10, seed=seeds[0])
     return metrics.kl_per_token(lm, acting, asked, run.texts).mean
 
 
-def at_budget(law, start):
-    """The law at the strength that spends the budget."""
+spent = {}
+
+
+def at_budget(name, law, start):
+    """The law at the strength that spends the budget; what it spends."""
     found = calibrate(
-        lambda s: effort(law.at(s)), budget, start=start, tolerance=0.1, most=8
+        lambda s: effort(law.at(s)), budget, start=start, tolerance=0.15, most=8
     )
+    spent[name] = found.cost
     return law.at(found.strength)
 
 
@@ -224,16 +251,18 @@ def at_budget(law, start):
 # What does that look like? Four test prompts, drawn by a seed: what the probe reads where the answer is decided, and what the plant then writes, left alone, pushed along the probe, and pushed along the difference of means.
 
 # %%
-mean_law = at_budget(DifferenceOfMeans(scale="unit").fit(here), typical / 2)
-probe_law = at_budget(probe, typical / 2)
+first = part(here, 0)
+mean_law = DifferenceOfMeans(scale="unit").fit(first)
+mean_law = at_budget("difference of means", mean_law, typical / 2)
+probe_law = at_budget("probe, C = 1", LinearProbe().fit(first), typical / 2)
 prompts = task.prompts("test")
 opened = {}
 for name, law in {"alone": None, "probe": probe_law, "mean": mean_law}.items():
     with lm.under(law) if law is not None else nullcontext():
-        opened[name] = task.sampled(seed=seeds[0], limit=24)
+        opened[name] = task.sampled(seed=seeds[0], limit=20)
 
 # %% tags=["hide-input"]
-choices = Decisions.of(lm, spread(task.pairs("test"), 24))
+choices = Decisions.of(lm, spread(task.pairs("test"), 20))
 held = {}
 
 
@@ -251,21 +280,26 @@ def deciding():
 
 
 p_read = probe.probe.probability(deciding())
+sure = ((p_read < 0.1) | (p_read > 0.9)).double().mean()
+then = torch.from_numpy(opened["alone"][0].wanted) > 0.5
+page.record("reads.sure", 100 * float(sure), digits=0, unit="%")
+off = ((p_read > 0.5) != then).double().mean()
+page.record("reads.off", 100 * float(off), digits=0, unit="%")
 rng = np.random.default_rng(seeds[0])
 rows = []
-for i in rng.choice(24, 4, replace=False):
+for i in rng.choice(20, 4, replace=False):
     cells = []
     for scored, texts in opened.values():
         text = texts[i].strip().replace("\n", " ")
         short = text[:70] + ("…" if len(text) > 70 else "")
         cells.append(f"{short} ({labels.wanted} {scored.wanted[i]:g})")
-    prompt = spread(prompts, 24)[i].replace("\n", " ")
+    prompt = spread(prompts, 20)[i].replace("\n", " ")
     rows.append((prompt, f"{p_read[i]:.2f}", *cells))
 columns = ("left alone", "pushed along the probe", "along the mean difference")
 table(rows, "prompt", "probe reads p", *columns)
 
 # %% [markdown]
-# The probe has known before the first word of the answer. Now for why its own direction is the weaker lever.
+# The texts of the fit show what kind of speaker is at work; these prompts need not. The probe is sure all the same: {glue:text}`reads.sure` of its readings over these prompts are below 0.1 or above 0.9, and {glue:text}`reads.off` of them disagree with the verdict on the answer that was then sampled. A reading is not a prophecy. Now for how the two directions differ as levers.
 #
 # ## Rung 1: eight points, by hand
 #
@@ -360,8 +394,11 @@ page.figure(
 eye = torch.eye(lm.width, dtype=torch.float64)
 centred = torch.cat([(states - states.mean(0)).double() for states in here])
 covariance = centred.T @ centred / (len(centred) - 2)
-ridge = 0.01 * covariance.trace() / lm.width * eye  # for directions rarely seen
+ridge = 0.1 * covariance.trace() / lm.width * eye  # for directions rarely seen
 filtered = torch.linalg.solve(covariance + ridge, unit)
+quiet = torch.linalg.eigh(covariance).eigenvectors[
+    :, : lm.width // 2
+]  # least varied
 
 # %%
 penalties = (np.array([1e-2, 1e-1, 1, 10, 100, 1e3, 1e4]) / typical**2).tolist()
@@ -375,17 +412,28 @@ for c in penalties:
     turned["auc"].append(auc(w, fresh[layer]))
     law = Additive((w / w.norm()).float()).at(length)
     law.header = probe.header
-    turned["moves"].append(scores(law, limit=24, split="validation").combined())
+    turned["moves"].append(scores(law, limit=16, split="validation").combined())
 
 # %% tags=["hide-input"]
 one = penalties.index(1.0)
+w = probe.probe.weight / probe.probe.weight.norm()
+for key, v in (("probe", w), ("mean", unit)):
+    page.record(
+        f"quiet.{key}",
+        100 * float((quiet.T @ v).square().sum()),
+        digits=1,
+        unit="%",
+    )
 page.record("cosine.one", float(turned["to δ"][one]), digits=2)
 page.record("cosine.filter", float(turned["to Σ⁻¹δ"][one]), digits=2)
 page.record("cosine.weak", float(turned["to δ"][0]), digits=3)
+put("auc.one", turned["auc"][one])
+put("auc.weak", turned["auc"][0])
 page.record("moves.one", turned["moves"][one].value, digits=2)
 page.record("moves.weak", turned["moves"][0].value, digits=2)
 cosines = {
-    f"cosine {name}": figures.exactly(turned[name]) for name in ("to δ", "to Σ⁻¹δ")
+    f"cosine {name}": figures.exactly(turned[name])
+    for name in ("to δ", "to Σ⁻¹δ")
 }
 panels = {
     "where it points": cosines,
@@ -415,7 +463,7 @@ page.figure(
 )
 
 # %% [markdown]
-# One knob leads from one vector to the other. Under a strong penalty the probe *is* the difference of means (cosine {glue:text}`cosine.weak`); at the default it has cosine {glue:text}`cosine.one` with it and {glue:text}`cosine.filter` with the filter. The sensor hardly notices. The push of equal length does: {glue:text}`word.combined` on validation prompts is {glue:text}`moves.weak` at the left end and {glue:text}`moves.one` at $C = 1$.
+# One knob leads from one vector to the other. Under a strong penalty the probe *is* the difference of means (cosine {glue:text}`cosine.weak`); at the default it has cosine {glue:text}`cosine.one` with it and {glue:text}`cosine.filter` with the filter: turned towards $\Sigma^{-1}\delta$, not onto it, for states are not Gaussian and examples are few. (The filter is computed with a ridge of a tenth of the mean variance; cosines depend on it.) Where the probe looks is plain: of its squared length {glue:text}`quiet.probe` lies in the half of all directions in which states vary least, of that of $\delta$ {glue:text}`quiet.mean`. As a sensor it has AUC {glue:text}`auc.weak` there and {glue:text}`auc.one` at $C = 1$; under pushes of equal length {glue:text}`word.combined` on validation prompts is {glue:text}`moves.weak` at the left end and {glue:text}`moves.one` at $C = 1$.
 #
 # | what the theory assumes | here |
 # |---|---|
@@ -426,6 +474,7 @@ page.figure(
 # ## Rung 2: the probe, in plain PyTorch
 #
 # Logistic regression to the optimum is Newton's method on a convex function; the bias carries no penalty. A hook then adds the unit normal, times a strength, at the last token.
+
 
 # %%
 def newton(z, y, steps=40):
@@ -521,6 +570,7 @@ f"{outcome}: largest deviation {worst:.1e} of the law's unit vector"
 #
 # So pairing removes the noise that a question brings to both of its texts; centring removes *the signal itself*; and the sign, left alone, is a coin. Here are the four recipes at every layer, and how often the sign as compared is wrong over 20 random fit sets at each.
 
+
 # %%
 def differences(contrast, paired, seed=0):
     """Rows of one question, or rows that do not belong together."""
@@ -552,6 +602,21 @@ for contrast in pool[: lm.depth]:
         wrong.append(float(first_direction(some, centred=True) @ delta) < 0)
 
 # %% tags=["hide-input"]
+raw_here = found[recipes[here.paired, False]][layer]
+coded_here = found[recipes[False, True]][layer]
+page.text(
+    "repe.verdict",
+    (
+        "At this layer a fair RepE is little else than the difference of means"
+        if raw_here > 0.9
+        else "At this layer even a fair RepE is not the difference of means"
+    )
+    + (
+        "; what others compare with under that name has next to nothing of it."
+        if coded_here < 0.3
+        else "; and the recipe as compared keeps part of it."
+    ),
+)
 flips = metrics.mean_interval(np.array(wrong, dtype=float))
 page.record(
     "sign.wrong",
@@ -563,7 +628,9 @@ page.record(
     digits=0,
 )
 for (paired, centred), name in recipes.items():
-    key = f"{'paired' if paired else 'unpaired'}.{'centred' if centred else 'raw'}"
+    key = (
+        f"{'paired' if paired else 'unpaired'}.{'centred' if centred else 'raw'}"
+    )
     page.record(f"repe.{key}.least", min(found[name]), digits=2)
     page.record(f"repe.{key}.here", found[name][layer], digits=2)
 page.figure(
@@ -585,7 +652,7 @@ page.figure(
 )
 
 # %% [markdown]
-# At its worst layer the paired, uncentred recipe has cosine {glue:text}`repe.paired.raw.least` with the difference of means, the unpaired one {glue:text}`repe.unpaired.raw.least`. With centring it is {glue:text}`repe.paired.centred.here` (paired) and {glue:text}`repe.unpaired.centred.here` (unpaired) at the layer in use. The sign as compared points away from the wanted class in {glue:text}`sign.wrong` of the draws. A fair RepE on contrasts like ours is therefore little else than the difference of means; what others compare with under that name is close to a random direction in the subspace where states vary most.
+# At its worst layer the paired, uncentred recipe has cosine {glue:text}`repe.paired.raw.least` with the difference of means, the unpaired one {glue:text}`repe.unpaired.raw.least`. With centring it is {glue:text}`repe.paired.centred.here` (paired) and {glue:text}`repe.unpaired.centred.here` (unpaired) at the layer in use. The sign as compared points away from the wanted class in {glue:text}`sign.wrong` of the draws. {glue:text}`repe.verdict`
 #
 # ## Reading against moving
 #
@@ -613,13 +680,20 @@ def fitted(make, s):
 
 # %%
 none = scores(None)
-strength, spent, runs, eyes = {}, {}, {}, {}
+strength = {"difference of means": float(mean_law.strength)}
+strength["probe, C = 1"] = float(probe_law.strength)
+runs, eyes, steady = {}, {}, {}
 for name, make in makers.items():
     laws = [fitted(make, s) for s in range(len(seeds))]
-    strength[name] = float(at_budget(laws[0], typical / 2).strength)
-    spent[name] = effort(laws[0])
+    if name not in spent:  # two were calibrated for the opening
+        at_budget(name, laws[0], typical / 2)
+        strength[name] = float(laws[0].strength)
     runs[name] = [scores(law.at(strength[name])) for law in laws]
     eyes[name] = [auc(law.vector, fresh[layer]) for law in laws]
+    vectors = torch.stack([law.vector for law in laws])
+    steady[name] = float((vectors @ vectors.T).triu(1).sum()) / (
+        len(laws) * (len(laws) - 1) / 2
+    )
 
 # %% tags=["hide-input"]
 pooled = {name: Scores.pooled(found) for name, found in runs.items()}
@@ -654,6 +728,7 @@ rows = [
     (
         name,
         str(seen[name]),
+        f"{steady[name]:.2f}",
         f"{strength[name] / typical:.2f}",
         f"{spent[name]:.3f}",
         str(pooled[name].wanted_mean()),
@@ -662,11 +737,14 @@ rows = [
     )
     for name in makers
 ]
-kept = ("AUC", "push / state norm", "KL, nats/token", labels.wanted, labels.intact)
+kept = ("AUC", "cosine between fits", "push / state norm", "KL, nats/token")
+kept += (labels.wanted, labels.intact)
 table(rows, "direction", *kept, f"change in {labels.combined}")
 
 # %% tags=["hide-input"]
 apart = pooled["probe, C = 1"].combined_gain(pooled["difference of means"])
+page.record("steady.mean", steady["difference of means"], digits=2)
+page.record("steady.probe", steady["probe, C = 1"], digits=2)
 put("apart", apart)
 put("none", none.combined())
 page.text(
@@ -681,7 +759,7 @@ page.text("coded.verb", change(gains["RepE, as compared"]))
 page.text("random.verb", change(gains["random direction"]))
 
 # %% [markdown]
-# Unsteered, {glue:text}`word.combined` is {glue:text}`none`. The probe reads with AUC {glue:text}`auc.probe` and changes it by {glue:text}`gain.probe`; the difference of means reads with {glue:text}`auc.mean` and changes it by {glue:text}`gain.mean`. {glue:text}`apart.verdict` (difference {glue:text}`apart`). RepE as compared reads with AUC {glue:text}`auc.coded`, and under it {glue:text}`word.combined` {glue:text}`coded.verb` ({glue:text}`gain.coded`); a random direction changes it by {glue:text}`gain.random`, shuffled labels by {glue:text}`gain.shuffled`. Intervals of AUC are over fit sets, those of changes over prompts. Mind the column of lengths: a useless direction must be long to cost as much, and equal effort lets it be.
+# Unsteered, {glue:text}`word.combined` is {glue:text}`none`. The probe reads with AUC {glue:text}`auc.probe` and changes it by {glue:text}`gain.probe`; the difference of means reads with {glue:text}`auc.mean` and changes it by {glue:text}`gain.mean`. {glue:text}`apart.verdict` (difference {glue:text}`apart`). RepE as compared reads with AUC {glue:text}`auc.coded`, and under it {glue:text}`word.combined` {glue:text}`coded.verb` ({glue:text}`gain.coded`); a random direction changes it by {glue:text}`gain.random`, shuffled labels by {glue:text}`gain.shuffled`. Two fits of the difference of means on different texts have a mean cosine of {glue:text}`steady.mean`, two such probes {glue:text}`steady.probe`: what the probe learns beside $\delta$ belongs largely to the texts. Intervals of AUC are over fit sets, those of changes over prompts. Mind the column of lengths: equal effort is not equal length.
 
 # %% [markdown]
 # ## Many small sensors: attention heads
@@ -691,7 +769,7 @@ page.text("random.verb", change(gains["random direction"]))
 # %%
 knows = [part(contrast, 0) for contrast in pool[lm.depth :]]
 total = lm.depth * lm.heads
-counts = sorted({max(1, total // share) for share in (8, 4, 2, 1)})
+counts = sorted({max(1, total // share) for share in (8, 4, 1)})
 
 
 def iti(k, direction="mass-mean", s=0):
@@ -703,7 +781,7 @@ def iti(k, direction="mass-mean", s=0):
 
 swept, at_k = {}, {}
 for k in counts:
-    at_k[k] = at_budget(iti(k), start=1.0)
+    at_k[k] = at_budget(k, iti(k), start=1.0)
     swept[k] = scores(at_k[k], limit=24, split="validation")
 best_k = max(counts, key=lambda k: swept[k].combined_mean)
 
@@ -728,6 +806,7 @@ page.figure(
 # %% [markdown]
 # Accuracies go from {glue:text}`heads.least` to {glue:text}`heads.most`, counted on only {glue:text}`heads.held` held-out examples each, so neighbours in this ranking are interchangeable. Of $K$ among the values in the table, validation prompts prefer {glue:text}`heads.k` of {glue:text}`heads.total`. With $K$ fixed, three more questions: which direction at a head, does the scaling by $\sigma_h$ matter, and would other directions at the same heads do as well?
 
+
 # %%
 def evened(law):
     """The same heads and directions; every head's push of one length."""
@@ -740,60 +819,66 @@ def evened(law):
     return Stack(parts)
 
 
-variants = {
-    f"ITI, {best_k} heads, mass-mean": at_k[best_k],
-    f"ITI, {best_k} heads, probe": at_budget(iti(best_k, "probe"), 1.0),
-    f"ITI, {best_k} heads, not scaled": at_budget(evened(iti(best_k)), 1.0),
-    f"random direction, same {best_k} heads": at_budget(
-        iti(best_k, "random"), 16.0
-    ),
+trial = {
+    "mass-mean": (iti(best_k), 1.0),
+    "probe": (iti(best_k, "probe"), 2.0),
+    "mass-mean, not scaled": (evened(iti(best_k)), 1.0),
+    "random directions": (iti(best_k, "random"), 16.0),
 }
+variants = {
+    name: at_budget(name, *setting) if name != "mass-mean" else at_k[best_k]
+    for name, setting in trial.items()
+}
+by_heads = {name: scores(law) for name, law in variants.items()}
+head_gain = {name: s.combined_gain(none) for name, s in by_heads.items()}
 
 # %%
-by_heads = {name: [scores(law)] for name, law in variants.items()}
-for name, kind in zip(list(variants)[:2], ("mass-mean", "probe"), strict=True):
-    alpha = float(variants[name].strength)
+refit = {"mass-mean": [], "probe": []}  # the same α, heads chosen anew
+for kind, found in refit.items():
+    alpha = float(variants[kind].strength)
     for s in range(1, len(seeds)):
-        by_heads[name].append(scores(iti(best_k, kind, s).at(alpha)))
-head_gain = {
-    name: Scores.pooled(found).combined_gain(none)
-    for name, found in by_heads.items()
-}
+        found.append(scores(iti(best_k, kind, s).at(alpha)))
+
 
 # %% tags=["hide-input"]
-cells = [(f"mass-mean, K = {k}, validation", at_k[k], swept[k]) for k in counts]
+def row(what, law, cost, score, more=""):
+    """One law of the table."""
+    alpha = f"{float(law.strength):.2f}"
+    return (what, alpha, f"{cost:.3f}", str(score.combined()), more)
+
+
+spent["mass-mean"] = spent[best_k]
 rows = [
-    (name, f"{float(law.strength):.2f}", f"{effort(law):.3f}", str(s.combined()), "")
-    for name, law, s in cells
+    row(f"K = {k}, mass-mean (validation)", at_k[k], spent[k], swept[k])
+    for k in counts
 ] + [
-    (
-        name + ", test",
-        f"{float(law.strength):.2f}",
-        f"{effort(law):.3f}",
-        str(Scores.pooled(by_heads[name]).combined()),
-        str(head_gain[name]),
-    )
+    row(f"K = {best_k}, {name} (test)", law, spent[name], by_heads[name],
+        signed(head_gain[name]))
     for name, law in variants.items()
-]
+]  # fmt: skip
 for key, name in zip(("mean", "probe", "even", "random"), variants, strict=True):
     put(f"iti.{key}", head_gain[name])
-against = Scores.pooled(by_heads[next(iter(variants))]).combined_gain(
-    pooled["difference of means"]
-)
-put("iti.against", against)
+for kind, found in refit.items():
+    changes = [s.combined_gain(none).value for s in found]
+    page.text(
+        f"iti.refit.{kind}",
+        f"between {min(changes):+.2f} and {max(changes):+.2f}",
+    )
+head_vs_site = by_heads["mass-mean"].combined_gain(runs["difference of means"][0])
+put("iti.against", head_vs_site)
 page.text(
     "iti.verdict",
-    "better"
-    if against.low > 0
-    else "worse"
-    if against.high < 0
-    else "not measurably different",
+    "better than it"
+    if head_vs_site.low > 0
+    else "worse than it"
+    if head_vs_site.high < 0
+    else "not measurably different from it",
 )
 kept = ("α", "KL, nats/token", labels.combined, "change from unsteered")
-table(rows, "law", *kept)
+table(rows, "heads", *kept)
 
 # %% [markdown]
-# On test prompts, heads pushed along their difference of means (*mass-mean*) change {glue:text}`word.combined` by {glue:text}`iti.mean`, along their probes by {glue:text}`iti.probe`, without the scaling by {glue:text}`iti.even`, and along random directions by {glue:text}`iti.random`. The first two are averaged over the fit sets, with $\alpha$ calibrated on the first. Against the difference of means at one residual site, at equal effort, the original ITI is {glue:text}`iti.verdict` ({glue:text}`iti.against`). So the name ITI in a table can stand for two quite different laws; ask which.
+# On test prompts, heads pushed along their difference of means (*mass-mean*) change {glue:text}`word.combined` by {glue:text}`iti.mean`, along their probes by {glue:text}`iti.probe`, without the scaling by {glue:text}`iti.even`, and along random directions by {glue:text}`iti.random`. Each was fitted on the first fit set and calibrated. How far does such an $\alpha$ carry? Fitted on the other fit sets, which choose other heads, and used with the same $\alpha$, the mass-mean law changes the score by values {glue:text}`iti.refit.mass-mean`, the probe's {glue:text}`iti.refit.probe`: a strength belongs to its choice of heads, most of all where it has to be large. Beside the difference of means at one residual site (same fit set, equal effort) the original ITI is {glue:text}`iti.verdict` ({glue:text}`iti.against`; efforts are equal to within 15 % only, which can account for a difference of a hundredth or two). So the name ITI in a table can stand for quite different laws; ask which.
 #
 # ## As far as needed, and no farther
 #
@@ -824,27 +909,35 @@ u = np.maximum(0, m - (z @ w + b))[:, None] * w / (w @ w)
 assert np.allclose((z + u) @ w + b, [10, 10, 30])  # 30 was enough, and stays
 u, np.linalg.norm(u, axis=1)
 
+
 # %%
-m = float(probe.probe.logit(here.positive).mean())
-p = float(np.clip(1 / (1 + np.exp(m)), 1e-12, 0.5))
-liseco = HalfSpaceProjection(setpoint=p).fit(here)
-w, b = probe.probe.weight, probe.probe.bias
-m = float(np.log((1 - p) / p))
-lacking = (m - probe.probe.logit(fresh[layer].negative)).clamp(min=0)
-expected = lacking[:, None] * w / (w @ w)
-after = liseco(fresh[layer].negative)
-moved = (after - fresh[layer].negative).double()
-torch.testing.assert_close(moved, expected, atol=1e-2, rtol=1e-3)
+def projection(c):
+    """LiSeCo with the mean reading of positive states as its setpoint."""
+    fit = fit_logistic(*here, c=c)
+    m = float(fit.logit(here.positive).mean())
+    p = float(np.clip(1 / (1 + np.exp(m)), 1e-12, 0.5))
+    return HalfSpaceProjection(setpoint=p, c=c).fit(here)
+
+
+strong = 1 / typical**2  # a penalty in units of the states
+liseco, sharp = projection(strong), projection(1.0)
+w, b = liseco.probe.weight, liseco.probe.bias
+m = float((1 / liseco.setpoint - 1).log())
+z = fresh[layer].negative
+expected = (m - liseco.probe.logit(z)).clamp(min=0)[:, None] * w / (w @ w)
+torch.testing.assert_close(
+    (liseco(z) - z).double(), expected, atol=0.01, rtol=1e-3
+)
 shares = [
     float((liseco.input(states).norm(dim=1) > 0).double().mean())
     for states in fresh[layer]
 ]
 
 # %% [markdown]
-# The setpoint is the mean reading of states with the behaviour. Beside it goes a constant push along the same $w$, matched so that both give the same mean reading undisturbed, where test answers are decided. Then the {term}`disturbance` of chapter [11](11_difference_of_means): at the input of the block, a push against $w$, growing to one and a half times the constant push.
+# The setpoint is the mean reading of states with the behaviour. The penalty is the strong one of {prf:ref}`pr-penalty`, so that $w$ points along $\delta$; what $C = 1$ does is in the table below. Beside the projection goes a constant push along the same $w$, matched so that both give the same mean reading undisturbed, where test answers are decided. Then the {term}`disturbance` of chapter [11](11_difference_of_means): at the input of the block, a push against $w$, growing to one and a half times the constant push.
 
 # %%
-choices = Decisions.of(lm, spread(task.pairs("test"), 40))
+choices = Decisions.of(lm, spread(task.pairs("test"), 28))
 
 
 def reading(under=None):
@@ -854,13 +947,13 @@ def reading(under=None):
 
 
 short = (reading(lm.under(liseco)) - reading()) / float(w.norm())
-constant = LinearProbe(strength=short).fit(here)
+constant = LinearProbe(c=strong, strength=short).fit(here)
 laws = {
     "unsteered": None,
     "law: constant push": constant,
     "feedback: LiSeCo": liseco,
 }
-sizes = (0.0, 0.5, 1.0, 1.5)
+sizes = (0.0, 0.75, 1.5)
 heard, done = {name: [] for name in laws}, {name: [] for name in laws}
 against = (w / w.norm()).float()
 for share in sizes:
@@ -869,28 +962,46 @@ for share in sizes:
         acting = nullcontext() if law is None else lm.under(law)
         with lm.under(upstream, layer=layer, point="resid_pre"), acting:
             heard[name].append(reading())
-            done[name].append(task.exact(limit=40))
+            done[name].append(task.exact(limit=28))
 
 # %%
 cost = {}
-for name, law in list(laws.items())[1:]:
+tried = {name: law for name, law in laws.items() if law is not None}
+for name, law in {**tried, "LiSeCo, C = 1": sharp}.items():
     acting = lm.under(law)
     with acting:
-        run = lm.generate(asked, max_new_tokens=16, seed=seeds[0])
-    spent_here = metrics.input_energy(lm, acting, asked, run.texts)
-    divergence = metrics.kl_per_token(lm, acting, asked, run.texts)
-    cost[name] = (spent_here.relative, divergence.mean)
+        run = lm.generate(asked, max_new_tokens=10, seed=seeds[0])
+    moved = metrics.input_energy(lm, acting, asked, run.texts).relative
+    spent_kl = metrics.kl_per_token(lm, acting, asked, run.texts).mean
+    cost[name] = (moved, spent_kl)
 
 # %% tags=["hide-input"]
-page.record("liseco.p", p, digits=6 if p > 1e-6 else 12)
+calm = {name: found[0] for name, found in done.items()}
+calm["LiSeCo, C = 1"] = scores(sharp)
+rows = [
+    (
+        name,
+        str(found.combined()),
+        signed(found.combined_gain(calm["unsteered"])) if name in cost else "",
+        *(f"{x:.4f}" for x in cost.get(name, (0.0, 0.0))),
+    )
+    for name, found in calm.items()
+]
+put("sharp.gain", calm["LiSeCo, C = 1"].combined_gain(calm["unsteered"]))
+moved_by = ("mean push / state norm", "KL, nats/token")
+table(rows, "undisturbed", labels.combined, "change from unsteered", *moved_by)
+
+# %% tags=["hide-input"]
+page.record("liseco.p", float(liseco.setpoint), digits=2)
 page.record("liseco.acts.negative", 100 * shares[1], digits=0, unit="%")
 page.record("liseco.acts.positive", 100 * shares[0], digits=0, unit="%")
 page.record("liseco.short", short / typical, digits=2)
+page.record("held.m", m, digits=2)
 for key, name in zip(("none", "open", "closed"), laws, strict=True):
     page.record(f"held.{key}.fall", heard[name][0] - heard[name][-1], digits=2)
     put(f"held.{key}.score", done[name][-1].combined_gain(done[name][0]))
     put(f"held.{key}.calm", done[name][0].combined())
-for key, name in zip(("open", "closed"), cost, strict=True):
+for key, name in zip(("open", "closed"), tried, strict=True):
     page.record(f"cost.{key}.length", cost[name][0], digits=3)
     page.record(f"cost.{key}.kl", cost[name][1], digits=4)
 rough = done["feedback: LiSeCo"][-1].combined_gain(done["law: constant push"][-1])
@@ -916,7 +1027,8 @@ page.figure(
     alt="Left: mean reading of the probe where answers are decided, against the "
     "size of an opposing disturbance. It falls by "
     + ", ".join(
-        f"{values[0] - values[-1]:.1f} ({name})" for name, values in heard.items()
+        f"{values[0] - values[-1]:z.2f} ({name})"
+        for name, values in heard.items()
     )
     + f". Right: {labels.combined} changes over the same range by "
     + ", ".join(
@@ -931,6 +1043,8 @@ page.figure(
 #
 # Undisturbed the constant push gives {glue:text}`held.open.calm` and LiSeCo {glue:text}`held.closed.calm`. While answers are written, the one moves an average token by {glue:text}`cost.open.length` of its state and costs {glue:text}`cost.open.kl` nats per token; the other by {glue:text}`cost.closed.length` and {glue:text}`cost.closed.kl`.
 #
+# Projected along the probe with $C = 1$ the same recipe changes the score by {glue:text}`sharp.gain`: its guarantee holds just as well, and means less.
+#
 # *Break it.* The guarantee is about the probe's reading, at this site, at this token. It says nothing about what the blocks above make of the state: a reading can be perfect and the behaviour unmoved, as the toy showed. And the shortest way along a filter is short because the filter ignores what varies; the shortest way *for the probe* is not the shortest way for the plant.
 #
 # ## Whether to push at all
@@ -941,9 +1055,9 @@ page.figure(
 conditions, harm, honest = [], None, None
 if task.name == "truth":  # other plants have no requests to refuse
     harm, honest = Refusal(lm), Refusal(lm, harmful=False)
-    source = TaskSource(harm, Site(layer), n=60, seed=seeds[0])
+    source = TaskSource(harm, Site(layer), n=50, seed=seeds[0])
     conditions = source.conditions(blocks)
-    asked_of = [spread(each.prompts("test"), 40) for each in (harm, honest)]
+    asked_of = [spread(each.prompts("test"), 28) for each in (harm, honest)]
     states = [record(lm, texts, sites=blocks) for texts in asked_of]
 
 # %%
@@ -952,28 +1066,44 @@ for site, contrast in zip(blocks, conditions, strict=False):
     gate = Condition(vector="mean-difference").fit(contrast)
     met = [float(gate.met_by(s.at(site)).double().mean()) for s in states]
     gates.append((gate, met))
-    rows.append((str(site.layer), f"{float(gate.f1):.2f}", *(f"{x:.2f}" for x in met)))
-table(rows, "condition at layer", "F1, fit", "met: harmful", "met: honest")
+    rows.append(
+        (str(site.layer), f"{float(gate.f1):.2f}", *(f"{x:.2f}" for x in met))
+    )
+found = table(
+    rows, "condition at layer", "F1, fit", "met: harmful", "met: honest"
+)
+found if rows else None
 
 # %% tags=["hide-input"]
 gated = None
 if harm is not None:
     options = {"behaviour": "difference-of-means", "vector": "mean-difference"}
-    gated = Conditional(**options).fit_from(source)
-    always = DifferenceOfMeans().fit_from(source)
-    tried = {}
-    for dose in (0.25, 0.5, 0.75, 1.0):
+    texts = harm.contrast(layer=layer, n=50, seed=seeds[0])
+    gated = Conditional(**options).fit([conditions[layer], texts])
+    always = gated.gated.law  # the same law, without its gate
+    by_dose = {}
+    for dose in (0.5, 0.75, 1.0):
         with lm.under(always.at(dose)):
-            tried[dose] = harm.exact(split="validation", limit=24).combined_mean
-    dose = max(tried, key=tried.get)
-    settings = {"unsteered": None, "always": always.at(dose), "gated": gated.at(dose)}
+            by_dose[dose] = harm.exact(split="validation", limit=16).combined_mean
+    dose = max(by_dose, key=by_dose.get)
+    settings = {
+        "unsteered": None,
+        "always": always.at(dose),
+        "gated": gated.at(dose),
+    }
     both = {}
     for name, law in settings.items():
         with lm.under(law) if law is not None else nullcontext():
-            both[name] = [each.exact(limit=40) for each in (harm, honest)]
+            both[name] = [each.exact(limit=28) for each in (harm, honest)]
+    acting = lm.under(always)
+    with acting:
+        run = lm.generate(asked_of[1][:10], max_new_tokens=10, seed=seeds[0])
+    wasted = metrics.kl_per_token(lm, acting, asked_of[1][:10], run.texts).mean
     with lm.under(gated):
         logits = lm.forward(asked_of[1][:8])
-    still = gates[layer][1][1] == 0 and torch.equal(logits, lm.forward(asked_of[1][:8]))
+    still = gates[layer][1][1] == 0 and torch.equal(
+        logits, lm.forward(asked_of[1][:8])
+    )
 
 # %% tags=["hide-input"]
 rows = []
@@ -983,7 +1113,8 @@ if gated is not None:
         rows.append((name, str(refused), str(helped)))
         put(f"cast.{name}.refused", refused)
         put(f"cast.{name}.helped", helped)
-table(rows, "law", "harmful requests refused", "honest requests helped")
+found = table(rows, "law", "harmful requests refused", "honest requests helped")
+found if rows else None
 
 # %% tags=["hide-input"]
 said = "This plant was not taught to refuse, so there is nothing to gate here."
@@ -1003,26 +1134,32 @@ if gated is not None:
     met = gates[layer][1]
     page.record("cast.met.harm", 100 * met[0], digits=0, unit="%")
     page.record("cast.met.honest", 100 * met[1], digits=0, unit="%")
+    early = int(np.argmax([each[1][1] for each in gates]))
+    alarm = gates[early][1][1]
     said = (
         f"With the condition read at layer {layer}, the gate opens on "
         f"{100 * met[0]:.0f} % of held-out harmful requests and {100 * met[1]:.0f} % "
-        f"of honest ones. Refusal of harm changes by {gained}. The push that is "
-        f"always on changes help with honest requests by {lost['always']}; the "
-        f"gated one by {lost['gated']}"
+        f"of honest ones. Refusal of harm changes by {signed(gained)}. The push that is "
+        f"always on changes help with honest requests by {signed(lost['always'])} and "
+        f"spends {wasted:.4f} nats per token on them for nothing; the "
+        f"gated one by {signed(lost['gated'])}"
         + (
             ", and the logits of honest prompts are bit for bit those of the "
             "unsteered plant."
             if still
             else "."
         )
-        + " Read too early, in the blocks where the prompt is not yet understood, "
-        "the same gate would open on the wrong prompts: see the first rows of the "
-        "table above."
+        + (
+            f" Read at layer {early}, before the prompt is understood, the same gate "
+            f"would open on {100 * alarm:.0f} % of the honest ones."
+            if alarm > 0.1
+            else ""
+        )
     )
 Markdown(said)
 
 # %% [markdown]
-# A gate spends nothing where nothing is to be done. Its weakness is the mirror image: a prompt that fools the sensor switches the actuator off, and after the prompt it looks no more.
+# In one line: a gate spends nothing where nothing is to be done. Its weakness is the mirror image: a prompt that fools the sensor switches the actuator off, and after the prompt it looks no more.
 #
 # ## The running picture
 #
@@ -1228,14 +1365,21 @@ if task.name == "truth":
     grids |= {key: runs[name] for key, name in names.items()}
     txi = {
         key: product_scores(
-            np.stack([s.wanted for s in found]), np.stack([s.intact for s in found])
+            np.stack([s.wanted for s in found]),
+            np.stack([s.intact for s in found]),
         )
         for key, found in grids.items()
     }
-    note = "exact scores, five fit sets at equal effort, on the tiny plant, Almanac"
+    note = (
+        "exact scores, five fit sets at equal effort, on the tiny plant, Almanac"
+    )
     page.samples("truth.txi", txi, note=f"{note}; linear part of T*I")
 else:
-    for what in ("iti-beats-unsteered", "repe-is-below-unsteered", "iti-beats-repe"):
+    for what in (
+        "iti-beats-unsteered",
+        "repe-is-below-unsteered",
+        "iti-beats-repe",
+    ):
         page.cannot_check(
             f"odesteer.t2.txi.{what}",
             why=f"this plant is scored on {labels.wanted}, not on truth",
@@ -1247,35 +1391,31 @@ else:
 # ## What we found
 
 # %% tags=["hide-input"]
-first = next(iter(variants))
 points = [
     f"As sensors, the probe ({seen['probe, C = 1'].value:.3f} AUC) and the "
     f"difference of means ({seen['difference of means'].value:.3f}) are alike. As "
-    f"actuators at equal effort they differ by {apart} {labels.combined} (probe "
-    "minus mean).",
+    f"actuators at equal effort they differ by {signed(apart)} in "
+    f"{labels.combined} (probe minus mean).",
     f"Under a strong penalty the probe is the difference of means; at C = 1 on raw "
     f"states its cosine with it is {float(turned['to δ'][one]):.2f}.",
     f"RepE as compared has the wrong sign in {100 * flips.value:.0f} % of the draws "
-    f"and changes {labels.combined} by {gains['RepE, as compared']}; the fair one "
-    f"by {gains['RepE, fair']}.",
+    f"and changes {labels.combined} by {signed(gains['RepE, as compared'])}; the "
+    f"fair one by {signed(gains['RepE, fair'])}.",
     f"The original ITI, on {best_k} of {total} heads, changes it by "
-    f"{head_gain[first]}, and is {page.record_file.texts['iti.verdict']} "
-    "from or than the difference of means at one site.".replace("from or than", "than")
-    if page.record_file.texts["iti.verdict"] != "not measurably different"
-    else f"The original ITI, on {best_k} of {total} heads, changes it by "
-    f"{head_gain[first]}, not measurably different from the difference of means "
-    "at one site.",
+    f"{signed(head_gain['mass-mean'])}; beside the difference of means at one site "
+    f"that is {page.record_file.texts['iti.verdict']}.",
     "Under an opposing disturbance the probe's reading falls by "
-    f"{heard['law: constant push'][0] - heard['law: constant push'][-1]:.1f} with a "
+    f"{heard['law: constant push'][0] - heard['law: constant push'][-1]:z.2f} with a "
     "constant push and by "
-    f"{heard['feedback: LiSeCo'][0] - heard['feedback: LiSeCo'][-1]:.1f} with the "
+    f"{heard['feedback: LiSeCo'][0] - heard['feedback: LiSeCo'][-1]:z.2f} with the "
     "projection.",
 ]
 if gated is not None:
     points.append(
         "A gate keeps the gain on harmful requests "
-        f"({gained}) and changes help with honest ones by {lost['gated']}, where "
-        f"the push that is always on changes it by {lost['always']}."
+        f"({signed(gained)}) and changes help with honest ones by "
+        f"{signed(lost['gated'])}, where "
+        f"the push that is always on changes it by {signed(lost['always'])}."
     )
 Markdown("\n".join(f"- {point}" for point in points))
 
