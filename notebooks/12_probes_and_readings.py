@@ -120,9 +120,10 @@ lm
 blocks = [Site(i) for i in range(lm.depth)]
 heads = [Site(i, "heads") for i in range(lm.depth)]
 pool = task.contrasts([*blocks, *heads], n=250, seed=seeds[0])
-fresh = task.contrasts(blocks, n=100, seed=seeds[0], split="test")
+fresh = task.contrasts(blocks, n=80, seed=seeds[0], split="test")
 
 
+# %%
 def part(contrast, s):
     """Rows s, s + 5, s + 10, ...: fit sets that share no row."""
     rows = slice(s, None, len(seeds))
@@ -141,7 +142,7 @@ def auc(v, contrast):
 
 
 # %%
-def scores(law, limit=28, **prompts):
+def scores(law, limit=24, **prompts):
     """Exact scores of the plant under a law."""
     with lm.under(law) if law is not None else nullcontext():
         return task.exact(limit=limit, **prompts)
@@ -152,6 +153,7 @@ def size(contrast):
     return float(torch.cat([*contrast]).norm(dim=1).mean())
 
 
+# %%
 kinds = {
     "difference of means": lambda: DifferenceOfMeans(scale="unit"),
     "probe": LinearProbe,
@@ -235,6 +237,7 @@ def effort(law):
     return metrics.kl_per_token(lm, acting, asked, run.texts).mean
 
 
+# %%
 spent = {}
 
 
@@ -501,6 +504,7 @@ w_hand, b_hand = newton(z - middle, y.double())
 push = (w_hand / w_hand.norm()).float() * typical / 4
 
 
+# %%
 def add(module, inputs, output):
     """Add the push at the last token, in place."""
     state = output[0] if isinstance(output, tuple) else output
@@ -541,6 +545,7 @@ def ratio(z):
     return torch.log(p) - torch.log1p(-p) + np.log(counts[1] / counts[0])
 
 
+# %%
 # Near the boundary, where neither probability rounds to 1.
 every = torch.cat([*uneven]).double()
 z = every[fit.logit(every).abs().argsort()[:20]].requires_grad_()
@@ -582,6 +587,7 @@ def differences(contrast, paired, seed=0):
     return plus[:n] - minus[:n]
 
 
+# %%
 recipes = {
     (paired, centred): f"{'paired' if paired else 'unpaired'}, "
     f"{'centred' if centred else 'not centred'}"
@@ -671,6 +677,7 @@ makers = {
 controls = ("random direction", "shuffled labels")
 
 
+# %%
 def fitted(make, s):
     """A law of unit vector, fitted on a fit set."""
     law = make(part(here, s), s)
@@ -779,6 +786,7 @@ def iti(k, direction="mass-mean", s=0):
     return law.fit_heads(own, heads=lm.heads)
 
 
+# %%
 swept, at_k = {}, {}
 for k in counts:
     at_k[k] = at_budget(k, iti(k), start=1.0)
@@ -819,6 +827,7 @@ def evened(law):
     return Stack(parts)
 
 
+# %%
 trial = {
     "mass-mean": (iti(best_k), 1.0),
     "probe": (iti(best_k, "probe"), 2.0),
@@ -919,6 +928,7 @@ def projection(c):
     return HalfSpaceProjection(setpoint=p, c=c).fit(here)
 
 
+# %%
 strong = 1 / typical**2  # a penalty in units of the states
 liseco, sharp = projection(strong), projection(1.0)
 w, b = liseco.probe.weight, liseco.probe.bias
@@ -937,7 +947,7 @@ shares = [
 # The setpoint is the mean reading of states with the behaviour. The penalty is the strong one of {prf:ref}`pr-penalty`, so that $w$ points along $\delta$; what $C = 1$ does is in the table below. Beside the projection goes a constant push along the same $w$, matched so that both give the same mean reading undisturbed, where test answers are decided. Then the {term}`disturbance` of chapter [11](11_difference_of_means): at the input of the block, a push against $w$, growing to one and a half times the constant push.
 
 # %%
-choices = Decisions.of(lm, spread(task.pairs("test"), 28))
+choices = Decisions.of(lm, spread(task.pairs("test"), 24))
 
 
 def reading(under=None):
@@ -946,6 +956,7 @@ def reading(under=None):
         return float((deciding().double() @ w + b).mean())
 
 
+# %%
 short = (reading(lm.under(liseco)) - reading()) / float(w.norm())
 constant = LinearProbe(c=strong, strength=short).fit(here)
 laws = {
@@ -953,6 +964,8 @@ laws = {
     "law: constant push": constant,
     "feedback: LiSeCo": liseco,
 }
+
+# %%
 sizes = (0.0, 0.75, 1.5)
 heard, done = {name: [] for name in laws}, {name: [] for name in laws}
 against = (w / w.norm()).float()
@@ -962,7 +975,7 @@ for share in sizes:
         acting = nullcontext() if law is None else lm.under(law)
         with lm.under(upstream, layer=layer, point="resid_pre"), acting:
             heard[name].append(reading())
-            done[name].append(task.exact(limit=28))
+            done[name].append(task.exact(limit=24))
 
 # %%
 cost = {}
@@ -1057,7 +1070,7 @@ if task.name == "truth":  # other plants have no requests to refuse
     harm, honest = Refusal(lm), Refusal(lm, harmful=False)
     source = TaskSource(harm, Site(layer), n=50, seed=seeds[0])
     conditions = source.conditions(blocks)
-    asked_of = [spread(each.prompts("test"), 28) for each in (harm, honest)]
+    asked_of = [spread(each.prompts("test"), 24) for each in (harm, honest)]
     states = [record(lm, texts, sites=blocks) for texts in asked_of]
 
 # %%
@@ -1094,7 +1107,7 @@ if harm is not None:
     both = {}
     for name, law in settings.items():
         with lm.under(law) if law is not None else nullcontext():
-            both[name] = [each.exact(limit=28) for each in (harm, honest)]
+            both[name] = [each.exact(limit=24) for each in (harm, honest)]
     acting = lm.under(always)
     with acting:
         run = lm.generate(asked_of[1][:10], max_new_tokens=10, seed=seeds[0])
