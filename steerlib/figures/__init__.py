@@ -18,6 +18,7 @@ from steerlib.figures.maps import angle_response, gate, head_map, moved, transpo
 from steerlib.figures.open_loop import Band, data_efficiency, disturbance, open_loop_response, pushed_clouds, spectrum
 from steerlib.figures.plane import Plane, draw
 from steerlib.figures.race import Front, Trade, fronts, method_sweep, rejection
+from steerlib.figures.readings import reading_and_moving
 from steerlib.figures.style import PALETTE, ROLES, look, panels
 from steerlib.figures.sweeps import curve, dose_response, exactly, intervals, layer_sweep
 from steerlib.figures.wiring import placement, scope_grid
@@ -58,6 +59,7 @@ __all__ = [
     "panels",
     "placement",
     "pushed_clouds",
+    "reading_and_moving",
     "rejection",
     "scope_grid",
     "small_multiples",
