@@ -67,6 +67,7 @@ from steerlib.laws.additive import RandomDirection, shuffled
 from steerlib.laws.base import Contrast
 from steerlib.laws.mimic import MiMiC
 from steerlib.laws.stack import Stack
+from steerlib.recorder import record
 from steerlib.tasks import Scores
 from steerlib.tasks.base import spread
 from steerlib.tasks.source import TaskSource
@@ -93,9 +94,14 @@ def slug(name):
     return name.lower().replace(",", "").replace(" ", "-")
 
 
-def told(name, e):
+def told(name, e, digits=None):
     """Record an estimate."""
-    page.record(name, e.value, low=e.low, high=e.high, n=e.n)
+    page.record(name, e.value, low=e.low, high=e.high, n=e.n, digits=digits)
+
+
+def verdict(e, up, down, neither):
+    """Words for the sign of a difference."""
+    return up if e.low > 0 else down if e.high < 0 else neither
 
 
 for word in ("behaviour", "wanted", "intact", "combined", "positive", "negative"):
@@ -128,7 +134,7 @@ def effort(law):
     return metrics.kl_per_token(lm, lm.under(law), asked, own).mean
 
 
-def scores(law=None, split="test", limit=42):
+def scores(law=None, split="test", limit=28):
     """Exact scores under a law."""
     with lm.under(law) if law is not None else nullcontext():
         return task.exact(split=split, limit=limit)
@@ -140,7 +146,7 @@ for layer in range(lm.depth):
     law = MeanAcT(position="last").fit(pools[layer])
     for dose in (0.5, 1.0):
         cost = effort(law.at(dose))
-        found = scores(law, "validation", 24) if cost <= budget else None
+        found = scores(law, "validation", 16) if cost <= budget else None
         sweep[layer, dose] = (cost, found)
 allowed = {k: s.combined_mean for k, (_, s) in sweep.items() if s is not None}
 cheapest = min(sweep, key=lambda k: sweep[k][0])
@@ -172,7 +178,10 @@ for name, law in opening.items():
 rows = [
     (
         prompts[i].strip().replace("\n", " / "),
-        *(w[i].strip().replace("\n", " / ")[:80] for w in written.values()),
+        *(
+            w[i].strip().replace("\n", " / ")[:80] + " …"
+            for w in written.values()
+        ),
     )
     for i in np.random.default_rng(seeds[0]).choice(
         len(prompts), 5, replace=False
@@ -181,7 +190,7 @@ rows = [
 table(rows, "prompt", *opening)
 
 # %% [markdown]
-# The matrix knows more about the classes than the shift, and does not write better for it. The rest of the chapter asks why: what each map promises, on which states it keeps the promise, and at which price.
+# The matrix knows more about the classes than the shift. Does it write better for it? The rest of the chapter asks what each map promises, on which states it keeps the promise, and at which price.
 #
 # ## Rung 1: sorting, by hand
 #
@@ -338,7 +347,7 @@ f"{outcome}: moments off by at most {worst:.1e} of their size"
 # On the states it was fitted on, MiMiC leaves nothing to do. The laws will act on other states. So we measure what is left to transport, $W^2$ of {eq}`eq-tr-bures` between the moved negative states and the positive ones, on both: fitted states, and states of validation texts, about entities that no law has seen.
 
 # %%
-fresh = task.contrast(layer=layer, n=400, seed=seeds[0], split="validation")
+fresh = task.contrast(layer=layer, n=300, seed=seeds[0], split="validation")
 laws = {"Mean-AcT": shift, "Linear-AcT": lines, "MiMiC": mimic}
 gaps = {
     name: [
@@ -406,7 +415,9 @@ page.figure(
     + ", ".join(
         f"{show(s[0])} and {show(s[1])} ({name})" for name, s in spreads.items()
     )
-    + ". All means land close to that of the target class.",
+    + ". The means land "
+    + ", ".join(show(gaps[name][1].mean) for name in laws)
+    + f" from that of the target class, which was {show(gaps['unmoved'][1].mean)} away.",
 )
 
 # %% [markdown]
@@ -465,6 +476,17 @@ for name, curve in few.items():
             )
 page.record("few.least", counts[0])
 page.record("few.most", counts[-1])
+page.record("few.width", lm.width)
+peak = int(np.argmax([e.value for e in few["MiMiC"]]))
+page.record("few.peak", counts[peak])
+page.record("few.peak.left", 100 * few["MiMiC"][peak].value, digits=0, unit="%")
+page.text(
+    "few.shape",
+    "more examples first make it worse, because the errors of a covariance are largest, once inverted, where examples are about as many as coordinates; below that the matrix acts in their small span only"
+    if 0 < peak < len(counts) - 1
+    or few["MiMiC"][0].value < few["MiMiC"][-1].value
+    else "more examples help all along",
+)
 page.figure(
     "few",
     figures.dose_response(
@@ -483,7 +505,7 @@ page.figure(
 )
 
 # %% [markdown]
-# With {glue:text}`few.least` examples MiMiC leaves {glue:text}`few.mimic.first` of the gap and Mean-AcT {glue:text}`few.mean-act.first`; with {glue:text}`few.most` it is {glue:text}`few.mimic.last` against {glue:text}`few.mean-act.last`. The fourth curve adds the mean variance of the states to every variance before the roots are taken (`reg=1.0`, relative). That makes both covariances look alike where the sample says little, so the matrix keeps close to the identity there: {glue:text}`few.mimic-reg-1.last`. The comparator's 0.01 is an absolute number, and states of this plant have a mean variance of {glue:text}`variance`: here it regularises next to nothing.
+# With {glue:text}`few.least` examples MiMiC leaves {glue:text}`few.mimic.first` of the gap and Mean-AcT {glue:text}`few.mean-act.first`; with {glue:text}`few.most` it is {glue:text}`few.mimic.last` against {glue:text}`few.mean-act.last`. It is worst, {glue:text}`few.peak.left`, with {glue:text}`few.peak` examples for {glue:text}`few.width` coordinates: {glue:text}`few.shape`. The fourth curve adds the mean variance of the states to every variance before the roots are taken (`reg=1.0`, relative). That makes both covariances look alike where the sample says little, so the matrix keeps close to the identity there: {glue:text}`few.mimic-reg-1.last`. The comparator's 0.01 is an absolute number, and neurons of this plant have a mean variance of {glue:text}`variance`, beside which 0.01 is next to nothing unless states are small.
 #
 # ## How Gaussian are the states?
 #
@@ -614,7 +636,7 @@ page.figure(
 )
 
 # %% [markdown]
-# On a single neuron a line is nearly all there is to say: the median $\rho^2$ is {glue:text}`gauss.rho`, and on the neuron above, where the classes lie furthest apart, slope {glue:text}`neuron.slope` does it. What the neurons do *together* is another matter: squared correlations are {glue:text}`gauss.together` times those of independent columns. Linear-AcT changes variances only, and so cannot turn a cloud; the table of gaps has the covariance that it leaves.
+# On single neurons the median $\rho^2$ is {glue:text}`gauss.rho`: that part of the variance a line can match. On the neuron above, where the classes lie furthest apart, the slope is {glue:text}`neuron.slope`. What the neurons do *together* is another matter: squared correlations are {glue:text}`gauss.together` times those of independent columns. Linear-AcT changes variances only, and so cannot turn a cloud; the table of gaps has the covariance that it leaves.
 #
 # ## The gate
 #
@@ -705,31 +727,41 @@ same = [
     for m in ("quantile", "truncate")
 ]
 torch.testing.assert_close(same[0].stretch, same[1].stretch, atol=1e-4, rtol=1e-4)
-unequal = {"quantile": [], "truncate": []}
+unequal = {"quantile": [], "truncate": [], "truncate, rows mixed": []}
 for seed in seeds:
-    drawn = subset(pool, 4 * (k // 4), seed)
-    fewer = Contrast(drawn.positive[: k // 4], drawn.negative, pool.header)
-    for matching, gaps_left in unequal.items():
-        law = LinearAcT(position="last", support="none", matching=matching)
+    drawn = subset(pool, len(pool.negative), seed)
+    mixed = drawn.negative[np.random.default_rng(seed).permutation(k)]
+    for name, gaps_left in unequal.items():
+        rows = mixed if name.endswith("mixed") else drawn.negative
+        fewer = Contrast(drawn.positive[: k // 4], rows, pool.header)
+        law = LinearAcT(
+            position="last", support="none", matching=name.split(",")[0]
+        )
         moved_states = law.fit(fewer)(fresh.negative)
         gaps_left.append(gaussian_gap(moved_states, fresh.positive).transport)
 
 # %% tags=["hide-input"]
-for matching, values_left in unequal.items():
-    told(f"unequal.{matching}", metrics.central_range(np.array(values_left)))
-e = metrics.mean_interval(np.subtract(unequal["truncate"], unequal["quantile"]))
-told("unequal.price", e)
-page.text(
-    "unequal.verdict",
-    "throwing rows away costs something"
-    if e.low > 0
-    else "throwing rows away does not cost anything that five draws can show"
-    if e.high > 0
-    else "throwing rows away even helps, by chance or because both maps then err alike",
-)
+for name, values_left in unequal.items():
+    told(
+        f"unequal.{slug(name)}",
+        metrics.central_range(np.array(values_left)),
+        digits=0,
+    )
+for name in ("truncate", "truncate, rows mixed"):
+    e = metrics.mean_interval(np.subtract(unequal[name], unequal["quantile"]))
+    told(f"unequal.price.{slug(name)}", e, digits=0)
+    page.text(
+        f"unequal.word.{slug(name)}",
+        verdict(
+            e,
+            "more",
+            "less",
+            "neither more nor less, as far as the draws can tell",
+        ),
+    )
 
 # %% [markdown]
-# Quantile matching leaves {glue:text}`unequal.quantile`, truncation {glue:text}`unequal.truncate` (means over draws, and their range); the difference is {glue:text}`unequal.price`: {glue:text}`unequal.verdict`.
+# Quantile matching leaves {glue:text}`unequal.quantile`, truncation {glue:text}`unequal.truncate` (means over draws, and their range); the difference is {glue:text}`unequal.price.truncate`, so truncation leaves {glue:text}`unequal.word.truncate`. That is not the whole story where classes are paired: then the first rows of both classes belong to the same questions, so truncation keeps pairs, and what questions do to states cancels in the difference. With the rows of the larger class mixed before, truncation leaves {glue:text}`unequal.truncate-rows-mixed`, which is {glue:text}`unequal.word.truncate-rows-mixed` than quantile matching (difference {glue:text}`unequal.price.truncate-rows-mixed`). Which rows come first is an accident of a file, and no property of a method.
 #
 # ## The dose
 #
@@ -760,14 +792,14 @@ max(map(abs, errors))
 # On the states of the fit the law is kept to {glue:text}`mccann.error`. What the *plant* makes of a dose no such law says. On validation prompts:
 
 # %%
-doses = (0.25, 0.5, 0.75, 1.0)
-names = ("Mean-AcT", "Linear-AcT", "MiMiC", "MiMiC, gated")
+doses = (0.33, 0.67, 1.0)
+names = ("Mean-AcT", "Linear-AcT", "MiMiC", "MiMiC, reg 1", "MiMiC, gated")
 fitted = {name: kind(name).fit(pool) for name in names}
 kl, gain = {name: [] for name in names}, {name: [] for name in names}
 for name in ("Mean-AcT", "MiMiC", "MiMiC, gated"):
     for x in doses:
         kl[name].append(effort(fitted[name].at(x)))
-        gain[name].append(scores(fitted[name], "validation", 16))
+        gain[name].append(scores(fitted[name], "validation", 12))
 target_kl = sweep[layer, dose][0]
 reach = {}
 for name in names[1:]:
@@ -951,13 +983,6 @@ ignored_line = mean_of["Linear-AcT, full dose"].combined_gain(
 )
 told("ignored.mimic", ignored)
 told("ignored.line", ignored_line)
-
-
-def verdict(e, up, down, neither):
-    """Words for the sign of a difference."""
-    return up if e.low > 0 else down if e.high < 0 else neither
-
-
 page.text(
     "race.matrix",
     verdict(
@@ -971,6 +996,12 @@ page.text(
     "race.gate",
     verdict(
         against["MiMiC, gated"], "better", "worse", "not measurably differently"
+    ),
+)
+page.text(
+    "race.reg",
+    verdict(
+        against["MiMiC, reg 1"], "better", "worse", "not measurably differently"
     ),
 )
 page.text(
@@ -988,7 +1019,7 @@ page.text(
 )
 
 # %% [markdown]
-# At equal effort {glue:text}`race.matrix` in {glue:text}`word.combined` (difference {glue:text}`against.mimic`); behind the gate it does {glue:text}`race.gate` than the shift ({glue:text}`against.mimic-gated`), and the lines do {glue:text}`race.line` ({glue:text}`against.linear-act`). Ignoring the dose, as the comparators do, {glue:text}`ignored.word` {glue:text}`ignored.mimic` for MiMiC with its gate and {glue:text}`ignored.line.word` {glue:text}`ignored.line` for Linear-AcT, from the dose of equal effort to the full one. A table that runs these laws at full strength and tunes its own method's says as much about doses as about laws. The last column is the divergence on texts that the steered plant writes; it was equal on the validation answers of the unsteered one, and need not be on these. The controls are a random direction, as long as Mean-AcT's push, and MiMiC on shuffled labels.
+# At equal effort {glue:text}`race.matrix` in {glue:text}`word.combined` (difference {glue:text}`against.mimic`); behind the gate it does {glue:text}`race.gate` than the shift ({glue:text}`against.mimic-gated`), the lines do {glue:text}`race.line` ({glue:text}`against.linear-act`). The strongly regularised matrix, which leaves {glue:text}`few.mimic-reg-1.last` of the gap on new states against the {glue:text}`few.mean-act.last` of the shift, does {glue:text}`race.reg` than the shift in behaviour ({glue:text}`against.mimic-reg-1`): to bring states nearer to the right cloud is one thing, what the plant makes of them another. Ignoring the dose, as the comparators do, {glue:text}`ignored.word` {glue:text}`ignored.mimic` for MiMiC with its gate and {glue:text}`ignored.line.word` {glue:text}`ignored.line` for Linear-AcT, from the dose of equal effort to the full one. A table that runs these laws at full strength and tunes its own method's says as much about doses as about laws. The last column is the divergence on texts that the steered plant writes; it was equal on the validation answers of the unsteered one, and need not be on these. The controls are a random direction, as long as Mean-AcT's push, and MiMiC on shuffled labels.
 #
 # ## Several layers: fitted at once, or in order
 #
@@ -1006,24 +1037,30 @@ page.text(
 # A real plant does not carry states on unchanged. So we fit Mean-AcT at every block in all three ways, and read how far the mean of the negative texts has come at each block, as a share of the way to the positive mean.
 
 # %%
-some = {"n": 60, "seed": seeds[0], "position": "last"}
 every = list(range(lm.depth))
+source = TaskSource(task, site=Site(0), n=30, seed=seeds[0])
 at_once, in_order = (
-    Stack.across(MeanAcT, every, options={"position": "last"}, sequential=order)
+    Stack.across(
+        MeanAcT, every, options={"position": "last"}, sequential=order
+    ).fit_from(source)
     for order in (False, True)
 )
-for stack in (at_once, in_order):
-    stack.fit_from(TaskSource(task, site=Site(0), n=60, seed=seeds[0]))
+free = source.contrasts([Site(block) for block in every])
+_, texts = task.contrast_texts(n=30, seed=seeds[0])
+
+
+def negatives(blocks):
+    """States of the negative texts, under whatever acts."""
+    seen = record(lm, texts, sites=blocks)
+    return [seen.at(Site(block)) for block in blocks]
+
 
 # %%
-free = task.contrasts(every, **some)
 parts = []
-with ExitStack() as acting:
-    for number in every:  # earlier parts act, on the negative texts alone
-        seen = task.contrasts([number], **some)[0] if parts else free[number]
-        mixed = Contrast(
-            free[number].positive, seen.negative, free[number].header
-        )
+with ExitStack() as acting:  # earlier parts act, on the negative texts alone
+    for block, then in zip(every, free, strict=True):
+        (now,) = negatives([block])
+        mixed = Contrast(then.positive, now, then.header)
         parts.append(MeanAcT(position="last").fit(mixed))
         acting.enter_context(lm.under(parts[-1], scope="all"))
 alone = Stack(parts, sites=every)
@@ -1036,25 +1073,24 @@ ways = {
 }
 came, stacked = {}, {}
 for name, stack in ways.items():
-    with ExitStack() as acting:
-        for part in stack:
-            acting.enter_context(lm.under(part, scope="all"))
-        there = task.contrasts(every, **some)
-    came[name] = []
+    with lm.under(stack, scope="all"):
+        there, came[name] = negatives(every), []
     for now, then in zip(there, free, strict=True):
         way = then.positive.mean(0) - then.negative.mean(0)
-        done = now.negative.mean(0) - then.negative.mean(0)
+        done = now.mean(0) - then.negative.mean(0)
         came[name].append(float(done @ way / (way @ way)))
-    with lm.under(stack):
-        stacked[name] = task.exact(limit=24)
+    stacked[name] = scores(stack)
 
 # %% tags=["hide-input"]
 for name, shares in came.items():
     page.record(f"stack.{slug(name)}", shares[-1], digits=2)
     page.record(f"stack.worst.{slug(name)}", max(shares), digits=2)
-    told(f"stack.score.{slug(name)}", stacked[name].combined())
-bare = scores(None, "test", 24)
-told("stack.score.bare", bare.combined())
+    told(f"stack.score.{slug(name)}", stacked[name].combined(), digits=2)
+told("stack.score.bare", plain.combined(), digits=2)
+page.text(
+    "stack.word",
+    "past the goal" if came["at once"][-1] > 1.2 else "no further than the goal",
+)
 page.figure(
     "stack",
     figures.layer_sweep(
@@ -1073,22 +1109,21 @@ page.figure(
 )
 
 # %% [markdown]
-# Fitted at once, the mean has come {glue:text}`stack.at-once` times the way after the last block: it overshoots. Fitted in order with the earlier laws active on both classes it is {glue:text}`stack.in-order-both-classes`, and with the earlier ones active on negative texts alone {glue:text}`stack.in-order-negative-texts-alone`. "With earlier hooks active" is therefore not enough to say how a stack was fitted; *on which texts* they are active decides. {py:class}`~steerlib.laws.stack.Stack` has them active on both.
+# Fitted at once, the mean of these texts has come {glue:text}`stack.at-once` times the way after the last block, {glue:text}`stack.word`. Fitted in order with the earlier laws active on both classes it is {glue:text}`stack.in-order-both-classes`, and with the earlier ones active on negative texts alone {glue:text}`stack.in-order-negative-texts-alone`, which is 1 by construction on the texts of the fit. "With earlier hooks active" is therefore not enough to say how a stack was fitted; *on which texts* they are active decides. {py:class}`~steerlib.laws.stack.Stack` has them active on both.
 #
-# An overshoot is not a matter of taste: unsteered, {glue:text}`word.combined` on these prompts is {glue:text}`stack.score.bare`; under the three stacks at full dose it is {glue:text}`stack.score.at-once`, {glue:text}`stack.score.in-order-both-classes` and {glue:text}`stack.score.in-order-negative-texts-alone`. Arriving on the mean of the states before an answer at *every* block, for every token that is written, is no guarantee of a good text either.
+# What the plant makes of it: unsteered, {glue:text}`word.combined` on these prompts is {glue:text}`stack.score.bare`; under the three stacks at full dose it is {glue:text}`stack.score.at-once`, {glue:text}`stack.score.in-order-both-classes` and {glue:text}`stack.score.in-order-negative-texts-alone`. Means that were measured before an answer are imposed here on every token of it.
 
 # %% [markdown]
 # ## Break it
 #
-# Four ways, on states alone, measured by what is left on new states. *Few examples*: five of each class. *Too little regularisation*: twenty examples, and almost nothing added to the variances. *An outlier*: one of the negative states of the fit is ten times as long. *A mask that never lets through*: fitted on states of another block, whose values lie elsewhere.
+# Four ways, on states alone, measured by what is left on new states. *Few examples*: five of each class. *Too little regularisation*: twenty examples, and almost nothing added to the variances. *An outlier*: one of the negative states of the fit is ten times as long. *A mask that hardly lets through*: from the 49th to the 51st percentile.
 
 # %%
 spoiled = pool.negative.clone()
 spoiled[0] *= 10
 with_outlier = Contrast(pool.positive, spoiled, pool.header)
-other = pools[-1] if layer < lm.depth - 1 else pools[0]
 tiny, twenty = subset(pool, 5, 0), subset(pool, 20, 0)
-masked = LinearAcT(position="last", support="q_0_100").fit(other)
+masked = LinearAcT(position="last", support="q_49_51").fit(pool)
 broken = {
     "MiMiC, 5 examples": kind("MiMiC").fit(tiny),
     "Mean-AcT, 5 examples": kind("Mean-AcT").fit(tiny),
@@ -1096,7 +1131,7 @@ broken = {
     "MiMiC, one outlier": kind("MiMiC").fit(with_outlier),
     "Linear-AcT, one outlier": kind("Linear-AcT").fit(with_outlier),
     "Mean-AcT, one outlier": kind("Mean-AcT").fit(with_outlier),
-    "Linear-AcT, mask of another block": masked,
+    "Linear-AcT, mask q_49_51": masked,
 }
 
 # %% tags=["hide-input"]
@@ -1123,7 +1158,7 @@ rows += [
 table(rows, "map", "W² left, new states", "of unmoved")
 
 # %% [markdown]
-# One outlier moves a mean of {glue:text}`n.pool` a little, a variance more, a covariance most: Mean-AcT leaves {glue:text}`broken.mean-act-one-outlier` of the gap, Linear-AcT {glue:text}`broken.linear-act-one-outlier`, MiMiC {glue:text}`broken.mimic-one-outlier`. The mask of another block lets {glue:text}`broken.open` of the values through. Inside a mask nothing warns: a law that does nothing looks like a plant that cannot be steered. Print what share of values it moves.
+# An outlier $r$ times as large as the rest counts $r$-fold in a mean and $r^2$-fold in a covariance: Mean-AcT leaves {glue:text}`broken.mean-act-one-outlier` of the gap, Linear-AcT {glue:text}`broken.linear-act-one-outlier`, MiMiC {glue:text}`broken.mimic-one-outlier`. The narrow mask lets {glue:text}`broken.open` of the values through and leaves {glue:text}`broken.linear-act-mask-q_49_51` of the gap. Nothing warns of it: a law that does nothing looks like a plant that cannot be steered. Print what share of values it moves.
 #
 # Where examples are fewer than coordinates, the covariance cannot be inverted. With `reg=0` the fit is refused, and so is a class with one state:
 
