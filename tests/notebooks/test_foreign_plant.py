@@ -20,6 +20,7 @@ PAGES = (
     "04_scoring",
     "05_claims_on_paper",
     "11_difference_of_means",
+    "13_transport",
 )
 
 
