@@ -21,6 +21,7 @@ PAGES = (
     "05_claims_on_paper",
     "11_difference_of_means",
     "12_probes_and_readings",
+    "13_transport",
 )
 
 
