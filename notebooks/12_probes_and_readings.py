@@ -1428,8 +1428,8 @@ else:
 
 # %% tags=["hide-input"]
 points = [
-    f"As sensors, the probe ({seen['probe, C = 1'].value:.3f} AUC) and the "
-    f"difference of means ({seen['difference of means'].value:.3f}) are alike. As "
+    f"As sensors, the probe reads with AUC {seen['probe, C = 1'].value:.3f}, the "
+    f"difference of means with {seen['difference of means'].value:.3f}. As "
     f"actuators at equal effort they differ by {signed(apart)} in "
     f"{labels.combined} (probe minus mean).",
     f"Under a strong penalty the probe is the difference of means; at C = 1 on raw "
