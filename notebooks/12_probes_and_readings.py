@@ -138,7 +138,7 @@ def auc(v, contrast):
 
 
 # %% [markdown]
-# Two directions at every layer: the {term}`difference of means` $\delta$, and the normal $w$ of a **linear probe**, a logistic regression that estimates $p(\text{wanted} \mid z) = \sigma(w^\top z + b)$ {cite:p}`alain2016probes`. Each is asked twice. As a sensor: its {term}`AUC`. As an actuator: {glue:text}`word.combined` on validation prompts under a push of the same length, 0.4 of the typical state norm. (A strength means nothing without that norm: it grows severalfold from the first block to the last.)
+# Two directions at every layer: the {term}`difference of means` $\delta$, and the normal $w$ of a **linear probe**, a logistic regression that estimates $p(\text{wanted} \mid z) = \sigma(w^\top z + b)$ {cite:p}`alain2016probes`. Each is asked twice. As a sensor: its {term}`AUC`. As an actuator: {glue:text}`word.combined` on validation prompts under a push of the same length, 0.4 of the typical state norm. (A strength means nothing without that norm, which differs from block to block.)
 
 
 # %%
@@ -302,7 +302,7 @@ columns = ("left alone", "pushed along the probe", "along the mean difference")
 table(rows, "prompt", "probe reads p", *columns)
 
 # %% [markdown]
-# The texts of the fit show what kind of speaker is at work; these prompts need not. The probe is sure all the same: {glue:text}`reads.sure` of its readings over these prompts are below 0.1 or above 0.9, and {glue:text}`reads.off` of them disagree with the verdict on the answer that was then sampled. A reading is not a prophecy. Now for how the two directions differ as levers.
+# The texts of the fit show the behaviour or its opposite; these prompts need show neither. The probe is sure all the same: {glue:text}`reads.sure` of its readings over these prompts are below 0.1 or above 0.9, and {glue:text}`reads.off` of them disagree with the verdict on the answer that was then sampled. A reading is not a prophecy. Now for how the two directions differ as levers.
 #
 # ## Rung 1: eight points, by hand
 #
@@ -384,7 +384,7 @@ page.figure(
 #
 # :::{prf:proposition} The penalty turns the probe
 # :label: pr-penalty
-# Let $w(C)$ minimise $C\sum_i \log(1+e^{-y_i(w^\top z_i+b)}) + \tfrac12\|w\|^2$ for two classes of equal size. As $C \to 0$, $w(C)/\|w(C)\| \to \delta/\|\delta\|$.
+# Let $w(C)$ minimise $C\sum_i \log(1+e^{-y_i(w^\top z_i+b)}) + \tfrac12\|w\|^2$ for two classes of equal size with $\delta \ne 0$. As $C \to 0$, $w(C)/\|w(C)\| \to \delta/\|\delta\|$.
 # :::
 #
 # :::{prf:proof}
@@ -922,7 +922,7 @@ table(rows, "heads", *kept)
 # After $u^*$ the reading is $\max(m, \ell(z))$. A disturbance that lowers the reading at the site leaves no trace below $m$; one that raises it passes. Outside of need the law does nothing.
 # :::
 #
-# This is the clamp of chapter [11](11_difference_of_means) with a dead zone: the first law of the book whose *size* depends on the state. Three states by hand, then the plant's.
+# This is the clamp of chapter [11](11_difference_of_means) with a dead zone: the first fitted law of the book whose *size* depends on the state. Three states by hand, then the plant's.
 
 # %%
 w, b, m = np.array([3.0, 4.0]), -5.0, 10.0
@@ -1079,9 +1079,9 @@ page.figure(
 #
 # Undisturbed the constant push gives {glue:text}`held.open.calm` and LiSeCo {glue:text}`held.closed.calm`. While answers are written, the one moves an average token by {glue:text}`cost.open.length` of its state and costs {glue:text}`cost.open.kl` nats per token; the other by {glue:text}`cost.closed.length` and {glue:text}`cost.closed.kl`.
 #
-# Projected along the probe with $C = 1$ the same recipe changes the score by {glue:text}`sharp.gain`: its guarantee holds just as well, and means less.
+# Projected along the probe with $C = 1$ the same recipe changes the score by {glue:text}`sharp.gain`: its guarantee holds just as well, so a guarantee about a reading is worth as much as the reading is.
 #
-# *Break it.* The guarantee is about the probe's reading, at this site, at this token. It says nothing about what the blocks above make of the state: a reading can be perfect and the behaviour unmoved, as the toy showed. And the shortest way along a filter is short because the filter ignores what varies; the shortest way *for the probe* is not the shortest way for the plant.
+# *Break it.* The guarantee is about the probe's reading, at this site, at this token. It says nothing about what the blocks above make of the state: a reading can be perfect while the state is where no state ever was, as in the toy. And the shortest way along a filter is short because the filter ignores what varies; the shortest way *for the probe* is not the shortest way for the plant.
 #
 # ## Whether to push at all
 #
@@ -1428,8 +1428,8 @@ else:
 
 # %% tags=["hide-input"]
 points = [
-    f"As sensors, the probe ({seen['probe, C = 1'].value:.3f} AUC) and the "
-    f"difference of means ({seen['difference of means'].value:.3f}) are alike. As "
+    f"As sensors, the probe reads with AUC {seen['probe, C = 1'].value:.3f}, the "
+    f"difference of means with {seen['difference of means'].value:.3f}. As "
     f"actuators at equal effort they differ by {signed(apart)} in "
     f"{labels.combined} (probe minus mean).",
     f"Under a strong penalty the probe is the difference of means; at C = 1 on raw "
