@@ -991,7 +991,7 @@ assert np.allclose(weight, turned_toy / 3)
 weight, turned_toy
 
 # %% [markdown]
-# The scatter within the classes is $W = \begin{psmallmatrix} 4 & 2 \\ 2 & 4 \end{psmallmatrix}$, so $W^{-1}\delta = (5, -1)/6$, and the regression finds a third of it. The second coordinate has changed its sign: within a class $z_2$ rises with $z_1$, and what $z_1$ explains, $z_2$ need not. That it is a multiple of Fisher's direction is no accident.
+# The scatter within the classes is $W = \left(\begin{smallmatrix} 4 & 2 \\ 2 & 4 \end{smallmatrix}\right)$, so $W^{-1}\delta = (5, -1)/6$, and the regression finds a third of it. The second coordinate has changed its sign: within a class $z_2$ rises with $z_1$, and what $z_1$ explains, $z_2$ need not. That it is a multiple of Fisher's direction is no accident.
 #
 # :::{prf:proposition} Regression on labels is Fisher's direction
 # :label: dom-regression
