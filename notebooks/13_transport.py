@@ -827,7 +827,7 @@ target_kl = sweep[layer, dose][0]
 reach = {}
 for name in names[1:]:
     cost = lambda x, name=name: effort(fitted[name].at(x))
-    reach[name] = calibrate(cost, target_kl, start=dose, tolerance=0.1)
+    reach[name] = calibrate(cost, target_kl, start=dose, tolerance=0.05)
 # %%
 fair = [i for i, cost in enumerate(kl["MiMiC"]) if cost <= budget] or [0]
 own_dose = doses[max(fair, key=lambda i: gain["MiMiC"][i].combined_mean)]
@@ -1443,7 +1443,7 @@ check_13_5(squared_distance)
 # %% [markdown]
 # ## Claims checked here
 #
-# ODESteer's Table 2 {cite:p}`zhao2026odesteer` has rows for MiMiC and Linear-AcT, for four large models on TruthfulQA. Six regularities of those rows hold on all four. Each is tested here by its sign, with the laws as the comparator runs them (full dose, one layer, MiMiC behind its gate, Linear-AcT without a mask), on one tiny plant in a decidable world, over {glue:text}`n.seeds` draws of examples. This stands beside the published claims and not in their place. Where MiMiC fails here, it is the comparator's recipe that does, with its absolute 0.01 on states of this size: with the strong regularisation, at equal effort, the change from unsteered is {glue:text}`gain.mimic-reg-1-equal-effort`.
+# ODESteer's Table 2 {cite:p}`zhao2026odesteer` has rows for MiMiC and Linear-AcT, for four large models on TruthfulQA. Six regularities of those rows hold on all four. Each is tested here by its sign, with the laws as the comparator runs them (full dose, one layer, MiMiC behind its gate, Linear-AcT without a mask), on one tiny plant in a decidable world, over {glue:text}`n.seeds` draws of examples. This stands beside the published claims and not in their place. Each fit had {glue:text}`n.draw` examples for {glue:text}`few.width` coordinates. Where MiMiC fails here, it is the comparator's recipe that does, with its absolute 0.01 on states of this size: with the strong regularisation, at equal effort, the change from unsteered is {glue:text}`gain.mimic-reg-1-equal-effort`.
 
 # %% tags=["hide-input"]
 full = {
