@@ -601,8 +601,8 @@ def standard(x):
 wild = int(np.argmax(np.abs(peaks)))
 curves = {
     "a Gaussian": figures.exactly(norm.ppf(levels)),
-    "negative states along δ": standard(values @ unit),
-    "negative states, off-target": standard(values @ plane.off),
+    "states along δ": standard(values @ unit),
+    "states, off-target": standard(values @ plane.off),
     f"neuron {wild}, the least Gaussian": standard(values[:, wild]),
 }
 ends = {name: c[0].value for name, c in curves.items()}
