@@ -140,15 +140,15 @@ angular
 
 # %%
 def sample(law=None):
-    """(scores, texts) of 28 test prompts, for each seed."""
+    """(scores, texts) of 20 test prompts, for each seed."""
     with lm.under(law) if law is not None else nullcontext():
-        return [task.sampled(seed=seed, limit=28) for seed in seeds]
+        return [task.sampled(seed=seed, limit=20) for seed in seeds]
 
 
 free, steered = sample(), sample(angular)
 
 # %% tags=["hide-input"]
-prompts = spread(task.prompts("test"), 28)
+prompts = spread(task.prompts("test"), 20)
 rng = np.random.default_rng(seeds[0])
 before, after = (np.array([s.wanted for s, _ in run]) for run in (free, steered))
 drawn = rng.permutation(np.argwhere(before != after))[:5]
@@ -190,8 +190,8 @@ z, n = np.array([-3.0, 4.0]), np.array([1.0, 0.0])
 
 def turn_to(z, degrees):
     """Same length, given angle."""
-    angle = np.deg2rad(degrees)
-    return np.linalg.norm(z) * np.array([np.cos(angle), np.sin(angle)])
+    a = np.deg2rad(degrees)
+    return np.linalg.norm(z) * np.array([np.cos(a), np.sin(a)])
 
 
 def mirror(z):
@@ -408,12 +408,10 @@ fit = 1 - left.var() / around[:-1].mean(1).var()
 top = float(np.rad2deg(np.arctan2(coefficients[2], coefficients[1])))
 page.record("wave.fit", fit, digits=3)
 page.record("wave.top", top, digits=0, unit="degrees")
-shadow = (fresh.negative @ angular.basis.T).double().numpy()
 resting = {
-    name: float(np.rad2deg(np.arctan2(*(s @ angular.basis.T).mean(0).flip(0))))
+    name: float(torch.atan2(*(s @ angular.basis.T).mean(0).flip(0)).rad2deg())
     for name, s in zip(("positive", "negative"), fresh, strict=True)
 }
-radius = {a: float(e.combined_mean) for a, e in exact.items()}
 for name, a in (("zero", 0), ("back", 180)):
     noted(
         f"circle.{name}",
@@ -457,7 +455,7 @@ page.figure(
 )
 
 # %% [markdown]
-# Lines are means with 95 % intervals over prompts; for shuffled labels the band runs over five planes. At 0 degrees the margin changes by {glue:text}`circle.zero` and {glue:text}`word.wanted` by {glue:text}`exact.zero`; at 180 degrees by {glue:text}`circle.back` and {glue:text}`exact.back`. Around the circle the margin swings by {glue:text}`law.swing`, and by at most {glue:text}`blank.swing` where labels were shuffled. A cosine explains {glue:text}`wave.fit` of the variation of the mean margin with $\theta$ and puts the best angle at {glue:text}`wave.top`: {prf:ref}`flow-cosine` tells how the knob works, and why there is little beyond its two ends. Dotted verticals are the mean angles at which states rest by themselves.
+# Lines are means with 95 % intervals over prompts; for shuffled labels the band runs over five planes. At 0 degrees the margin changes by {glue:text}`circle.zero` and {glue:text}`word.wanted` by {glue:text}`exact.zero`; at 180 degrees by {glue:text}`circle.back` and {glue:text}`exact.back`. Around the circle the margin swings by {glue:text}`law.swing`, and by at most {glue:text}`blank.swing` where labels were shuffled. A cosine explains {glue:text}`wave.fit` of the variation of the mean margin with $\theta$ and puts the best angle at {glue:text}`wave.top`: {prf:ref}`flow-cosine` tells how the knob works, and why there is little beyond its two ends. That planes from shuffled labels swing the margin, too, is no wonder: they lie where states vary most. What tells the law from them is where its peak is. Dotted verticals are the mean angles of unsteered held-out states of the two classes.
 #
 # The strength of this law is not a free knob. Turning moves the shadow's length and no more; a plant whose states hardly lie in the plane is hardly moved, and one whose states lie in it is moved a lot.
 #
@@ -561,7 +559,7 @@ table(
 #
 # ## Why keep the norm?
 #
-# The blocks do not read the state; they read it divided by its size. In the Llama family this is {term}`RMSNorm <layer normalisation>`. Is the norm then moot?
+# The blocks do not read the state; they read it divided by its size. In the Llama family this is RMSNorm, a division by the root mean square. Is the norm then moot?
 #
 # :::{prf:proposition} What a scaled state does
 # :label: flow-scale
@@ -643,7 +641,7 @@ page.figure(
 )
 
 # %% [markdown]
-# A push as long as the turn changes lengths hardly ({glue:text}`grown.push` times), three of them more ({glue:text}`grown.long` times). Scaling alone costs up to {glue:text}`scale.half` nats when halved and {glue:text}`scale.double` when doubled, at the layer where it costs most, and {glue:text}`scale.last` at the last one: the assumption of {prf:ref}`flow-scale` holds there to rounding. The norm is not moot below. Whether *keeping* it helps is asked by the cleanest comparison there is: the same push, with the length restored afterwards.
+# A push as long as the turn makes the deciding state {glue:text}`grown.push` times as long as it was, one three times as long {glue:text}`grown.long` times. Scaling alone costs up to {glue:text}`scale.half` nats when halved and {glue:text}`scale.double` when doubled, at the layer where it costs most, and {glue:text}`scale.last` at the last one: the assumption of {prf:ref}`flow-scale` holds there to rounding. The norm is not moot below. Whether *keeping* it helps is asked by the cleanest comparison there is: the same push, with the length restored afterwards.
 
 
 # %%
@@ -680,11 +678,11 @@ table(
 )
 
 # %% [markdown]
-# {glue:text}`restored.word` here ({glue:text}`restored.short` and {glue:text}`restored.long`). What a turn has over a push on this plant is not the length that it keeps; it is the limit that it sets to itself.
+# {glue:text}`restored.word` here ({glue:text}`restored.short` and {glue:text}`restored.long`). Besides keeping the length, a turn sets itself a limit: a state that already points where it should is hardly moved. The efforts in the table below show what that saves.
 #
 # ## A push for each question
 #
-# {term}`TruthFlow <TruthFlow>` {cite:p}`wang2025truthflow` asks for a vector of one's own for each question. From pairs of answers it takes the **correction** of a question, the mean state over the tokens of the right answer minus that of the wrong one. A **{term}`rectified flow`** {cite:p}`liu2023rectified` is then trained to lead from the state at the end of the question to the correction, and its result is added to every token of the answer.
+# TruthFlow {cite:p}`wang2025truthflow` asks for a vector of one's own for each question. From pairs of answers it takes the **correction** of a question, the mean state over the tokens of the right answer minus that of the wrong one. A **{term}`rectified flow`** {cite:p}`liu2023rectified` is then trained to lead from the state at the end of the question to the correction, and its result is added to every token of the answer.
 #
 # :::{prf:definition} Rectified flow
 # :label: flow-rectified
@@ -1028,7 +1026,7 @@ table(
 #
 # ## Break it
 #
-# *Beyond 180 degrees* the angle comes back: $T_{\theta + 360} = T_\theta$, so there is no dose to raise. *Strength beyond 1* leaves the chord and lengthens the state. *Shuffled labels* give a plane that turns to nowhere. *Another layer's plane* turns what is there. And the flow answers *any* vector, asked or not.
+# *Beyond 180 degrees* the angle comes back: $T_{\theta + 360} = T_\theta$, so there is no dose to raise. *Strength beyond 1* leaves the chord and lengthens the state. *Shuffled labels* give a plane along which states vary anyway: it swings the margin, too, but not to where the labels point. *Another layer's plane* turns what is there. And the flow answers *any* vector, asked or not.
 
 # %%
 wide = angular(fresh.negative)
