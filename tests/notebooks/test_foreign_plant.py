@@ -22,6 +22,7 @@ PAGES = (
     "11_difference_of_means",
     "12_probes_and_readings",
     "13_transport",
+    "14_reflections_and_flows",
 )
 
 
