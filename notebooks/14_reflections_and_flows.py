@@ -249,14 +249,14 @@ half, np.linalg.norm(part_way(0.3))
 unit = torch.nn.functional.normalize
 
 
-def direction(contrast):
-    """Unit difference of the two mean directions, in double precision."""
+def difference(contrast):
+    """Difference of the two mean directions, in double precision."""
     ends = [unit(unit(s.double(), dim=1).mean(0), dim=0) for s in contrast]
-    return unit(ends[0] - ends[1], dim=0)
+    return ends[0] - ends[1]
 
 
-found = torch.stack([direction(c) for c in contrasts])
-b1 = found[layer]
+found = torch.stack([difference(c) for c in contrasts])
+b1 = unit(found[layer], dim=0)
 varied = found - found.mean(0)
 b2 = torch.linalg.svd(varied, full_matrices=False).Vh[0]
 b2 = unit(b2 - (b2 @ b1) * b1, dim=0)

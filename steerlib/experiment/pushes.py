@@ -14,6 +14,7 @@ import numpy as np
 
 from steerlib.errors import MetricError
 from steerlib.experiment.cell_records import CellRecord
+from steerlib.experiment.cells import Cell
 from steerlib.experiment.verification import group_of
 from steerlib.metrics import interval_of, mean_interval
 from steerlib.tasks.helpfulness import Helpfulness, Rewards
@@ -89,10 +90,17 @@ def pushes(records: Sequence[CellRecord]) -> list[Reach]:
     return [_reach(task, by_task[task]) for task in sorted(by_task)]
 
 
+def _column(cell: Cell) -> str:
+    """Which column a cell belongs to; a law that was fitted for another behaviour belongs to none of them."""
+    if cell.law is None or cell.law.fit.task is not None:
+        return group_of(cell)
+    return cell.law.name + ("" if cell.law.fit.labels == "true" else ", labels shuffled")
+
+
 def _reach(task: str, records: Iterable[CellRecord]) -> Reach:
     groups: dict[str, list[CellRecord]] = defaultdict(list)
     for record in records:
-        groups[group_of(record.cell)].append(record)
+        groups[_column(record.cell)].append(record)
     if lacking := [NAMES[name] for name in NAMES if not groups[name]]:
         raise MetricError(f"{task}: the grid has no cell of {', '.join(lacking)}; expected one of each at least")
     controls = [*groups["random-direction"], *groups["difference-of-means, labels shuffled"]]
@@ -165,7 +173,7 @@ def preference(records: Sequence[CellRecord]) -> dict[str, Rewards]:
     for record in mine:
         low, high = worth_range(RUBRICS[rubrics.copy().pop()])
         scaled = np.asarray(record.scores["wanted"])
-        name, seed = group_of(record.cell), record.cell.seed
+        name, seed = _column(record.cell), record.cell.seed
         if seed in found[name]:
             raise MetricError(f"preference: {name} was sampled twice with seed {seed}; expected one place for each law")
         found[name][seed] = low + (high - low) * scaled
