@@ -27,6 +27,7 @@ from steerlib.experiment.calibrate import Calibration, Status
 from steerlib.experiment.calibrations import Calibrations, calibration_key
 from steerlib.experiment.cell_records import CellRecord
 from steerlib.experiment.cells import Cell
+from steerlib.experiment import recompute
 from steerlib.experiment.race_files import (
     SUFFIX,
     ShippedRace,
@@ -39,7 +40,6 @@ from steerlib.experiment.race_files import (
 from steerlib.experiment.race_plan import Course, RacePlan, read_race
 from steerlib.experiment.races import Race
 from steerlib.experiment.racing import Ready, kept_ready, race_on, spending
-from steerlib.experiment.recompute import Reference, reference
 from steerlib.experiment.runners import Spending, replayed
 from steerlib.experiment.selecting import RaceError
 from steerlib.experiment.shipped import ShippedError, ship, shipped, shipped_path
@@ -66,7 +66,7 @@ class Replayed:
     courses: dict[str, Race]
     absent: tuple[str, ...]
     ready: dict[str, Ready]
-    reference: Reference = field(repr=False)
+    reference: recompute.Reference = field(repr=False)
     measured: tuple[int, float] = (0, 0.0)
 
 
@@ -138,7 +138,7 @@ def replay(
     profile: str,
     page: Page | None = None,
     plan: RacePlan | None = None,
-    records: Reference | None = None,
+    records: recompute.Reference | None = None,
     path: str | Path | None = None,
     measure: int = 1,
     seed: int | None = None,
@@ -167,7 +167,7 @@ def replay(
     again = f"Fix: `steerlib run data/races/{race}.yml --jobs 2 --ship {profile}` computes and ships it anew"
     if found.plan != plan_hash(plan):
         raise ShippedError(f"{race!r} was shipped for another plan than that of its file. {again}")
-    records = reference(race, profile=profile, page=page) if records is None else records
+    records = recompute.reference(race, profile=profile, page=page) if records is None else records
     run = replayed(records.records)
     known, search = {spent.cell: spent for spent in found.spent}, spending(plan)
 
