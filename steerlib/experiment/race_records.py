@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from steerlib.errors import SteerlibError
+from steerlib.experiment import recompute
 from steerlib.experiment.calibrate import Calibration, Status
 from steerlib.experiment.calibrations import Calibrations, calibration_key
 from steerlib.experiment.cell_records import CellRecord
 from steerlib.experiment.cells import Cell
-from steerlib.experiment import recompute
 from steerlib.experiment.race_files import (
     SUFFIX,
     ShippedRace,
