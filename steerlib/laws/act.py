@@ -17,8 +17,9 @@ Where the original and those who compare with it differ, each has its name here:
 - `matching`: for classes of unequal size, which Apple's code refuses, and ODESteer's truncates; see `coordinate_map`.
 - Constant neurons: Apple's Mean-AcT leaves out those whose standard deviation in a class is at most 1e-4, and its
   Linear-AcT divides by noise of size 1e-8 there; here they are shifted.
-- Several layers: the original fits them in order of depth, the earlier ones acting, `Stack(..., sequential=True)`;
-  ODESteer's comparator takes one layer. It also ignores the strength: always 1. The code of A-LQR keeps only the first
+- Several layers: the original fits them in order of depth, the earlier ones acting, `Stack(..., sequential=True)`; its
+  code pushes the texts of both classes meanwhile, `pushed="both"`, so that the target moves on with the source, where
+  `pushed="negative"` leaves it alone. ODESteer's comparator takes one layer. It also ignores the strength: always 1. The code of A-LQR keeps only the first
   four of all the modules that it names, which weakens the baseline.
 
 The originals act on the outputs of single modules, such as norms; here laws act on the residual stream.
