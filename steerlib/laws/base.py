@@ -347,8 +347,7 @@ def one_of(name: str, got: Any, allowed: Any) -> Any:
     """
     known = [*(get_args(allowed) or allowed)]
     if got not in known:
-        *most, last = map(repr, known)
-        raise LawError(f"{name}: got {got!r}, expected {', '.join(most)} or {last}.")
+        raise LawError(f"{name}: got {got!r}, expected {' or '.join(map(repr, known))}.")
     return got
 
 
