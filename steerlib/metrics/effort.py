@@ -18,6 +18,7 @@ from jaxtyping import Float
 
 from steerlib.actuator import Actuator, Scope, Slot
 from steerlib.errors import MetricError
+from steerlib.finite import check_logits
 from steerlib.plant import Plant, Tokens
 
 
@@ -55,6 +56,7 @@ def kl_per_token(
 
     Raises:
         MetricError: if there is not one prompt for each answer, or no answer has a token.
+        NotFiniteError: if the logits are no numbers, of the plant itself or under a law too strong for its precision.
     """
     values = torch.from_numpy(np.concatenate(_traces(plant, steering, prompts, answers, batch_size, "kl_per_token")))
     blank = sum(not answer.strip() for answer in answers)
@@ -81,6 +83,7 @@ def kl_by_token(
 
     Raises:
         MetricError: if there is not one prompt for each answer, or no answer has a token.
+        NotFiniteError: if the logits are no numbers, of the plant itself or under a law too strong for its precision.
     """
     return _traces(plant, steering, prompts, answers, batch_size, "kl_by_token")
 
@@ -127,6 +130,7 @@ def effort_by_token(
 
     Raises:
         MetricError: if there is not one prompt for each answer, or no answer has a token.
+        NotFiniteError: if the logits are no numbers, of the plant itself or under a law too strong for its precision.
     """
     _, rows, starts = _replayed(plant, prompts, answers, "effort_by_token")
     found: dict[int, TokenEffort] = {}
@@ -183,6 +187,11 @@ class _Replay:
         return sum(((a / b).sqrt() / len(sizes) for a, b in zip(self.added(), sizes, strict=True)), zeros)
 
 
+def _logprobs(plant: Plant, batch: Tokens) -> torch.Tensor:
+    """Log probabilities of the next token at each column but the last; NotFiniteError if they are no numbers."""
+    return check_logits(plant, plant._logits(batch), batch.attention_mask)[:, :-1].float().log_softmax(-1)
+
+
 def _replays(
     plant: Plant,
     steering: Actuator,
@@ -216,11 +225,11 @@ def _replays(
         everywhere, unsteered = Scope("all"), None
         with torch.inference_mode(), plant.passing(prompt_lengths=lengths, teacher_forced=True), ExitStack() as stack:
             if free:
-                unsteered = plant._logits(batch)[:, :-1].float().log_softmax(-1)
+                unsteered = _logprobs(plant, batch)
             stack.enter_context(_attached(plant, sites, before, everywhere))
             stack.enter_context(steering)
             stack.enter_context(_attached(plant, sites, after, everywhere))
-            steered = plant._logits(batch)[:, :-1].float().log_softmax(-1)
+            steered = _logprobs(plant, batch)
         around = [(a.seen, b.seen) for a, b in zip(before, after, strict=True)]
         yield _Replay(chosen, batch, lengths, unsteered, steered, around)  # type: ignore[arg-type]
 
@@ -276,6 +285,7 @@ def input_energy(
 
     Raises:
         MetricError: if there is not one prompt for each answer, or every answer is empty.
+        NotFiniteError: if the logits are no numbers, of the plant itself or under a law too strong for its precision.
     """
     _, rows, starts = _replayed(plant, prompts, answers, "input_energy")
     squares, ratios, owners = [], [], []
