@@ -25,6 +25,7 @@ from steerlib.experiment.racing import Ready
 from steerlib.experiment.records import Finite
 from steerlib.experiment.shipped import ShippedError
 from steerlib.experiment.store import writing
+from steerlib.experiment.written import sealed, unsealed
 from steerlib.files import data_folder, write_atomic
 
 SCHEMA, SUFFIX = 1, ".json.gz"
@@ -107,11 +108,10 @@ def write_shipped_race(path: str | Path, race: ShippedRace) -> None:
         StoreError: if the file cannot be written.
         DiskFullError: if the disk is full; a file that was there before is untouched.
     """
-    target, body = Path(path), canonical(race)
-    told = f"{hashlib.sha256(body.encode()).hexdigest()}\n{body}\n"
+    target = Path(path)
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(target, gzip.compress(told.encode(), 9, mtime=0))
+        write_atomic(target, gzip.compress(sealed(race).encode(), 9, mtime=0))
 
 
 def read_shipped_race(path: str | Path) -> ShippedRace:
@@ -123,7 +123,7 @@ def read_shipped_race(path: str | Path) -> ShippedRace:
     file = Path(path)
     again = f"Fix: restore it (`git checkout {file}`), or compute it anew with `steerlib run ... --ship`"
     try:
-        head, _, body = gzip.decompress(file.read_bytes()).decode().partition("\n")
+        text = gzip.decompress(file.read_bytes()).decode()
     except FileNotFoundError:
         raise ShippedError(
             f"no shipped race at {file}. Fix: `steerlib run data/races/{file.name.removesuffix(SUFFIX)}.yml --ship "
@@ -131,8 +131,8 @@ def read_shipped_race(path: str | Path) -> ShippedRace:
         ) from None
     except (EOFError, OSError, zlib.error, UnicodeDecodeError) as error:
         raise ShippedError(f"{file} is truncated or damaged ({error}). {again}") from error
-    body = body.removesuffix("\n")
-    if hashlib.sha256(body.encode()).hexdigest() != head:
+    body = unsealed(text.encode())
+    if body is None:
         raise ShippedError(f"{file} was altered: its content does not have the checksum it names. {again}")
     version = json.loads(body).get("schema_version")
     if version != SCHEMA:
