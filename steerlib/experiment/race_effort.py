@@ -63,8 +63,9 @@ def effort_of(plan: RacePlan, course: Course, pace: Pace, *, depth: int) -> Effo
     methods: list[Method] = plan.methods_of(course, depth=depth, norms=dict.fromkeys(plan.lengths(depth), 1.0))
     places, rest = sum(len(places_of(method)) for method in methods), len(course.seeds) - plan.choose_on
     first, later = places * plan.choose_on, len(methods) * rest
-    validation = (sum(len(method.laws) for method in methods) + places) * plan.choose_on
-    test = (2 * len(methods) + 1) * len(course.seeds) + 1
+    own = sum(len(method.laws) for method in methods) if plan.own else 0
+    validation = (own + places) * plan.choose_on
+    test = ((2 if plan.own else 1) * len(methods) + 1) * len(course.seeds) + 1
     evaluations = first * EVALUATIONS + later * EVALUATIONS_NEAR
     seconds = (
         evaluations * plan.budget.prompts * pace.sampled

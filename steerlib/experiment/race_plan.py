@@ -48,7 +48,13 @@ class MethodPlan(_Data):
         point: see `Site`.
         scope: which tokens are steered.
         at: where the states to fit on are measured; see `Fit`.
+        apart: every block where it may act is a method of its own, so that none is chosen: a sweep over layers.
+        fits: texts of each class, every number a method of its own: a sweep over examples; none for the race's number.
+        labels: "shuffled" fits it on shuffled labels.
+        control: it is there to fail.
     """
+
+    later = frozenset({"apart", "fits", "labels", "control"})
 
     name: str
     law: str
@@ -62,6 +68,10 @@ class MethodPlan(_Data):
     point: Point = "resid_post"
     scope: Literal["prefill", "last", "generated", "all"] = "generated"
     at: Literal["choice", "end"] = "choice"
+    apart: bool = False
+    fits: tuple[Annotated[int, Field(ge=2)], ...] = ()
+    labels: Literal["true", "shuffled"] = "true"
+    control: bool = False
 
     @field_validator("law")
     @classmethod
@@ -82,8 +92,10 @@ class MethodPlan(_Data):
         for given in self.choices:
             if strange := sorted({*self.options, *given} - set(takes)):
                 raise ValueError(unknown(f"an option of {self.law}", strange[0], sorted(set(takes) - {"strength"})))
-        if self.across and self.layers is not None:
-            raise ValueError("across acts at all blocks: leave layers out")
+        if self.across and (self.layers is not None or self.apart):
+            raise ValueError("across acts at all blocks: leave layers and apart out")
+        if len(set(self.fits)) < len(self.fits):
+            raise ValueError(f"fits: got {self.fits}, expected each number once")
         return self
 
     def blocks(self, depth: int, layers: Sequence[float]) -> list[int]:
@@ -93,14 +105,25 @@ class MethodPlan(_Data):
         shares = layers if self.layers is None else self.layers
         return list(dict.fromkeys(round(share * (depth - 1)) for share in shares))
 
-    def method(self, blocks: Sequence[int], *, n: int, norms: Mapping[str, float]) -> Method:
-        """The method on one plant.
+    def made(self, depth: int, layers: Sequence[float], *, n: int, norms: Mapping[str, float]) -> list[Method]:
+        """The method on one plant; of a sweep, one for each block and number of texts, which its name then says.
 
         Args:
-            blocks: see `blocks`.
-            n: texts of each class.
+            depth: blocks of the plant.
+            layers: shares of the depth, for a method that names none.
+            n: texts of each class, likewise.
             norms: mean norm of the states at each place; see `place`.
         """
+        blocks = self.blocks(depth, layers)
+        found = []
+        for count in self.fits or (n,):
+            for group in [[block] for block in blocks] if self.apart else [blocks]:
+                name = self.name + (f", {count} texts" if self.fits else "")
+                name += f", block {group[0]}" if self.apart else ""
+                found.append(self._method(name, group, n=count, norms=norms))
+        return found
+
+    def _method(self, name: str, blocks: Sequence[int], *, n: int, norms: Mapping[str, float]) -> Method:
         laws = []
         for block in blocks:
             for choice in self.choices:
@@ -110,10 +133,11 @@ class MethodPlan(_Data):
                         LawSpec(
                             name=self.law, layer=-1 if self.across else block, point=self.point, scope=self.scope,
                             strength=float(f"{strength * length:.3g}"), options=self.options | choice,
-                            fit=Fit(n=n, at=self.at), layers="all" if self.across else (), sequential=self.across,
+                            fit=Fit(n=n, at=self.at, labels=self.labels), layers="all" if self.across else (),
+                            sequential=self.across,
                         )
                     )  # fmt: skip
-        return Method(name=self.name, laws=tuple(laws))
+        return Method(name=name, laws=tuple(laws), control=self.control)
 
     def place(self, block: int) -> str:
         """Name of the place whose states' norm its strengths count in."""
@@ -138,15 +162,17 @@ class TaskPlan(Behaviour):
 
     Attributes:
         kind: how the test is scored.
-        other: another behaviour, whose direction is a negative control here.
+        other: another behaviour, whose direction is a negative control here; None where the race names no `control`.
     """
 
+    later = frozenset({"other"})
+
     kind: Literal["exact", "sampled"] = "sampled"
-    other: Behaviour
+    other: Behaviour | None = None
 
     @model_validator(mode="after")
     def _differs(self) -> TaskPlan:
-        if (self.other.task, self.other.task_options) == (self.task, self.task_options):
+        if self.other is not None and (self.other.task, self.other.task_options) == (self.task, self.task_options):
             raise ValueError("other: got the task itself, expected another behaviour, for a control")
         return self
 
@@ -199,7 +225,7 @@ class RacePlan(_Data):
         grounds: what is run where; a plant and task that comes twice is an error.
         methods: see `MethodPlan`.
         control: name of the method whose negative controls run with it: random direction, shuffled labels, and the
-            direction of another behaviour.
+            direction of another behaviour; None where controls are among the methods.
         layers: shares of the depth, for methods that name none.
         fit: texts of each class.
         validation: prompts on which is chosen, exactly scored.
@@ -208,13 +234,16 @@ class RacePlan(_Data):
         score: what is maximised.
         keep: share of the unsteered plant's other score that must be kept.
         budget: of the second setting.
+        own: whether the first setting, that of the papers, is run at all.
     """
+
+    later = frozenset({"control", "own"})
 
     about: str
     tasks: dict[str, TaskPlan]
     grounds: Annotated[tuple[Ground, ...], Field(min_length=1)]
     methods: Annotated[tuple[MethodPlan, ...], Field(min_length=1)]
-    control: str
+    control: str | None = None
     layers: Annotated[tuple[Share, ...], Field(min_length=1)]
     fit: Annotated[int, Field(ge=2)] = 200
     validation: Annotated[int, Field(ge=2)] = 24
@@ -223,6 +252,7 @@ class RacePlan(_Data):
     score: ScoreName = "combined"
     keep: Share = 0.9
     budget: BudgetPlan
+    own: bool = True
 
     @model_validator(mode="after")
     def _whole(self) -> RacePlan:
@@ -230,8 +260,12 @@ class RacePlan(_Data):
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise ValueError(f"methods: {twice!r} comes twice")
-        if self.control not in names:
+        if self.control is not None and self.control not in names:
             raise ValueError(f"control: {unknown('method', self.control, names)}")
+        if self.control is None and not any(method.control for method in self.methods):
+            raise ValueError("control: got none, and no method is a control. Fix: name whose controls are to run")
+        if self.control is not None and (bare := [name for name, task in self.tasks.items() if task.other is None]):
+            raise ValueError(f"tasks: {bare[0]} names no other behaviour, for the control of {self.control!r}")
         seen: set[tuple[str, str]] = set()
         for ground in self.grounds:
             for name in ground.tasks:
@@ -290,9 +324,11 @@ class RacePlan(_Data):
         """
         if bad := [place for place in self.lengths(depth) if not math.isfinite(norms.get(place, math.nan))]:
             raise RacePlanError(f"{course.title}: no norm of the states at {bad[0]}; got those of {sorted(norms)}")
-        made = [m.method(m.blocks(depth, self.layers), n=self.fit, norms=norms) for m in self.methods]
-        controlled = next(method for method in made if method.name == self.control)
+        made = [one for m in self.methods for one in m.made(depth, self.layers, n=self.fit, norms=norms)]
         other = course.plan.other
+        if self.control is None or other is None:
+            return made
+        controlled = next(method for method in made if method.name == self.control)
         return [*made, *controls_of(controlled), other_of(controlled, other.task, other.task_options)]
 
 

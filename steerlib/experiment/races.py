@@ -137,6 +137,7 @@ def horse_race(
     told: bool = False,
     level: float = 0.05,
     judges: dict[str, JudgeSpec] | None = None,
+    own: bool = True,
 ) -> Race:
     """Run every method at its own setting and, if a spender is given, at equal budget.
 
@@ -160,6 +161,7 @@ def horse_race(
         told: also measure the unsteered plant told by name what is wanted.
         level: of tests and intervals.
         judges: who judges sampled answers; see `Cell`.
+        own: whether the own settings run; False for the equal budget alone.
 
     Raises:
         RaceError: if there is no method or no negative control, a name or a seed comes twice, or an opponent is
@@ -180,7 +182,9 @@ def horse_race(
     )
     (bare,) = course.measure([course.cells(None, "validation")])
     floor = keep * score_of(bare, "intact")
-    plans = [_at_own(method, course) for method in methods]
+    if not own and spend is None:
+        raise RaceError("horse_race: got own=False and nothing to spend, so no setting. Fix: give a spender.")
+    plans = [_at_own(method, course) for method in methods] if own else []
     if spend is not None:
         plans += [_at_budget(method, course, spend) for method in methods]
     # All of validation in one batch, then all of the test: a runner with many workers is kept busy.

@@ -82,7 +82,7 @@ def ready(plan: RacePlan, course: Course, *, device: str = "cpu") -> Ready:
 def a_law(plan: RacePlan, course: Course, depth: int, places: Mapping[str, object]) -> LawSpec:
     """A law that every task can be asked for, to have the task made."""
     methods = plan.methods_of(course, depth=depth, norms=dict.fromkeys(places, 1.0))
-    return next(method for method in methods if method.name == plan.control).laws[0]
+    return next((method for method in methods if method.name == plan.control), methods[0]).laws[0]
 
 
 def with_law(cell: Cell, law: LawSpec) -> Cell:
@@ -109,10 +109,11 @@ def race_on(plan: RacePlan, course: Course, known: Ready, *, run: Runner, spend:
         plant=course.plant, task=course.plan.task, task_options=course.plan.task_options, kind=course.plan.kind,
         validation_kind="exact", seeds=course.seeds, choose_on=course.seeds[: plan.choose_on], limit=plan.test,
         validation_limit=plan.validation, score=plan.score, keep=plan.keep, told=True, run=run, spend=spend,
+        own=plan.own,
     )  # fmt: skip
     lost = [
         Entry(method.name, setting, method.control, note=known.barred[method.name])
-        for setting in ("own", "budget")
+        for setting in (("own", "budget") if plan.own else ("budget",))
         for method in methods
         if method.name in known.barred
     ]

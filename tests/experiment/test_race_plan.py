@@ -53,6 +53,17 @@ def test_the_shipped_race_runs_every_law_with_a_source_for_its_setting():
     assert max(len(course.seeds) for course in race.courses()) == 5
 
 
+@pytest.mark.parametrize("name", ["layers", "pairs"])
+def test_the_shipped_sweeps_run_under_five_seeds_with_a_control_at_every_place(name):
+    race = read_race(data_folder() / "races" / f"{name}.yml")
+    (course,) = race.courses()
+    methods = race.methods_of(course, depth=6, norms=dict.fromkeys(race.lengths(6), 1.0))
+    real, control = ([m for m in methods if m.control is which] for which in (False, True))
+    places = {(m.laws[0].layer, m.laws[0].fit.n) for m in real}
+    assert {(m.laws[0].layer, m.laws[0].fit.n) for m in control} == places and len(places) >= 5
+    assert len({m.laws[0].name for m in real}) >= 3 and len(course.seeds) == 5 and not race.own
+
+
 def test_lengths_are_shares_of_the_norm_and_blocks_shares_of_the_depth():
     course = plan().courses()[0]
     assert plan().lengths(7) == {"resid_post 3 choice": ("resid_post", 3, "choice")}
@@ -72,6 +83,39 @@ def test_a_law_across_all_blocks_is_fitted_in_turn_and_has_one_place():
     found = race.methods_of(race.courses()[0], depth=4, norms={})[0]
     assert [(law.layers, law.sequential, law.strength) for law in found.laws] == [("all", True, 0.5), ("all", True, 1)]
     assert len(places_of(found)) == 1
+
+
+def test_a_sweep_over_layers_has_a_method_for_each_block():
+    method = MINI["methods"][0] | {"apart": True, "layers": [0.0, 0.5, 1.0]}
+    shuffled = method | {"name": "luck", "labels": "shuffled", "control": True}
+    race = plan(methods=[method, shuffled], control=None)
+    found = race.methods_of(race.courses()[0], depth=5, norms={})
+    assert [(one.name, one.control) for one in found] == [
+        (f"{name}, block {block}", name == "luck") for name in ("push", "luck") for block in (0, 2, 4)
+    ]
+    for one in found:
+        assert {law.layer for law in one.laws} == {int(one.name[-1])} and [x.strength for x in one.laws] == [0.5, 1.0]
+        assert {law.fit.labels for law in one.laws} == {"shuffled" if one.control else "true"}
+        assert len(places_of(one)) == 1
+
+
+def test_a_sweep_over_examples_has_a_method_for_each_number():
+    race = plan(methods=[MINI["methods"][0] | {"fits": [4, 40]}, MINI["methods"][1] | {"control": True}], control=None)
+    few, many, probe = race.methods_of(race.courses()[0], depth=7, norms={"resid_post 3 choice": 20.0})
+    assert [(one.name, {law.fit.n for law in one.laws}) for one in (few, many, probe)] == [
+        ("push, 4 texts", {4}), ("push, 40 texts", {40}), ("probe", {10}),
+    ]  # fmt: skip
+    assert {law.layer for law in few.laws} == {0, 6}, "both blocks remain its candidates"
+
+
+def test_what_a_race_may_leave_out_leaves_the_hash_of_older_ones_as_it_was():
+    from steerlib.experiment.race_files import plan_hash
+
+    told = plan(own=True, methods=[m | {"apart": False, "fits": [], "labels": "true"} for m in MINI["methods"]])
+    assert plan_hash(told) == plan_hash(plan())
+    assert plan_hash(plan(own=False)) != plan_hash(plan())
+    dumped = plan().model_dump(mode="json")
+    assert not {"own"} & set(dumped) and not {"apart", "fits", "labels", "control"} & set(dumped["methods"][0])
 
 
 def test_choices_are_candidates_of_their_own_and_two_shares_of_one_block_are_one():
@@ -100,6 +144,11 @@ def test_a_length_without_a_norm_is_refused(norms):
     ("change", "message"),
     [
         ({"control": "pull"}, "control: got method 'pull'"),
+        ({"control": None}, "no method is a control"),
+        ({"tasks": {"truth": {"task": "truth"}}}, "truth names no other behaviour"),
+        ({"methods": [MINI["methods"][0] | {"fits": [4, 4]}]}, "expected each number once"),
+        ({"methods": [MINI["methods"][0] | {"fits": [1]}]}, "greater than or equal to 2"),
+        ({"methods": [MINI["methods"][0] | {"across": True, "apart": True}]}, "leave layers and apart out"),
         ({"methods": [MINI["methods"][0]] * 2}, "'push' comes twice"),
         ({"methods": [MINI["methods"][0] | {"law": "difference-of-modes"}]}, "Did you mean difference-of-means"),
         ({"methods": [MINI["methods"][0] | {"options": {"colour": 1}}]}, "an option of difference-of-means 'colour'"),
@@ -108,7 +157,7 @@ def test_a_length_without_a_norm_is_refused(norms):
         ({"methods": [MINI["methods"][0] | {"strengths": [1.0, 1.0]}]}, "each once"),
         ({"methods": [MINI["methods"][0] | {"source": "me"}]}, "at least 20 characters"),
         ({"methods": [MINI["methods"][0] | {"layers": [1.5]}]}, "less than or equal to 1"),
-        ({"methods": [MINI["methods"][0] | {"across": True, "layers": [0.5]}]}, "leave layers out"),
+        ({"methods": [MINI["methods"][0] | {"across": True, "layers": [0.5]}]}, "leave layers and apart out"),
         ({"grounds": [{"plants": ["a"], "tasks": ["trut"], "seeds": [0]}]}, "Did you mean truth"),
         ({"grounds": [{"plants": ["a"], "tasks": ["truth"], "seeds": [0, 0]}]}, "expected each once"),
         ({"choose_on": 3}, "at least 3"),

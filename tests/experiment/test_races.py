@@ -264,6 +264,16 @@ def test_without_a_budget_only_the_own_settings_run():
     assert set(race(spend=None).table()["setting"]) == {"none", "own"}
 
 
+def test_without_own_settings_only_the_budget_runs_and_gives_what_it_gives_beside_them():
+    run = Runner()
+    alone = race(own=False, run=run).table()
+    assert set(alone["setting"]) == {"none", "budget"}
+    both = race().table()
+    assert alone.equals(both[both["setting"] != "own"].reset_index(drop=True))
+    strengths = {cell.law.strength for batch in run.batches for cell in batch if cell.law}
+    assert not strengths & {0.5, 1.0}, "no cell of an own setting is measured"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -275,6 +285,7 @@ def test_without_a_budget_only_the_own_settings_run():
         ({"against": ("pull",)}, "cannot compare with 'pull'; known are unsteered, push"),
         ({"against": ("told",)}, "cannot compare with 'told'"),
         ({"keep": 1.5}, "expected shares"),
+        ({"own": False, "spend": None}, "so no setting"),
         ({"run": lambda _: []}, "the runner gave 0 records for 1 cells"),
     ],
 )
