@@ -11,9 +11,10 @@ from torch import Tensor
 
 from steerlib.errors import NotFiniteError
 from steerlib.experiment.calibrate import Status, calibrate, cost_of
-from steerlib.finite import Watch, check_logprobs
+from steerlib.finite import Watch, check_logits, check_logprobs
 from steerlib.forest import Forest, Tree, _score, reads_trees
 from steerlib.laws.additive import Additive
+from steerlib.metrics import kl_by_token, kl_per_token
 from steerlib.plant import Plant
 from steerlib.tasks.base import Pair
 from steerlib.tasks.decisions import Decisions
@@ -93,6 +94,30 @@ class TestTooStrong:
         with p.under(push().at(STRONG), layer=1), pytest.raises(NotFiniteError, match="logits: 3 of 3 texts"):
             found.margins(p)
 
+    def test_a_pass_over_whole_texts(self) -> None:
+        p = half()
+        texts = [prompt + answer for prompt, answer in zip(PROMPTS, ANSWERS, strict=True)]
+        assert p.forward(texts).isfinite().all()
+        with p.under(push().at(STRONG), layer=1, scope="all"):
+            with pytest.raises(NotFiniteError, match=r"logits: 3 of 3 texts.*strength 1e\+30"):
+                p.forward(texts)
+            with pytest.raises(NotFiniteError, match=r"logits: 3 of 3 texts.*strength 1e\+30"):
+                p.forward(p.encode(texts, side="right"))
+
+    @pytest.mark.parametrize("measure", [kl_per_token, kl_by_token])
+    def test_a_divergence(self, measure: Any) -> None:
+        p = half()
+        measure(p, p.under(push(), layer=1), PROMPTS, ANSWERS)
+        with pytest.raises(NotFiniteError, match=r"logits: 3 of 3 texts.*Additive of strength 1e\+30"):
+            measure(p, p.under(push().at(STRONG), layer=1), PROMPTS, ANSWERS)
+        assert not p.wiring.active()
+        broken = model("llama")
+        with torch.no_grad():
+            broken.lm_head.weight[5] = math.nan
+        alone = Plant.from_model(broken, tokenizer())
+        with pytest.raises(NotFiniteError, match="no law is attached"):
+            measure(alone, alone.under(push(), layer=1), PROMPTS, ANSWERS)
+
     def test_a_search_for_the_strength_takes_it_for_a_plant_that_breaks(self) -> None:
         p = half()
         cost = cost_of(p, push(), PROMPTS, layer=1, max_new_tokens=3)
@@ -129,6 +154,16 @@ class TestWhatCounts:
             return watch.check(p, torch.tensor([[1], [1]]), {2})
         with pytest.raises(NotFiniteError, match="1 of 2 answers, from token 0 on"):
             watch.check(p, torch.tensor([[1], [1]]), {2})
+
+    def test_padding_does_not_count(self) -> None:
+        p, logits = plant("llama"), torch.zeros(2, 3, 4)
+        logits[0, 0, 1] = logits[1, 2, 0] = math.nan
+        real = torch.tensor([[0, 1, 1], [1, 1, 0]])
+        assert check_logits(p, logits, real) is logits
+        with pytest.raises(NotFiniteError, match="1 of 2 texts"):
+            check_logits(p, logits, real.flip(1)[:1].expand(2, 3))
+        with pytest.raises(NotFiniteError, match="2 of 2 texts"):
+            check_logits(p, logits, torch.ones(2, 3))
 
     @pytest.mark.parametrize(("step", "bad"), [(0, True), (1, True), (2, False), (3, False)])
     def test_what_follows_the_end_of_an_answer_does_not_count(self, step: int, bad: bool) -> None:
