@@ -44,6 +44,9 @@ CONFIGS: dict[str, Callable[[], hf.PretrainedConfig]] = {
     "phi": lambda: hf.PhiConfig(**_COMMON, intermediate_size=48),
 }
 FAMILIES = tuple(CONFIGS)
+#: Families with a sliding window. Their static cache counts its tokens in Python, so that compiled code is traced anew
+#: at every step, which takes most of a second: tests compile one step of theirs, and several of the others'.
+SLIDING = ("gemma2", "gemma3")
 
 
 @cache

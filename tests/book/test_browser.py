@@ -1,6 +1,7 @@
 """The built book in a real browser: Chromium of the system, no network but this machine.
 
-One test for each width goes through all pages in both modes, so that a page is opened only twice.
+A page is opened once, and looked at in both modes and widths: opening it and setting its mathematics is what costs.
+Pages are dealt into hands of similar size, so that the workers of `make test` share them.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=NO_BROWSER)
 
 Mode = Literal["light", "dark"]
 WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
+HANDS = 4
 # Pages that Sphinx makes by itself are looked at for errors and width, but are not the book's to word.
 GENERATED = {"genindex.html", "py-modindex.html", "prf-prf.html", "search.html"}
 SERIOUS = {"serious", "critical"}
@@ -85,6 +87,10 @@ class Watched:
         self.page.evaluate(TYPESET)
         told, self.trouble = self.trouble, []
         return told
+
+    def become(self, width: str) -> None:
+        """Change the size of the window."""
+        self.page.set_viewport_size({"width": WIDTHS[width][0], "height": WIDTHS[width][1]})
 
     def shows(self, mode: Mode) -> str | None:
         """Let the system ask for a mode; gives what is wrong if the page does not follow."""
@@ -149,30 +155,62 @@ def accessibility_problems(page: Page, only: dict[str, object]) -> list[str]:
     return problems
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-def test_every_page(site: Site, address: str, browser: Browser, width: str) -> None:
+def sideways(page: Page, what: str) -> list[str]:
+    """What sticks out of the window, if anything does."""
+    wide = page.evaluate(WIDER)
+    return [f"{what}: scrolls sideways: {wide}"] if wide else []
+
+
+def unfolding_problems(page: Page) -> list[str]:
+    """What is wrong with the last folded cell of a chapter, a solution."""
+    box = page.locator("details.hide").last
+    code = box.locator("div.highlight").last
+    if code.is_visible():
+        return ["the solution is open from the start"]
+    box.locator("summary").click()
+    return [] if code.is_visible() else ["the solution does not open"]
+
+
+@pytest.mark.parametrize("hand", range(HANDS))
+def test_every_page(site: Site, address: str, browser: Browser, hand: int) -> None:
     """No error, no request that fails or leaves this machine, no sideways scrolling, mathematics set, accessible."""
     found: list[str] = []
-    with watched(browser, width=width) as seen:
-        for name in sorted(set(site.pages) - {"index.html"}):
+    chapters = {page.name for page in site.chapters}
+    # Dealt by size, so that no hand gets all chapters.
+    pages = sorted(set(site.pages) - {"index.html"}, key=lambda name: site.pages[name].path.stat().st_size)
+    with watched(browser, width="desktop") as seen:
+        for name in pages[hand::HANDS]:
             problems = seen.open(address + name)
             formulas = seen.page.evaluate(FORMULAS)
             if formulas["written"] > formulas["set"] or formulas["wrong"]:
                 problems.append(f"mathematics: {formulas}")
             # Contrast does not depend on the width, and nothing but contrast depends on the mode.
-            accessible = width == "desktop" and name not in GENERATED
+            accessible = name not in GENERATED
             if accessible:
                 seen.page.evaluate(AXE_SCRIPT)
             for mode, rules in BY_MODE:
                 problems += filter(None, [seen.shows(mode)])
-                if wide := seen.page.evaluate(WIDER):
-                    problems.append(f"{mode}: scrolls sideways: {wide}")
+                problems += sideways(seen.page, mode)
                 if accessible:
                     problems += [f"{mode}: {problem}" for problem in accessibility_problems(seen.page, rules)]
             seen.shows("light")
+            seen.become("phone")
+            problems += sideways(seen.page, "phone")
+            if name in chapters:
+                problems += unfolding_problems(seen.page)
+            seen.become("desktop")
             found += [f"{name}: {problem}" for problem in [*problems, *seen.trouble]]
             seen.trouble.clear()
     assert not found, "\n".join(found)
+
+
+def test_a_phone_opens_a_chapter(site: Site, address: str, browser: Browser) -> None:
+    """Opened at that width, and not only shrunk to it; the shortest chapter stands for all."""
+    shortest = min(site.chapters, key=lambda page: page.path.stat().st_size)
+    with watched(browser, width="phone") as seen:
+        assert not seen.open(address + shortest.name)
+        assert not sideways(seen.page, "phone")
+        assert not unfolding_problems(seen.page)
 
 
 def test_the_first_address_leads_to_the_front_page(address: str, browser: Browser) -> None:
@@ -205,14 +243,7 @@ def test_search_finds_a_page(address: str, browser: Browser) -> None:
         assert not trouble
 
 
-def test_folded_solutions_open(site: Site, address: str, browser: Browser) -> None:
-    folded = [page.name for page in site.chapters if page.soup.select("details.hide")]
-    assert len(folded) == len(site.chapters) > 0, "a chapter without a folded solution"
-    with watched(browser, width="phone") as seen:
-        for name in folded:
-            seen.open(address + name)
-            box = seen.page.locator("details.hide").last
-            code = box.locator("div.highlight").last
-            assert not code.is_visible(), f"{name}: the solution is open from the start"
-            box.locator("summary").click()
-            assert code.is_visible(), f"{name}: the solution does not open"
+def test_every_chapter_has_a_folded_solution(site: Site) -> None:
+    """Whether it opens is asked of every page above."""
+    assert site.chapters
+    assert not [page.name for page in site.chapters if not page.soup.select("details.hide")]

@@ -106,7 +106,7 @@ def test_a_bad_cell_does_not_cost_the_others(store, jobs):
     assert list(found.failed.values()) == ["ValueError: three is not a number of prompts"]
 
 
-@pytest.mark.parametrize("jobs", [2, 3])
+@pytest.mark.parametrize("jobs", [pytest.param(2, marks=pytest.mark.slow), 3])  # of three workers, two are innocent
 def test_a_killed_worker_costs_its_cell_and_no_other(store, jobs):
     # The cells that were under way beside it are lost with the pool, too, and must not be blamed.
     found = run_grid(CELLS, store, jobs=jobs, progress=False, work=toys.die_on_three)

@@ -239,6 +239,8 @@ def test_an_untrained_plant_is_not_accepted(seedling, capsys, monkeypatch):
     monkeypatch.setattr(accepting, "FITTED_ON", 12)
     few = World.questions
     monkeypatch.setattr(World, "questions", lambda *a, **k: few(*a, **k)[:3])
+    for task in (Toxicity, Refusal):  # an untrained plant talks to the end of every answer
+        monkeypatch.setattr(task, "items", lambda *a, every=task.items, **k: every(*a, **k)[:6])
     result = accepting.accept(str(seedling), seeds=1, randoms=1, concepts=("music",), progress=False)
     assert not result.passed
     assert "FAIL Info, unsteered" in result.table()
@@ -367,12 +369,13 @@ def test_steered_plants_are_of_different_families():
 @pytest.mark.parametrize("make", [Truth, Toxicity, Refusal])
 @pytest.mark.parametrize("name", STEERED)
 def test_plants_can_be_steered_on_entities_that_no_law_has_seen(name, make):
-    # A slice of the acceptance, with margins: the whole of it takes minutes.
+    # A slice of the acceptance, with margins: the whole of it takes minutes. Recording the
+    # texts that a law is fitted on is most of the cost, and a third of them gives nearly the same direction.
     task = make(Plant.load(name))
     behaviour = Behaviour(task, product=make is Truth)
     push = card_pushes(name)[task.name]
-    contrast = task.contrast(layer=push.layer, n=causation.FITTED_ON)
-    items, told = task.items("test")[::3], task.items("test", told=True)[::3]
+    contrast = task.contrast(layer=push.layer, n=causation.FITTED_ON // 3)
+    items, told = task.items("test")[::4], task.items("test", told=True)[::4]
     bare, best = task.scored(items), task.scored(told)
     vector = causation.direction(contrast)
 

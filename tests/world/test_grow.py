@@ -231,27 +231,32 @@ def slowly(self):
     time.sleep(0.05)
     return advance(self)
 growing._Grower.advance = slowly
-grow(sys.argv[1], sys.argv[2], device="cpu", progress=False, checkpoint_every=1)
+for folder in sys.argv[2:]:
+    grow(sys.argv[1], folder, device="cpu", progress=False, checkpoint_every=1)
 """
 
 
-@pytest.mark.parametrize("step", [4, 9])
-def test_a_run_that_is_killed_ends_in_the_same_weights(tmp_path, step):
+def test_a_run_that_is_killed_and_killed_again_ends_in_the_same_weights(tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", KILLED, TOY]
-    run = subprocess.Popen([*command, str(tmp_path / "a")], stdout=subprocess.PIPE, text=True, env=environment)
-    assert run.stdout is not None
-    for line in run.stdout:  # while a checkpoint is written after every step
-        if line.strip() == str(step):
-            run.kill()
-            break
-    assert run.wait() == -signal.SIGKILL
-    assert not (tmp_path / "a" / "model.safetensors").exists()
-    found = load_checkpoint(tmp_path / "a" / "checkpoint")
-    assert found is not None and 0 < found[1]["step"] <= step
+    for step in (4, 9):  # the second time it had gone on from a checkpoint
+        run = subprocess.Popen([*command, str(tmp_path / "a")], stdout=subprocess.PIPE, text=True, env=environment)
+        assert run.stdout is not None
+        told = []
+        for line in run.stdout:  # while a checkpoint is written after every step
+            told.append(int(line))
+            if told[-1] == step:
+                run.kill()
+                break
+        assert run.wait() == -signal.SIGKILL
+        assert not (tmp_path / "a" / "model.safetensors").exists()
+        found = load_checkpoint(tmp_path / "a" / "checkpoint")
+        assert found is not None and 0 < found[1]["step"] <= step
+        assert (told[0] > 0) is (step == 9), "it goes on where it was"
     (tmp_path / "a" / "log.jsonl").open("a").write('{"step": 99, "loss": 1.0}\n{"step": 1')
-    for folder in ("a", "b"):  # a goes on, b is never disturbed
-        subprocess.run([*command, str(tmp_path / folder)], check=True, stdout=subprocess.DEVNULL, env=environment)
+    # a goes on, b is never disturbed
+    both = [str(tmp_path / "a"), str(tmp_path / "b")]
+    subprocess.run([*command, *both], check=True, stdout=subprocess.DEVNULL, env=environment)
     assert weights(tmp_path / "a") == weights(tmp_path / "b")
     steps = [json.loads(line)["step"] for line in (tmp_path / "a" / "log.jsonl").read_text().splitlines()]
     assert steps == [12]  # what was noted after the checkpoint, or torn, is gone
