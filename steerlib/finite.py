@@ -66,13 +66,21 @@ def not_numbers(logits: Float[Tensor, "*batch vocabulary"]) -> Tensor:
     return ~torch.isfinite(logits.amax(-1))  # the largest is NaN where any is
 
 
-def check_logits(plant: Plant, logits: Float[Tensor, "rows vocabulary"]) -> Tensor:
-    """Logits, once it is known that a softmax of them gives numbers.
+def check_logits(plant: Plant, logits: Float[Tensor, "rows *time vocabulary"], real: Tensor | None = None) -> Tensor:
+    """Logits, once it is known that a softmax of them gives numbers. Waits for the device.
+
+    Args:
+        plant: with the law still attached.
+        logits: of the last token of each text, or of all its tokens.
+        real: (rows, time), which tokens are no padding; what is computed at padding does not count.
 
     Raises:
         NotFiniteError: names the law, its strength and the precision.
     """
-    broken = int(not_numbers(logits).sum())
+    wrong = not_numbers(logits)
+    if real is not None:
+        wrong = (wrong & real.to(wrong.device).bool()).any(1)
+    broken = int(wrong.sum())
     if broken:
         raise not_finite(plant, f"logits: {broken} of {len(logits)} texts")
     return logits

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from steerlib.actuator import Actuator, Pass, Point, Scope, Site, Wiring
 from steerlib.anatomy import find_anatomy
 from steerlib.errors import PlantError
-from steerlib.finite import check_logprobs
+from steerlib.finite import check_logits, check_logprobs
 from steerlib.generation import Generation, answer_texts, check_generation, cut, generate_batch
 from steerlib.laws.base import Law
 from steerlib.laws.stack import Stack
@@ -259,10 +259,13 @@ class Plant:
         Args:
             tokens: a padded batch (either side), or texts.
             prompt_lengths: real tokens of each row that are prompt; scope "generated" then starts at the last of them.
+
+        Raises:
+            NotFiniteError: if the logits of a token are no numbers: a law is too strong for the precision.
         """
         batch = tokens if isinstance(tokens, Tokens) else self.encode(tokens)
         with torch.inference_mode(), self.passing(prompt_lengths=prompt_lengths):
-            return self._logits(batch)
+            return check_logits(self, self._logits(batch), batch.attention_mask)
 
     def _logits(self, batch: Tokens) -> Tensor:
         # Positions are counted over real tokens, so that padding on either side changes nothing.

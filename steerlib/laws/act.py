@@ -17,9 +17,10 @@ Where the original and those who compare with it differ, each has its name here:
 - `matching`: for classes of unequal size, which Apple's code refuses, and ODESteer's truncates; see `coordinate_map`.
 - Constant neurons: Apple's Mean-AcT leaves out those whose standard deviation in a class is at most 1e-4, and its
   Linear-AcT divides by noise of size 1e-8 there; here they are shifted.
-- Several layers: the original fits them in order of depth, the earlier ones acting, `Stack(..., sequential=True)`;
-  ODESteer's comparator takes one layer. It also ignores the strength: always 1. The code of A-LQR keeps only the first
-  four of all the modules that it names, which weakens the baseline.
+- Several layers: the original fits them in order of depth, the earlier ones acting, `Stack(..., sequential=True)`; its
+  code pushes the texts of both classes meanwhile, `pushed="both"`, so that the target moves on with the source, where
+  `pushed="negative"` leaves it alone. ODESteer's comparator takes one layer, and ignores the strength: always 1. The
+  code of A-LQR keeps only the first four of all the modules that it names, which weakens the baseline.
 
 The originals act on the outputs of single modules, such as norms; here laws act on the residual stream.
 """
@@ -27,7 +28,7 @@ The originals act on the outputs of single modules, such as norms; here laws act
 from __future__ import annotations
 
 import re
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 import torch
 from jaxtyping import Bool, Float
@@ -35,7 +36,7 @@ from torch import Tensor
 
 from steerlib.control.transport import CoordinateMap, Matching, coordinate_map, quantile_range
 from steerlib.errors import ContrastError, LawError
-from steerlib.laws.base import Contrast, Law, Source, check_width
+from steerlib.laws.base import Contrast, Law, Source, check_width, one_of
 
 Position = Literal["mean", "last"]
 _SUPPORT = re.compile(r"q_(\d+(?:\.\d+)?)_(\d+(?:\.\d+)?)")
@@ -70,13 +71,9 @@ class LinearAcT(Law):
     ) -> None:
         """Choose what is fitted and which values are moved."""
         super().__init__(strength=strength)
-        if position not in get_args(Position):
-            raise LawError(f"position: got {position!r}, expected 'mean' or 'last'.")
-        if matching not in get_args(Matching):
-            raise LawError(f"matching: got {matching!r}, expected 'quantile' or 'truncate'.")
         _shares(support)
-        self.position: Position = position
-        self.matching: Matching = matching
+        self.position: Position = one_of("position", position, Position)
+        self.matching: Matching = one_of("matching", matching, Matching)
         self.support = support
         # stretch is w - 1: what is small is kept small.
         for name in ("source", "shift", "stretch", "low", "high"):

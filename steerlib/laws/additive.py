@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steerlib.errors import ContrastError, LawError
-from steerlib.laws.base import Contrast, Law, norm_or_raise
+from steerlib.laws.base import Contrast, Law, norm_or_raise, one_of
 
 Scale = Literal["raw", "unit"]
 
@@ -73,9 +73,7 @@ class DifferenceOfMeans(Additive):
     def __init__(self, *, scale: Scale = "raw", strength: float = 1.0) -> None:
         """Choose the unit of strength."""
         super().__init__(strength=strength)
-        if scale not in ("raw", "unit"):
-            raise LawError(f"scale: got {scale!r}, expected 'raw' or 'unit'.")
-        self.scale: Scale = scale
+        self.scale: Scale = one_of("scale", scale, Scale)
 
     def options(self) -> dict[str, Any]:
         """The unit of strength."""

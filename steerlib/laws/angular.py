@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 import torch
 from jaxtyping import Float
@@ -33,7 +33,7 @@ from steerlib.actuator import Site
 from steerlib.control.principal import first_direction
 from steerlib.control.rotation import FLAT, plane, set_angle
 from steerlib.errors import LawError
-from steerlib.laws.base import Contrast, Law, Source, norm_or_raise
+from steerlib.laws.base import Contrast, Law, Source, norm_or_raise, one_of
 
 When = Literal["always", "aligned", "opposed"]
 Measure = Literal["unit", "raw"]
@@ -72,12 +72,9 @@ class AngularSteering(Law):
     ) -> None:
         """Choose setpoint and variant."""
         super().__init__(strength=strength)
-        for name, got, known in (("when", when, When), ("feature", feature, Feature), ("measure", measure, Measure)):
-            if got not in get_args(known):
-                raise LawError(f"{name}: got {got!r}, expected {' or '.join(map(repr, get_args(known)))}.")
-        self.when: When = when
-        self.feature: Feature = feature
-        self.measure: Measure = measure
+        self.when: When = one_of("when", when, When)
+        self.feature: Feature = one_of("feature", feature, Feature)
+        self.measure: Measure = one_of("measure", measure, Measure)
         self.register_buffer("basis", torch.empty(2, 0))
         self.register_buffer("angle", torch.zeros(()))
         self.turn_to(angle)

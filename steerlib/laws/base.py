@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, get_args
 
 import torch
 from jaxtyping import Float
@@ -332,6 +332,23 @@ class Law(nn.Module):
         """Name, strength and place."""
         place = f", {Site(self.header.layer, self.header.point)} of {self.header.plant}" if self.header else ""
         return f"{type(self).__name__}(strength={float(self.strength):.3g}{place})"
+
+
+def one_of(name: str, got: Any, allowed: Any) -> Any:
+    """An option, once it is known to be one of those allowed.
+
+    Args:
+        name: of the option, for people.
+        got: what was given.
+        allowed: a `Literal` type, or the values themselves.
+
+    Raises:
+        LawError: names what was got and all that is allowed.
+    """
+    known = [*(get_args(allowed) or allowed)]
+    if got not in known:
+        raise LawError(f"{name}: got {got!r}, expected {' or '.join(map(repr, known))}.")
+    return got
 
 
 def _finite(strength: float) -> float:

@@ -6,7 +6,7 @@ where text and released code differ. Knows nothing about the law that waits for 
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 import torch
 from jaxtyping import Bool, Float
@@ -15,7 +15,7 @@ from torch import Tensor
 from steerlib.actuator import Pass, prompt_ends
 from steerlib.control.principal import first_direction
 from steerlib.errors import LawError
-from steerlib.laws.base import Contrast, Law, norm_or_raise
+from steerlib.laws.base import Contrast, Law, norm_or_raise, one_of
 
 Vector = Literal["pca", "pca-pairs", "mean-difference"]
 Read = Literal["last", "mean"]
@@ -69,8 +69,7 @@ class Condition(Law):
         super().__init__()
         given = {"vector": (vector, Vector), "read": (read, Read), "similarity": (similarity, Similarity)}
         for name, (got, known) in (given | ({"side": (side, Side)} if side is not None else {})).items():
-            if got not in get_args(known):
-                raise LawError(f"{name}: got {got!r}, expected {' or '.join(map(repr, get_args(known)))}.")
+            one_of(name, got, known)
         if threshold is not None and (side is None or not -1.0 <= float(threshold) <= 1.0):
             raise LawError(
                 f"threshold: got {threshold} with side={side}; a cosine lies between -1 and 1, and a threshold needs "

@@ -26,7 +26,7 @@ network starts from the mean of the targets instead of the right angle that its 
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self, cast, get_args
+from typing import Any, Literal, Self, cast
 
 import torch
 from jaxtyping import Float
@@ -36,7 +36,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 from steerlib.control.networks import History, Training, frozen, seeded, train
 from steerlib.control.rotation import angle_between, turned
 from steerlib.errors import ContrastError, LawError
-from steerlib.laws.base import Contrast, Law, Source, norm_or_raise
+from steerlib.laws.base import Contrast, Law, Source, norm_or_raise, one_of
 
 Start = Literal["mean", "right"]
 #: Share of all updates in which the learning rate rises, and passes over the pairs, both as released.
@@ -115,8 +115,7 @@ class HouseholderRotation(Law):
             raise LawError(f"layers: got {layers}, expected at least 1.")
         if passes is not None and passes < 1:
             raise LawError(f"passes: got {passes}, expected at least 1.")
-        if start not in get_args(Start):
-            raise LawError(f"start: got {start!r}, expected 'mean' or 'right'.")
+        one_of("start", start, Start)
         Training(steps=1, batch=batch, rate=rate, held_out=held_out)  # refuses what cannot be meant
         self.layers, self.rate, self.passes = layers, rate, passes
         self.batch, self.held_out, self.seed = batch, held_out, seed

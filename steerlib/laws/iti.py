@@ -24,7 +24,7 @@ apart; the mean shift is that of all examples; alpha multiplies the push at ever
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -34,11 +34,12 @@ from steerlib.actuator import Site
 from steerlib.control.logistic import LogisticFit, fit_logistic
 from steerlib.errors import LawError
 from steerlib.laws.additive import Additive
-from steerlib.laws.base import Contrast, Source, norm_or_raise
+from steerlib.laws.base import Contrast, Source, norm_or_raise, one_of
 from steerlib.laws.stack import Stack
 
 Direction = Literal["mass-mean", "probe", "random"]
 Ranking = Literal["accuracy", "random"]
+Looked = Literal["all", "site"]
 
 
 class ITI(Stack):
@@ -51,7 +52,8 @@ class ITI(Stack):
         direction: "mass-mean", the difference of the class means (best in the paper); "probe", the weights of the
             head's probe; "random", a control: the same heads, another direction.
         ranking: which heads come first: by "accuracy" of their probes, or at "random", a control.
-        layers: blocks whose heads are looked at, or "all".
+        layers: blocks whose heads are looked at: numbers, "all", as in the paper, or "site" for the block at which the
+            law is asked to act. With "all" there is no such block: `fit_from` refuses a site before the last.
         held_out: share of the examples on which heads are ranked.
         seed: of the split, and of random heads and directions.
         strength: alpha; 15 in the paper.
@@ -73,24 +75,23 @@ class ITI(Stack):
         num_heads: int = 48,
         direction: Direction = "mass-mean",
         ranking: Ranking = "accuracy",
-        layers: Sequence[int] | Literal["all"] = "all",
+        layers: Sequence[int] | Looked = "all",
         held_out: float = 0.2,
         seed: int = 0,
         strength: float = 1.0,
     ) -> None:
         """Choose how many heads, and along what."""
         super().__init__(strength=strength)
-        if direction not in ("mass-mean", "probe", "random"):
-            raise LawError(f"direction: got {direction!r}, expected 'mass-mean', 'probe' or 'random'.")
-        if ranking not in get_args(Ranking):
-            raise LawError(f"ranking: got {ranking!r}, expected 'accuracy' or 'random'.")
         if num_heads < 1 or not 0 < held_out < 1:
             raise LawError(
                 f"got num_heads={num_heads}, held_out={held_out}; expected at least one head and a share in (0, 1)."
             )
-        self.num_heads, self.direction, self.held_out, self.seed = num_heads, direction, held_out, seed
-        self.ranking: Ranking = ranking
-        self.layers: tuple[int, ...] | Literal["all"] = "all" if layers == "all" else tuple(layers)
+        self.num_heads, self.held_out, self.seed = num_heads, held_out, seed
+        self.direction: Direction = one_of("direction", direction, Direction)
+        self.ranking: Ranking = one_of("ranking", ranking, Ranking)
+        self.layers: tuple[int, ...] | Looked = (
+            one_of("layers", layers, Looked) if isinstance(layers, str) else tuple(layers)
+        )
         self.register_buffer("accuracies", torch.empty(0, 0))
         self.register_buffer("selected", torch.empty(0, 0, dtype=torch.bool))
 
@@ -100,15 +101,24 @@ class ITI(Stack):
             "num_heads": self.num_heads,
             "direction": self.direction,
             "ranking": self.ranking,
-            "layers": self.layers if self.layers == "all" else list(self.layers),
+            "layers": self.layers if isinstance(self.layers, str) else list(self.layers),
             "held_out": self.held_out,
             "seed": self.seed,
         }
 
     def fit_from(self, source: Source) -> Self:
-        """Measure all heads in one pass and fit; see `fit_heads`."""
-        depth = source.plant.depth
-        layers = range(depth) if self.layers == "all" else self.layers
+        """Measure all heads in one pass and fit; see `fit_heads`.
+
+        Raises:
+            LawError: if the law is asked to act at one block, and is to look at all of them.
+        """
+        depth, asked = source.plant.depth, source.site.resolve(source.plant.depth).layer
+        if self.layers == "all" and asked != depth - 1:
+            raise LawError(
+                f"ITI: got layer {asked}, but it chooses among the heads of all {depth} blocks (layers='all'). Fix: "
+                f"layer -1, or layers='site' to choose among those of block {asked}."
+            )
+        layers = {"all": range(depth), "site": [asked]}[self.layers] if isinstance(self.layers, str) else self.layers
         sites = [Site(layer, "heads").resolve(depth) for layer in layers]
         return self.fit_heads(source.contrasts(sites), heads=source.plant.heads)
 

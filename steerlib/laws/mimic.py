@@ -15,7 +15,7 @@ code and strength interpolates between a state and its image.
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 import torch
 from jaxtyping import Float
@@ -24,7 +24,7 @@ from torch import Tensor
 from steerlib.control.logistic import fit_logistic
 from steerlib.control.transport import RegScale, gaussian_map
 from steerlib.errors import ContrastError, LawError
-from steerlib.laws.base import Contrast, Law, check_width
+from steerlib.laws.base import Contrast, Law, check_width, one_of
 
 Gate = Literal["probe", "none"]
 
@@ -58,13 +58,9 @@ class MiMiC(Law):
     ) -> None:
         """Choose the gate and the regularisation."""
         super().__init__(strength=strength)
-        if gate not in get_args(Gate):
-            raise LawError(f"gate: got {gate!r}, expected 'probe' or 'none'.")
-        if reg_scale not in get_args(RegScale):
-            raise LawError(f"reg_scale: got {reg_scale!r}, expected 'absolute' or 'relative'.")
-        self.gate: Gate = gate
+        self.gate: Gate = one_of("gate", gate, Gate)
         self.reg, self.c = reg, c
-        self.reg_scale: RegScale = reg_scale
+        self.reg_scale: RegScale = one_of("reg_scale", reg_scale, RegScale)
         for name in ("source", "shift", "weight"):
             self.register_buffer(name, torch.empty(0))
         self.register_buffer("excess", torch.empty(0, 0))  # A - I: what is small is kept small

@@ -10,14 +10,14 @@ raw residual states, fitted with scikit-learn's defaults, its unit normal added.
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 import torch
 
 from steerlib.control.logistic import LogisticFit, fit_logistic
 from steerlib.errors import LawError
 from steerlib.laws.additive import Additive
-from steerlib.laws.base import Contrast, norm_or_raise
+from steerlib.laws.base import Contrast, norm_or_raise, one_of
 
 ProbeScale = Literal["unit", "sigma"]
 
@@ -41,11 +41,9 @@ class LinearProbe(Additive):
     ) -> None:
         """Choose the unit of strength and the probe's penalty."""
         super().__init__(strength=strength)
-        if scale not in get_args(ProbeScale):
-            raise LawError(f"scale: got {scale!r}, expected 'unit' or 'sigma'.")
         if not (isinstance(c, (int, float)) and c > 0):
             raise LawError(f"c: got {c!r}, expected a positive number (scikit-learn's C, whose default is 1).")
-        self.scale: ProbeScale = scale
+        self.scale: ProbeScale = one_of("scale", scale, ProbeScale)
         self.c, self.standardise = float(c), standardise
         self.probe: LogisticFit | None = None
 

@@ -14,7 +14,7 @@ collinear ones: it is refused there. With a ridge the answer is always unique.
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 import torch
 from jaxtyping import Float
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from steerlib.errors import LawError
 from steerlib.laws.additive import Additive
-from steerlib.laws.base import Contrast, Source, norm_or_raise
+from steerlib.laws.base import Contrast, Source, norm_or_raise, one_of
 from steerlib.laws.scored import Scored
 
 RewardScale = Literal["raw", "unit"]
@@ -56,13 +56,9 @@ class StaticRE(Additive):
         super().__init__(strength=strength)
         if not (isinstance(ridge, (int, float)) and 0 <= ridge < float("inf")):
             raise LawError(f"ridge: got {ridge!r}, expected a number from 0 (ordinary least squares) on.")
-        if scale not in get_args(RewardScale):
-            raise LawError(f"scale: got {scale!r}, expected 'raw' or 'unit'.")
-        if rewards not in get_args(Rewards):
-            raise LawError(f"rewards: got {rewards!r}, expected 'expected' or 'labels'.")
         self.ridge = float(ridge)
-        self.rewards: Rewards = rewards
-        self.scale: RewardScale = scale
+        self.rewards: Rewards = one_of("rewards", rewards, Rewards)
+        self.scale: RewardScale = one_of("scale", scale, RewardScale)
         self.register_buffer("explained", torch.tensor(float("nan")))
 
     def options(self) -> dict[str, Any]:

@@ -16,14 +16,14 @@ centres, and keeps the sign that scikit-learn happens to give.
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 import torch
 
 from steerlib.control.principal import first_direction
 from steerlib.errors import ContrastError, LawError
 from steerlib.laws.additive import Additive
-from steerlib.laws.base import Contrast, Source, norm_or_raise
+from steerlib.laws.base import Contrast, Source, norm_or_raise, one_of
 
 Variant = Literal["paired", "unpaired", "as-compared"]
 
@@ -41,9 +41,7 @@ class RepE(Additive):
     def __init__(self, *, variant: Variant = "paired", strength: float = 1.0) -> None:
         """Choose the variant."""
         super().__init__(strength=strength)
-        if variant not in get_args(Variant):
-            raise LawError(f"variant: got {variant!r}, expected one of {', '.join(get_args(Variant))}.")
-        self.variant: Variant = variant
+        self.variant: Variant = one_of("variant", variant, Variant)
 
     def options(self) -> dict[str, Any]:
         """The variant."""

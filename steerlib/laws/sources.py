@@ -1,14 +1,17 @@
-"""Sources as the parts of a stack see them: at a site of their own, and all sites measured in one pass.
+"""Sources as the parts of a stack see them: at a site of their own, all measured in one pass, or one class pushed.
 
 Knows how to pass questions on to another source; knows nothing about tasks, plants or what a law computes.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from typing import Any, Literal, cast
+from contextlib import ExitStack
+from typing import Any, Literal, NoReturn, cast
 
-from steerlib.actuator import Site
+from steerlib.actuator import Actuator, Site
+from steerlib.errors import LawError
 from steerlib.laws.base import Contrast, Source
 
 
@@ -50,3 +53,41 @@ class OnePass:
             every = self._source.contrasts(self._sites, pairs=pairs, position=position)
             self._found[pairs, position] = dict(zip(self._sites, every, strict=True))
         return [self._found[pairs, position][site] for site in wanted]
+
+
+class OneClassPushed:
+    """A source whose negative states are measured while earlier parts act, and the positive ones while none does.
+
+    Attributes:
+        earlier: the parts that act on the negative texts, by default none.
+    """
+
+    def __init__(self, free: OnePass, source: Source) -> None:
+        self._free, self._source = free, source
+        self.earlier: list[Actuator] = []
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else is asked, of the source itself."""
+        return getattr(self._source, name)
+
+    def contrasts(
+        self, sites: Sequence[Site], *, pairs: bool = False, position: Literal["last", "mean"] = "last"
+    ) -> list[Contrast]:
+        """Those of the sites, of two passes: the plant left alone for the one class, pushed for the other."""
+        free = self._free.contrasts(sites, pairs=pairs, position=position)
+        if not self.earlier:
+            return free
+        with ExitStack() as acting:
+            for pushing in self.earlier:
+                acting.enter_context(pushing)
+            steered = self._source.contrasts(sites, pairs=pairs, position=position)
+        return [dataclasses.replace(one, negative=other.negative) for one, other in zip(free, steered, strict=True)]
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        """Refused: such states belong to no class that could be pushed by itself."""
+        raise LawError(
+            "Stack: got pushed='negative' and a law that is fitted on more than contrasts, whose states belong to no "
+            "one class. Fix: pushed='both', or sequential=False."
+        )
+
+    by_position = conditions = scored = answers = _refuse

@@ -13,7 +13,7 @@ import json
 from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
 from safetensors.torch import save_file
@@ -21,13 +21,15 @@ from torch import Tensor, nn
 
 from steerlib.actuator import Actuator, Point, Scope, Site, Transform
 from steerlib.errors import LawError
-from steerlib.laws.base import Contrast, Law, Source, read_law
-from steerlib.laws.sources import OnePass, at_site
+from steerlib.laws.base import Contrast, Law, Source, one_of, read_law
+from steerlib.laws.sources import OneClassPushed, OnePass, at_site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from steerlib.plant import Plant
+
+Pushed = Literal["both", "negative"]
 
 FORMAT = "steerlib-stack/1"
 #: Seeds of neighbouring sites lie so far apart, so that no two (seed, site) of an experiment draw alike.
@@ -46,6 +48,12 @@ class Stack(nn.Module):
         sequential: fit in order of depth, each part on states that the earlier parts have changed already; otherwise
             all parts are fitted on the unsteered plant, from one pass over the texts.
         acting: scope of the earlier parts during a sequential fit.
+        pushed: whose texts the earlier parts push during a sequential fit. "both" classes is what the code of
+            activation transport does (apple/ml-act, `incremental: incr`): one pass over all texts with the hooks of the
+            earlier modules in place. The target class then moves as well, past where it was, and each part is measured
+            towards that: what reaches the last site need not have the mean of the target, nor of anything that the
+            unsteered plant computes. With "negative" the target is measured on the unsteered plant, and a stack of
+            shifts at full strength brings the mean of the source at the last site to that of the target.
         strength: multiplier of every part's input.
 
     Attributes:
@@ -53,7 +61,7 @@ class Stack(nn.Module):
         sites: where they act, as given.
 
     Raises:
-        LawError: if there are not as many sites as laws.
+        LawError: if there are not as many sites as laws, or `pushed` names no classes.
     """
 
     version: ClassVar[int] = 1
@@ -65,6 +73,7 @@ class Stack(nn.Module):
         sites: Sequence[Site | int | Sequence[Any]] = (),
         sequential: bool = False,
         acting: str = "all",
+        pushed: Pushed = "both",
         strength: float = 1.0,
     ) -> None:
         """Hold the parts."""
@@ -74,6 +83,7 @@ class Stack(nn.Module):
             raise LawError(f"Stack: got {len(laws)} laws and {len(sites)} sites, expected one site for each law.")
         self.parts = nn.ModuleList(laws)
         self.sequential, self.acting = sequential, Scope.of(acting).name
+        self.pushed: Pushed = one_of("pushed", pushed, Pushed)
         self.at(strength)
 
     @classmethod
@@ -85,6 +95,7 @@ class Stack(nn.Module):
         options: dict[str, Any] | None = None,
         sequential: bool = False,
         acting: str = "all",
+        pushed: Pushed = "both",
     ) -> Stack:
         """One law of a kind at each site; kinds that draw by a seed draw anew at each.
 
@@ -94,6 +105,7 @@ class Stack(nn.Module):
             options: arguments of the class.
             sequential: see the class.
             acting: see the class.
+            pushed: see the class.
 
         Raises:
             TypeError: if the class does not take the options.
@@ -104,7 +116,7 @@ class Stack(nn.Module):
             if "seed" in inspect.signature(kind).parameters:
                 own["seed"] = int(given.get("seed", 0)) + SEED_STEP * number
             laws.append(kind(**own))
-        return Stack(laws, sites=sites, sequential=sequential, acting=acting)
+        return Stack(laws, sites=sites, sequential=sequential, acting=acting, pushed=pushed)
 
     def __iter__(self) -> Iterator[Law]:
         """The parts."""
@@ -150,7 +162,8 @@ class Stack(nn.Module):
         During a sequential fit the earlier parts act at strength 1, whatever the strength of the stack.
 
         Raises:
-            LawError: if the sites are not known, or there is no part.
+            LawError: if the sites are not known, there is no part, or the earlier parts are to push one class only and
+                a part asks for more than contrasts.
         """
         if not len(self) or len(self.sites) != len(self):
             raise LawError(f"Stack: got {len(self)} laws and {len(self.sites)} sites. Fix: Stack(laws, sites=...).")
@@ -160,13 +173,17 @@ class Stack(nn.Module):
             for part, site in zip(self, sites, strict=True):
                 part.fit_from(at_site(shared, site))
             return self
+        one_class = OneClassPushed(shared, source) if self.pushed == "negative" else None
         with _at_full_strength(self), ExitStack() as acting:
             for number in sorted(range(len(sites)), key=lambda i: sites[i].order):
                 part, site = self.parts[number], sites[number]
-                part.fit_from(at_site(source, site))  # type: ignore[operator]
+                part.fit_from(at_site(one_class or source, site))  # type: ignore[operator]
                 part.to(next(source.plant.blocks[site.layer].parameters()).device)
-                entries = [(site, part, Scope.of(self.acting))]
-                acting.enter_context(Actuator(source.plant.wiring, entries))  # type: ignore[arg-type]
+                pushing = Actuator(source.plant.wiring, [(site, part, Scope.of(self.acting))])  # type: ignore[list-item]
+                if one_class is None:
+                    acting.enter_context(pushing)
+                else:
+                    one_class.earlier.append(pushing)
         return self
 
     # Use
@@ -204,6 +221,7 @@ class Stack(nn.Module):
             "sites": [[site.layer, site.point] for site in self.sites],
             "sequential": self.sequential,
             "acting": self.acting,
+            "pushed": self.pushed,
         }
 
     def save(self, path: str | Path) -> Path:

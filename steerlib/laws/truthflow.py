@@ -25,7 +25,7 @@ Where released code and this file differ; its settings are given where they have
 
 from __future__ import annotations
 
-from typing import Any, Self, get_args
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float
@@ -37,7 +37,7 @@ from steerlib.control.networks import History, Training, frozen, seeded, train
 from steerlib.control.spectra import leading_axes
 from steerlib.errors import ContrastError, LawError
 from steerlib.laws.answers import Answers
-from steerlib.laws.base import Contrast, Law, Source
+from steerlib.laws.base import Contrast, Law, Source, one_of
 
 #: As released: updates of rising rate, share below which it does not fall, questions in an update, weight decay.
 WARM_UP, FLOOR, BATCH, DECAY = 100, 0.7, 136, 0.01
@@ -94,8 +94,7 @@ class TruthFlow(Law):
         for name, got in (("k", k), ("depth", depth), ("updates", updates), ("steps", steps)):
             if got < 1:
                 raise LawError(f"{name}: got {got}, expected at least 1.")
-        if solver not in get_args(Solver):
-            raise LawError(f"solver: got {solver!r}, expected {' or '.join(map(repr, get_args(Solver)))}.")
+        one_of("solver", solver, Solver)
         Training(steps=1, batch=1, rate=rate, held_out=held_out)  # refuses what cannot be meant
         self.k, self.scaled, self.depth, self.rate, self.updates = k, scaled, depth, rate, updates
         self.held_out, self.steps, self.seed = held_out, steps, seed

@@ -18,6 +18,7 @@ from jaxtyping import Float
 
 from steerlib.actuator import Actuator, Scope, Slot
 from steerlib.errors import MetricError
+from steerlib.finite import check_logits
 from steerlib.plant import Plant
 
 
@@ -55,6 +56,7 @@ def kl_per_token(
 
     Raises:
         MetricError: if there is not one prompt for each answer, or no answer has a token.
+        NotFiniteError: if the logits are no numbers, of the plant itself or under a law too strong for its precision.
     """
     values = torch.from_numpy(np.concatenate(_traces(plant, steering, prompts, answers, batch_size, "kl_per_token")))
     blank = sum(not answer.strip() for answer in answers)
@@ -81,6 +83,7 @@ def kl_by_token(
 
     Raises:
         MetricError: if there is not one prompt for each answer, or no answer has a token.
+        NotFiniteError: if the logits are no numbers, of the plant itself or under a law too strong for its precision.
     """
     return _traces(plant, steering, prompts, answers, batch_size, "kl_by_token")
 
@@ -96,9 +99,10 @@ def _traces(
         lengths = torch.tensor(starts[start : start + batch_size], device=plant.device)
         # Both passes replay the writing of the answer, so that a law acts on the tokens it acted on then.
         with torch.inference_mode(), plant.passing(prompt_lengths=lengths, teacher_forced=True):
-            free = plant._logits(batch)[:, :-1].float().log_softmax(-1)
+            free = check_logits(plant, plant._logits(batch), batch.attention_mask)[:, :-1].float().log_softmax(-1)
             with steering:
-                steered = plant._logits(batch)[:, :-1].float().log_softmax(-1)
+                logits = check_logits(plant, plant._logits(batch), batch.attention_mask)
+            steered = logits[:, :-1].float().log_softmax(-1)
         divergence = (steered.exp() * (steered - free)).sum(-1).double().cpu()
         ordinal = batch.attention_mask.cumsum(1)[:, 1:]
         answer = (batch.attention_mask[:, 1:].bool() & (ordinal > lengths[:, None])).cpu()

@@ -533,9 +533,10 @@ def test_laws_that_say_themselves_where_they_act(seedling, task, name, options):
     from steerlib.registry import law_class
     from steerlib.tasks.source import TaskSource
 
-    spec = LawSpec(name=name, layer=0, strength=4.0, options=options, fit=Fit(n=12))
+    layer = -1 if name == "iti" else 0
+    spec = LawSpec(name=name, layer=layer, strength=4.0, options=options, fit=Fit(n=12))
     found = run_cell(cell(seedling, law=spec))
-    law = law_class(name)(**options).fit_from(TaskSource(task, Site(0), n=12)).at(4.0)
+    law = law_class(name)(**options).fit_from(TaskSource(task, Site(layer), n=12)).at(4.0)
     with task.plant.under(law):
         assert found.scores["wanted"] == pytest.approx(task.exact(limit=5).wanted.tolist())
     with pytest.raises(CellError, match="says itself at which blocks it acts"):

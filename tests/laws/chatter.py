@@ -66,7 +66,8 @@ class Chatter(Task):
 
 def source(p: Plant, variant: Variant) -> TaskSource:
     """The texts, measured where the variant asks."""
-    return TaskSource(Chatter(p), Site(LAYER), n=TEXTS, scope=variant.scope)
+    layer = -1 if variant.law == "iti" else LAYER  # which chooses among the heads of all blocks
+    return TaskSource(Chatter(p), Site(layer), n=TEXTS, scope=variant.scope)
 
 
 def made(variant: Variant) -> Any:

@@ -124,7 +124,7 @@ class TestHeads:
 
 @pytest.fixture(scope="module")
 def source():
-    return TaskSource(Truth(Plant.load("almanac-llama-tiny")), Site(0), n=40, scope="last")
+    return TaskSource(Truth(Plant.load("almanac-llama-tiny")), Site(-1), n=40, scope="last")
 
 
 class TestOnAPlant:
@@ -157,11 +157,25 @@ class TestOnAPlant:
         with plant.under(law, scope="all"):
             torch.testing.assert_close(plant.forward(["The capital of"]), by_hand, atol=1e-4, rtol=1e-4)
 
+    def test_a_block_that_is_asked_for_is_looked_at_or_refused(self, source):
+        first, depth = dataclasses.replace(source, site=Site(0)), source.plant.depth
+        with pytest.raises(LawError, match=rf"got layer 0, but it chooses among the heads of all {depth} blocks"):
+            ITI(num_heads=1).fit_from(first)
+        here = ITI(num_heads=1, layers="site").fit_from(first)
+        assert [part.header.layer for part in here] == [0] and here.accuracies.shape == (1, source.plant.heads)
+        named = ITI(num_heads=1, layers=[0]).fit_from(source)
+        assert torch.equal(next(iter(here)).vector, next(iter(named)).vector)
+        assert ITI(**here.options()).layers == "site" and ITI(**named.options()).layers == (0,)
+        whole = dataclasses.replace(source, site=Site(depth - 1))  # the last block by its number: the same place
+        assert torch.equal(ITI(num_heads=1).fit_from(whole).selected, ITI(num_heads=1).fit_from(source).selected)
+
 
 class TestRefusals:
     def test_options(self):
         with pytest.raises(LawError, match="direction: got 'best'"):
             ITI(direction="best")  # type: ignore[arg-type]
+        with pytest.raises(LawError, match="layers: got 'first', expected 'all' or 'site'"):
+            ITI(layers="first")
         for wrong in ({"num_heads": 0}, {"held_out": 0.0}, {"held_out": 1.0}):
             with pytest.raises(LawError, match="at least one head and a share"):
                 ITI(**wrong)

@@ -81,7 +81,7 @@ class TestBadInput:
             RepE().fit(shared())
 
     def test_unknown_variant(self) -> None:
-        with pytest.raises(LawError, match="expected one of paired, unpaired, as-compared"):
+        with pytest.raises(LawError, match="expected 'paired' or 'unpaired' or 'as-compared'"):
             RepE(variant="fair")  # type: ignore[arg-type]
 
     def test_no_differences(self) -> None:

@@ -9,14 +9,18 @@ import torch
 
 from steerlib.actuator import Site
 from steerlib.errors import LawError, SiteError
+from steerlib.laws.act import MeanAcT
 from steerlib.laws.additive import Additive, DifferenceOfMeans, RandomDirection
 from steerlib.laws.base import Law
+from steerlib.laws.regression import StaticRE
+from steerlib.laws.sources import at_site
 from steerlib.laws.stack import Stack
 from steerlib.metrics import input_energy
 from steerlib.plant import Plant
 from steerlib.tasks.source import TaskSource
 from steerlib.tasks.truth import Truth
 from tests.families import WIDTH, plant, words
+from tests.laws.chatter import Chatter
 
 TEXTS = [words(5, 9, 30), words(60, 3)]
 
@@ -113,6 +117,54 @@ class TestFitting:
         assert not torch.equal(list(fitted("all"))[1].shift, list(fitted("last"))[1].shift)
         with pytest.raises(SiteError, match="scope: got 'some'"):
             fitted("some")
+
+    def test_both_classes_are_pushed_or_one(self, source):
+        """Mean shifts over a whole plant, at full strength: where the source arrives at the last block.
+
+        With the target left alone that is its mean there, whatever the blocks compute; as activation transport is
+        coded it is another place, since the target was pushed as well while the shifts were measured.
+        """
+        depth, last = source.plant.depth, Site(source.plant.depth - 1)
+        (free,) = source.contrasts([last], position="mean")
+        missed = {}
+        for pushed in ("negative", "both"):
+            stack = Stack.across(MeanAcT, range(depth), sequential=True, pushed=pushed).fit_from(source)
+            assert stack.options()["pushed"] == pushed and not source.plant.wiring.active()
+            with source.plant.under(stack, scope="all"):
+                (there,) = source.contrasts([last], position="mean")
+            missed[pushed] = float((there.negative.mean(0) - free.positive.mean(0)).norm())
+            # Both shift alike at the first block, where nothing comes before.
+            first = MeanAcT().fit_from(at_site(source, Site(0)))
+            assert torch.equal(next(iter(stack)).shift, first.shift)
+        apart = float((free.negative.mean(0) - free.positive.mean(0)).norm())
+        assert missed["negative"] < 1e-4 * apart and missed["both"] > 0.02 * apart
+        assert Stack.across(MeanAcT, [0]).pushed == "both"
+
+    def test_what_the_target_pays_in_a_chain_of_known_blocks(self):
+        """Blocks that add nothing: with both classes pushed every block shifts by the same again, with one it is done.
+
+        The chain is z_k+1 = z_k. The first shift is d = m+ - m-. With both pushed the classes stay d apart, so that L
+        blocks carry the source to m- + L d; with the target left alone the later shifts are zero.
+        """
+        p = plant("llama")
+        for block in p.blocks:
+            for name in ("self_attn.o_proj", "mlp.down_proj"):
+                torch.nn.init.zeros_(block.get_submodule(name).weight)
+        source = TaskSource(Chatter(p), Site(0), n=6)
+        (free,) = source.contrasts([Site(0)])
+        gap = free.positive.mean(0) - free.negative.mean(0)
+        for pushed, times in (("both", (1, 1, 1)), ("negative", (1, 0, 0))):
+            parts = [Recentre() for _ in range(3)]
+            Stack(parts, sites=[0, 1, 2], sequential=True, pushed=pushed).fit_from(source)
+            for part, share in zip(parts, times, strict=True):
+                torch.testing.assert_close(part.shift, share * gap, atol=1e-6, rtol=1e-4)
+
+    def test_one_class_is_pushed_for_laws_of_contrasts_only(self, source):
+        stack = Stack.across(StaticRE, [0, 1], sequential=True, pushed="negative")
+        with pytest.raises(LawError, match="fitted on more than contrasts"):
+            stack.fit_from(source)
+        with pytest.raises(LawError, match="pushed: got 'target', expected 'both' or 'negative'"):
+            Stack(pushed="target")
 
     def test_draws_differ_between_sites(self, source):
         stack = Stack.across(RandomDirection, [0, 1], options={"seed": 4}).fit_from(source)
