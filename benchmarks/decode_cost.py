@@ -155,13 +155,10 @@ def controls(plant: Plant) -> list[Way]:
 
 
 def fitted(case: Case, task: Task) -> Law | Stack:
-    """The law of a case, on a few texts, at the middle block or at every block."""
-    plant = task.plant
-    source, kind, options = (
-        TaskSource(task, Site(plant.depth // 2), n=FEW, scope=case.scope),
-        law_class(case.law),
-        {**case.options, **case.short},
-    )
+    """The law of a case, on a few texts, where it is asked to act or at every block."""
+    plant, kind, options = task.plant, law_class(case.law), {**case.options, **case.short}
+    layer = plant.depth // 2 if case.layer is None else case.layer
+    source = TaskSource(task, Site(layer), n=FEW, scope=case.scope)
     if case.every_block:
         return Stack.across(kind, range(plant.depth), options=options, sequential=True).fit_from(source)
     return kind(**options).fit_from(source)
@@ -186,7 +183,7 @@ def compare(
     ways: tuple[Callable[[], AbstractContextManager[object]], ...] = (nullcontext, way.enter)
     if compile is not None:  # dynamo keeps few codes, and looks through all that it keeps at every step
         torch._dynamo.reset()
-    in_turn(ways, run, rounds=2)  # caches, allocations, compiled code
+    in_turn(ways, run, rounds=2 if compile else 1)  # caches, allocations, compiled code
     with torch.compiler.set_stance("fail_on_recompile") if compile else nullcontext():
         free, steered = in_turn(ways, run, rounds=rounds)
     row = row_of(way, free, steered, batch=len(prompts), tokens=tokens, compile=compile)

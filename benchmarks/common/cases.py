@@ -34,6 +34,7 @@ class Case:
         group: what its input is like, which decides what a token may cost.
         options: arguments of the constructor.
         scope: name of the token scope it is meant for.
+        layer: block at which it is asked to act on a plant; None for the middle one.
         every_block: one law at each block, as a stack, in place of one law at one block; no target is about that.
         measured: what is asked of it: how long it takes to "fit", what it costs to "decode".
         trained: whether it is no part of the target for fits.
@@ -44,6 +45,7 @@ class Case:
     group: Group
     options: Mapping[str, Any] = field(default_factory=dict)
     scope: str = "generated"
+    layer: int | None = None
     every_block: bool = False
     measured: tuple[Measured, ...] = ("fit", "decode")
     trained: bool = False
@@ -89,8 +91,16 @@ CASES: tuple[Case, ...] = (
     Case("half-space-projection", "other"),
     Case("half-space-projection", "other", {"standardise": True}, measured=_FIT),
     Case("conditional", "other", {"behaviour": "difference-of-means"}),
-    Case("iti", "additive", {"num_heads": 4}, scope="last", trained=True),
-    Case("iti", "additive", {"num_heads": 4, "direction": "probe"}, scope="last", measured=_FIT, trained=True),
+    Case("iti", "additive", {"num_heads": 4}, scope="last", layer=-1, trained=True),
+    Case(
+        "iti",
+        "additive",
+        {"num_heads": 4, "direction": "probe"},
+        scope="last",
+        layer=-1,
+        measured=_FIT,
+        trained=True,
+    ),  # fmt: skip
     Case("truthflow", "other", trained=True, short={"updates": 20}),
     Case("householder-rotation", "other", trained=True, short={"passes": 1}),
 )
