@@ -14,8 +14,9 @@ laws, 0.93 for the others. Beside the laws stand, against the same unsteered pla
 
 Prints a table; the last line is JSON. With `--keep`, a run that was interrupted goes on where it ended. On a busy
 machine look at the ratio of processor time, which waiting for a core does not touch. Not compiled, the time inside of
-the laws is counted as well, apart from these turns: microseconds for each token, and for each batch of prompts, which
-is what laws that look once do there. Both are part of the ratio, so that longer answers make the second count less.
+the laws is counted as well, apart from these turns: the ratio that its share of the run leaves, the steadiest of the
+three, and microseconds for each token and for each batch of prompts, where laws look that look once. All are part of
+the ratios, so that longer answers make the last count less.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,6 +48,8 @@ from steerlib.registry import law_class
 from steerlib.tasks.base import Task
 from steerlib.tasks.source import TaskSource
 
+#: What runs besides the laws.
+PLANT = "steerlib.plant.Plant"
 #: The batch that the targets are about.
 TARGET_BATCH = 64
 #: Texts of each class that a law is fitted on: what a token costs does not depend on how well it is fitted.
@@ -61,14 +64,14 @@ class Way:
         name: in tables.
         enter: makes what the plant runs within.
         target: least ratio at batch 64, or None.
-        code: hash of the sources it runs, or "".
+        code: hash of the sources it runs.
         eager: whether it exists without compilation only.
     """
 
     name: str
     enter: Callable[[], AbstractContextManager[object]]
     target: float | None = None
-    code: str = ""
+    code: str = field(default_factory=lambda: code_of(PLANT))
     eager: bool = False
 
 
@@ -189,10 +192,11 @@ def compare(
     row = row_of(way, free, steered, batch=len(prompts), tokens=tokens, compile=compile)
     if compile is None:
         looks = max(3, rounds // 4)
-        inside = Inside()
+        inside, start = Inside(), time.process_time()
         with way.enter(), counted(inside):
             for _ in range(looks):
                 run()
+        row["inside_ratio"] = round(1 - (inside.tokens + inside.prompts) / (time.process_time() - start), 4)
         row["inside_token_us"] = round(1e6 * inside.tokens / looks / (tokens - 1), 1)  # the first comes of the prompt
         row["inside_prompts_us"] = round(1e6 * inside.prompts / looks, 1)
     return row
@@ -249,7 +253,7 @@ def main(
 
     ways = controls(loaded)
     ways += [
-        Way(str(case), lambda case=case: acting(case), case.decode_target, code_of(case, "steerlib.plant.Plant"))
+        Way(str(case), lambda case=case: acting(case), case.decode_target, code_of(PLANT, *case.places))
         for case in cases
     ]
     settings = {"plant": plant, "tokens": tokens, "rounds": rounds, "threads": threads}
@@ -274,19 +278,8 @@ def table_of(rows: Sequence[dict[str, Any]], title: str) -> Table:
     """Rows as they are printed: all batches of one way together."""
     table = Table(title=title, title_justify="left")
     table.add_column("way", overflow="fold")
-    columns = (
-        "code",
-        "batch",
-        "tokens/s",
-        "clock",
-        "processor",
-        "95 %",
-        "inside: µs a token",
-        "a batch",
-        "target",
-        "met",
-    )
-    for column in (*columns, "met"):
+    columns = ["code", "batch", "tokens/s", "clock", "processor", "95 %", "inside", "µs a token", "a batch"]
+    for column in [*columns, "target", "met"]:
         table.add_column(column, justify="right")
     order = list(dict.fromkeys(row["way"] for row in rows))
     for row in sorted(rows, key=lambda row: (order.index(row["way"]), row["compile"] or "", row["batch"])):
@@ -294,6 +287,7 @@ def table_of(rows: Sequence[dict[str, Any]], title: str) -> Table:
         table.add_row(
             row["way"], row["compile"] or "eager", str(row["batch"]), f"{row['tokens_per_s']:,}",
             f"{row['clock']['ratio']:.3f}", f"{work['ratio']:.3f}", f"{work['low']:.3f} to {work['high']:.3f}",
+            f"{row['inside_ratio']:.3f}" if "inside_ratio" in row else "",
             *(f"{row[key]:,.0f}" if key in row else "" for key in ("inside_token_us", "inside_prompts_us")),
             f"{row['target']:g}" if row["target"] else "", row["verdict"],
         )  # fmt: skip

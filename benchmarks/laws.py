@@ -167,7 +167,7 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         states = Path(folder) / "states.safetensors"
         for case in cases:
-            of = {"law": str(case), "code": code_of(case), **vars(sizes)}
+            of = {"law": str(case), "code": code_of(*case.places), **vars(sizes)}
             row = kept.get(of)
             if row is None:
                 if not states.exists():

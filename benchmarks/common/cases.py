@@ -57,6 +57,12 @@ class Case:
         return " ".join([self.law, *words])
 
     @property
+    def places(self) -> list[str]:
+        """Dotted names of the law and of one behind it."""
+        behind = [str(value) for name, value in self.options.items() if name == "behaviour"]
+        return [LAWS[name] for name in (self.law, *behind)]
+
+    @property
     def decode_target(self) -> float | None:
         """Least ratio at batch 64; None where there is no target."""
         return None if self.every_block else DECODE_TARGET[self.group]
@@ -126,15 +132,8 @@ def chosen(measured: Measured, laws: Sequence[str], skipped: Sequence[str]) -> l
     return [case for case in found if {case.law, str(case)} & names and not {case.law, str(case)} & set(skipped)]
 
 
-def code_of(case: Case, *others: str) -> str:
-    """Hash of the sources that a case runs: when it changes, what was measured is of another law.
-
-    Args:
-        case: the law.
-        others: dotted names of what else is measured with it.
-    """
+def code_of(*names: str) -> str:
+    """Hash of the sources behind dotted names: when it changes, what was measured is of other code."""
     root = Path(steerlib.__file__).resolve().parents[1]
-    names = [case.law, *[value for name, value in case.options.items() if name == "behaviour"]]
-    files = import_closure(root, {*(LAWS[name] for name in names), *others})
-    marks = [f"{path.relative_to(root)} {sha256(path)}" for path in files]
+    marks = [f"{path.relative_to(root)} {sha256(path)}" for path in import_closure(root, set(names))]
     return hashlib.sha256("\n".join(marks).encode()).hexdigest()[:16]
