@@ -1,67 +1,66 @@
-"""What each registered law costs: to fit, and for every token while generating.
+"""How long each registered law takes to fit, in its main variants, and how much memory: each in a process of its own.
 
-Two parts, each runnable alone:
+States are made up: 5,000 + 5,000 of width 4096, two Gaussians with the same decaying spectrum. The target is 10 seconds
+on two processors; HPR and TruthFlow train networks and original ITI fits a probe for each head: they have none.
 
-* fit: 5,000 + 5,000 made-up states of width 4096, two Gaussians with the same decaying spectrum, seconds for each law
-  with its default options (one fit each);
-* decode: tokens per second as a ratio to the unsteered plant. Each law takes turns with the unsteered plant, round by
-  round, so that a change of the machine's mood hits both.
+    python benchmarks/laws.py --keep build/laws.jsonl
+    python benchmarks/laws.py --law mimic --law repe --n 200 --width 256 --most 60
 
-    python benchmarks/laws.py --part fit
-    python benchmarks/laws.py --part decode --batch 1 --batch 16 --batch 64 --compile none --compile inductor
-    python benchmarks/laws.py --law mimic --law repe --n 200 --width 256 --batch 1 --tokens 8 --rounds 2 --compile none
-
-Prints a table for each part; the last line is JSON. HPR and TruthFlow train networks, and original ITI fits a probe for
-each head: they are no part of the target for fits.
+With `--keep`, what is measured is kept in a file, and a run that was interrupted goes on where it ended; a law is
+measured again when its code has changed. Prints a table; the last line is JSON. On a busy machine look at processor
+time: "others" says how many processors other processes kept busy. What a token costs is in `decode_cost.py`.
 """
 
 from __future__ import annotations
 
 import json
-import resource
-import sys
+import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from inspect import signature
+from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import torch
 import typer
-from decode_cost import seconds
+from common.cases import FIT_TARGET, Case, chosen, code_of
+from common.kept import Kept
+from common.processes import alone
+from common.timing import memory_mb, peak_mb, spent
 from rich.console import Console
 from rich.table import Table
+from safetensors.torch import load_file, save_file
 
-from steerlib import tasks
 from steerlib.actuator import Site
 from steerlib.laws.answers import Answers
 from steerlib.laws.base import Contrast
 from steerlib.laws.scored import Scored
-from steerlib.plant import Plant
-from steerlib.registry import LAWS, law_class
-from steerlib.tasks.source import TaskSource
+from steerlib.registry import law_class
 
-TARGET = 10.0  # seconds for a fit
-#: Arguments that a law cannot be made without, or that a plant of few heads asks for.
-OPTIONS: dict[str, dict[str, Any]] = {
-    "conditional": {"behaviour": "difference-of-means"},
-    "iti": {"num_heads": 4},
-}
-#: Laws that are meant for other tokens than those of the answer.
-SCOPES: dict[str, str] = {"actadd": "prefill", "iti": "last"}
 #: First positions of a text, for laws that tell them apart.
 POSITIONS = 8
-#: Options of training, where a law has them, for laws that are only decoded with.
-SHORT: dict[str, Any] = {"updates": 20, "passes": 1}
+#: Processors that others may use before a time on the clock says nothing about a free machine.
+QUIET = 0.2
 
 
 @dataclass(frozen=True)
-class Shape:
-    """All that a fit asks of a plant: how deep it is, and how many heads share a state."""
+class Sizes:
+    """What the laws are fitted on, and with how many threads.
 
+    Attributes:
+        n: states of each class.
+        width: size of a state.
+        depth: layers, for laws that ask for the states of all.
+        heads: attention heads that share a state.
+        threads: of torch.
+    """
+
+    n: int
+    width: int
     depth: int
     heads: int
+    threads: int
 
 
 @dataclass(frozen=True)
@@ -70,14 +69,14 @@ class MadeUp:
 
     Attributes:
         contrast: the states.
-        plant: for laws that ask what it looks like.
+        plant: for laws that ask how deep it is, and how many heads share a state.
         site: where the law is to act.
         scope: name of the token scope it is meant for.
         seed: of nothing.
     """
 
     contrast: Contrast
-    plant: Shape
+    plant: Sizes
     site: Site
     scope: str
     seed: int = 0
@@ -121,125 +120,84 @@ def clouds(n: int, width: int, *, seed: int = 0) -> Contrast:
     return Contrast(states[0] + gap / 2, states[1] - gap / 2, paired=True)
 
 
-def fit_times(names: Sequence[str], *, n: int, width: int, shape: Shape) -> list[dict[str, Any]]:
-    """Seconds of one fit of each law, and the peak of the process's memory after it."""
-    contrast = clouds(n, width)
-    law_class("difference-of-means")().fit(contrast)  # threads and allocations
-    out = []
-    for name in names:
-        source: Any = MadeUp(contrast, shape, Site(shape.depth - 1), SCOPES.get(name, "generated"))
-        law = law_class(name)(**OPTIONS.get(name, {}))
-        spent = seconds(partial(law.fit_from, source))
-        out.append({"law": name, "seconds": round(spent, 3), "peak_mb": round(_peak_mb())})
-    return out
+def fit_once(case: Case, states: Path, sizes: Sizes) -> dict[str, Any]:
+    """Time and memory of one fit in this process, which must be a new one: a peak of memory is that of its life."""
+    torch.set_num_threads(sizes.threads)
+    held = load_file(states)
+    contrast = Contrast(held["positive"], held["negative"], paired=True)
+    few = Contrast(contrast.positive[:8], contrast.negative[:8])
+    law_class("difference-of-means")().fit(few)  # threads and first allocations
+    law = law_class(case.law)(**case.options)
+    source: Any = MadeUp(contrast, sizes, Site(sizes.depth - 1), case.scope)
+    before = memory_mb()
+    took = spent(partial(law.fit_from, source))
+    return {
+        "law": str(case), "seconds": round(took.wall, 3), "processor_s": round(took.processor, 3),
+        "others": took.others and round(took.others, 2), "peak_mb": round(peak_mb()), "before_mb": round(before),
+        "verdict": verdict(case, took.wall, took.processor, took.others, sizes.threads),
+    }  # fmt: skip
 
 
-def fitted(names: Sequence[str], plant: Plant) -> dict[str, Any]:
-    """The laws, fitted on a few texts: what a token costs does not depend on how well they are fitted."""
-    task, found = tasks.for_plant(plant), {}
-    for name in names:
-        source = TaskSource(task, Site(plant.depth // 2), n=50, scope=SCOPES.get(name, "generated"))
-        short = {key: value for key, value in SHORT.items() if key in signature(law_class(name)).parameters}
-        found[name] = law_class(name)(**OPTIONS.get(name, {}), **short).fit_from(source)
-    return found
+def verdict(case: Case, wall: float, processor: float, others: float | None, threads: int) -> str:
+    """Whether a fit met the target: "yes", "no", "none" for a law without one, or that a busy machine cannot tell.
 
-
-def decode_costs(
-    laws: dict[str, Any], plant: Plant, *, batch: int, tokens: int, rounds: int, compile: str | None
-) -> list[dict[str, Any]]:
-    """Ratio of tokens per second, steered over unsteered, for each law."""
-    prompts = (tasks.for_plant(plant).prompts("test") * batch)[:batch]
-    plant.model.generation_config.eos_token_id = None  # every answer has the same length
-    cache: Any = "static" if compile else "dynamic"
-
-    def free() -> object:
-        return plant.generate(prompts, max_new_tokens=tokens, seed=0, batch_size=batch, cache=cache, compile=compile)
-
-    out = []
-    for name, law in laws.items():
-
-        def steered(law: Any = law) -> object:
-            with plant.under(law):
-                return free()
-
-        # Compiled code of one law at a time: dynamo keeps few, and looks through all that it keeps at every step.
-        torch._dynamo.reset()
-        for _ in range(2):  # caches, allocations, compiled code
-            free(), steered()
-        turns = [(seconds(free), seconds(steered)) for _ in range(rounds)]
-        ratios = np.array([base / own for base, own in turns])
-        low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
-        rate = batch * tokens / float(np.median([own for _, own in turns]))
-        out.append(
-            {"law": name, "batch": batch, "compile": compile, "ratio": round(float(middle), 4),
-             "low": round(float(low), 4), "high": round(float(high), 4), "tokens_per_s": round(rate)}
-        )  # fmt: skip
-    return out
+    A fit with so many threads takes no less time than its processor time shared out among them.
+    """
+    if case.trained:
+        return "none"
+    if wall < FIT_TARGET:
+        return "yes"
+    return "busy" if (others or 0) > QUIET and processor / threads < FIT_TARGET else "no"
 
 
 def main(
-    part: Annotated[list[str] | None, typer.Option(help="fit or decode; repeat the option; both by default")] = None,
-    law: Annotated[list[str] | None, typer.Option(help="registered laws; repeat the option; all by default")] = None,
-    plant: Annotated[str, typer.Option(help="plant to decode with")] = "almanac-llama",
-    n: Annotated[int, typer.Option(help="fit: states of each class")] = 5000,
-    width: Annotated[int, typer.Option(help="fit: size of a state")] = 4096,
-    depth: Annotated[int, typer.Option(help="fit: layers, for laws that ask for the states of all")] = 1,
-    heads: Annotated[int, typer.Option(help="fit: attention heads that share a state")] = 32,
-    batch: Annotated[list[int] | None, typer.Option(help="decode: batch sizes; 1, 16 and 64 by default")] = None,
-    compile: Annotated[
-        list[str] | None, typer.Option(help="decode: torch.compile backends, or none; both by default")
-    ] = None,
-    tokens: Annotated[int, typer.Option(help="decode: tokens to generate for each prompt")] = 40,
-    rounds: Annotated[int, typer.Option(help="decode: rounds of turns")] = 15,
+    law: Annotated[list[str] | None, typer.Option(help="laws or variants; repeat the option; all by default")] = None,
+    skip: Annotated[list[str] | None, typer.Option(help="laws or variants to leave out; repeat the option")] = None,
+    n: Annotated[int, typer.Option(min=8, help="states of each class")] = 5000,
+    width: Annotated[int, typer.Option(min=2, help="size of a state")] = 4096,
+    depth: Annotated[int, typer.Option(min=1, help="layers, for laws that ask for the states of all")] = 1,
+    heads: Annotated[int, typer.Option(min=1, help="attention heads that share a state")] = 32,
+    threads: Annotated[int, typer.Option(min=1, help="threads of torch")] = min(2, os.cpu_count() or 1),
+    most: Annotated[float | None, typer.Option(min=0.1, help="seconds after which a fit is ended")] = None,
+    keep: Annotated[Path | None, typer.Option(help="file of finished rows; a second run goes on from there")] = None,
 ) -> None:
     """Measure and print."""
-    chosen, names = part or ["fit", "decode"], law or list(LAWS)
-    console = Console(width=110)
-    found: dict[str, Any] = {"threads": torch.get_num_threads()}
-    if "fit" in chosen:
-        found["fit"] = fit_times(names, n=n, width=width, shape=Shape(depth, heads))
-        console.print(_fit_table(found["fit"], f"{n:,} + {n:,} states of width {width}, {depth} layer(s)"))
-    if "decode" in chosen:
-        loaded = Plant.load(plant)
-        laws = fitted(names, loaded)
-        found["decode"] = [
-            row
-            for backend in compile or ["none", "inductor"]
-            for size in batch or [1, 16, 64]
-            for row in decode_costs(
-                laws, loaded, batch=size, tokens=tokens, rounds=rounds, compile=None if backend == "none" else backend
-            )
-        ]
-        console.print(_decode_table(found["decode"], loaded))
-    print(json.dumps(found))
+    cases, sizes = chosen("fit", law or [], skip or []), Sizes(n, width, depth, heads, threads)
+    kept, rows = Kept(keep), []
+    with tempfile.TemporaryDirectory() as folder:
+        states = Path(folder) / "states.safetensors"
+        for case in cases:
+            of = {"law": str(case), "code": code_of(*case.places), **vars(sizes)}
+            row = kept.get(of)
+            if row is None:
+                if not states.exists():
+                    positive, negative = clouds(n, width)
+                    save_file({"positive": positive.contiguous(), "negative": negative.contiguous()}, states)
+                row = {"law": str(case), **alone(fit_once, case, states, sizes, most=most)}
+                kept.put(of, row)
+            rows.append(row)
+    Console(width=130).print(table_of(rows, sizes))
+    print(json.dumps({"threads": threads, "n": n, "width": width, "depth": depth, "heads": heads, "fit": rows}))
 
 
-def _fit_table(rows: list[dict[str, Any]], what: str) -> Table:
-    table = Table(title=f"Fit on {what}, {torch.get_num_threads()} threads", title_justify="left")
-    for column in ("law", "seconds", f"under {TARGET:g} s", "peak memory so far, MB"):
-        table.add_column(column)
+def table_of(rows: Sequence[dict[str, Any]], sizes: Sizes) -> Table:
+    """Rows as they are printed, in the order in which they were measured."""
+    what = f"{sizes.n:,} + {sizes.n:,} states of width {sizes.width}, {sizes.depth} layer(s), {sizes.threads} threads"
+    table = Table(title=f"Fit on {what}", title_justify="left")
+    columns = ("seconds", "of the processor", "others", f"under {FIT_TARGET:g} s", "peak, MB", "before the fit")
+    table.add_column("law", overflow="fold")
+    for column in columns:
+        table.add_column(column, justify="right")
     for row in rows:
-        verdict = "yes" if row["seconds"] < TARGET else "no"
-        table.add_row(row["law"], f"{row['seconds']:.2f}", verdict, f"{row['peak_mb']:,}")
-    return table
-
-
-def _decode_table(rows: list[dict[str, Any]], plant: Plant) -> Table:
-    table = Table(title=f"{plant}, {torch.get_num_threads()} threads", title_justify="left")
-    for column in ("law", "batch", "code", "tokens/s", "ratio to unsteered", "middle half"):
-        table.add_column(column)
-    for row in sorted(rows, key=lambda row: (row["law"], row["compile"] or "", row["batch"])):
+        if "failed" in row:
+            table.add_row(row["law"], row["failed"])
+            continue
+        others = "" if row["others"] is None else f"{row['others']:.1f}"
         table.add_row(
-            row["law"], str(row["batch"]), row["compile"] or "not compiled", f"{row['tokens_per_s']:,}",
-            f"{row['ratio']:.3f}", f"{row['low']:.3f} to {row['high']:.3f}",
+            row["law"], f"{row['seconds']:.2f}", f"{row['processor_s']:.2f}", others, row["verdict"],
+            f"{row['peak_mb']:,}", f"{row['before_mb']:,}",
         )  # fmt: skip
     return table
-
-
-def _peak_mb() -> float:
-    """Largest resident memory of the process until now."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # macOS counts bytes, Linux kilobytes
 
 
 if __name__ == "__main__":

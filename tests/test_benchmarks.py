@@ -1,0 +1,238 @@
+"""The parts of the benchmarks of laws that decide something: which laws, what is kept, what a ratio is, a verdict."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import decode_cost
+import laws
+import numpy as np
+import psutil
+import pytest
+import torch
+from common import cases, processes, timing
+from common.cases import CASES, Case, chosen, code_of
+from common.kept import Kept
+from safetensors.torch import save_file
+from scipy import stats
+
+from steerlib import generation
+from steerlib.actuator import Slot
+from steerlib.errors import SteerlibError
+from steerlib.registry import LAWS, law_class
+from tests import families
+
+# Cases
+
+
+def test_every_registered_law_is_fitted_and_decoded() -> None:
+    for what in ("fit", "decode"):
+        assert {case.law for case in chosen(what, [], [])} == set(LAWS)
+    assert len({str(case) for case in CASES}) == len(CASES)
+    for case in CASES:
+        law_class(case.law)(**case.options, **case.short)
+
+
+def test_laws_and_variants_are_chosen_and_left_out_by_name() -> None:
+    assert {case.law for case in chosen("fit", ["mimic"], [])} == {"mimic"}
+    assert [str(case) for case in chosen("fit", ["mimic gate=none"], [])] == ["mimic gate=none"]
+    assert [str(case) for case in chosen("decode", ["mimic"], ["mimic gate=none"])] == ["mimic"]
+    with pytest.raises(SteerlibError, match=r"(?s)mimik.*mimic"):
+        chosen("fit", ["mimik"], [])
+    with pytest.raises(SteerlibError, match="truthfow"):
+        chosen("fit", [], ["truthfow"])
+
+
+def test_the_code_of_a_case_is_that_of_its_law_and_of_what_stands_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    gated = Case("conditional", "other", {"behaviour": "mimic"})
+    other = replace(gated, options={"behaviour": "repe"})
+
+    def codes() -> list[str]:
+        return [code_of(*case.places) for case in (Case("mimic", "affine"), gated, other)]
+
+    before, real = codes(), cases.sha256
+    monkeypatch.setattr(cases, "sha256", lambda path: "changed" if path.name == "mimic.py" else real(path))
+    assert [old == new for old, new in zip(before, codes(), strict=True)] == [False, False, True]
+    assert len(set(before)) == 3
+
+
+# What is kept
+
+
+def test_a_run_goes_on_where_the_last_one_was_cut_off(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "rows.jsonl"
+    kept = Kept(file)
+    kept.put({"law": "a", "n": 1}, {"seconds": 1.0})
+    kept.put({"law": "b", "n": 1}, {"failed": "ended after 3 s"})
+    kept.put({"law": "c", "n": 1}, {"seconds": 3.0})
+    file.write_text(file.read_text()[:-4])  # the last row half written
+    again = Kept(file)
+    assert again.get({"n": 1, "law": "a"}) == {"seconds": 1.0}
+    assert again.get({"law": "a", "n": 2}) is None, "other sizes are another measurement"
+    assert again.get({"law": "b", "n": 1}) is None, "what failed is tried again"
+    assert again.get({"law": "c", "n": 1}) is None
+    again.put({"law": "c", "n": 1}, {"seconds": 4.0})
+    assert Kept(file).get({"law": "c", "n": 1}) == {"seconds": 4.0}, "the cut line spoils no later one"
+    Kept(None).put({"law": "a"}, {"seconds": 1.0})
+
+
+# Clocks
+
+
+def test_a_ratio_is_the_median_over_turns_with_the_interval_of_ranks() -> None:
+    mood = np.linspace(1.0, 9.0, 21)  # a machine that gets slower, for both alike
+    own = np.random.default_rng(0).normal(1.1, 0.05, 21)
+    found = timing.ratio(list(mood), list(mood * own))
+    ratios = np.sort(1 / own)
+    assert found["ratio"] == round(float(ratios[10]), 4)
+    # Ranks k and n + 1 - k with k the largest for which P(Binomial(n, 1/2) < k) is at most 2.5 %.
+    k = max(k for k in range(1, 11) if stats.binom.cdf(k - 1, 21, 0.5) <= 0.025)
+    assert (found["low"], found["high"]) == (round(float(ratios[k - 1]), 4), round(float(ratios[21 - k]), 4))
+    few = timing.ratio([1.0, 2.0, 4.0], [1.0, 1.0, 1.0])
+    assert (few["low"], few["ratio"], few["high"]) == (1.0, 2.0, 4.0), "three turns say no more than their range"
+
+
+def test_ways_take_turns_and_what_they_enter_is_not_counted() -> None:
+    told: list[str] = []
+
+    @contextmanager
+    def way(name: str) -> Iterator[None]:
+        time.sleep(0.05)
+        told.append(name)
+        yield
+        told.append("out")
+
+    found = timing.in_turn([partial(way, "a"), partial(way, "b")], lambda: told.append("run"), rounds=3)
+    assert [name for name in told if name in "ab"] == ["a", "b", "b", "a", "a", "b"]
+    assert told[:6] == ["a", "run", "out", "b", "run", "out"]
+    assert [len(times) for times in found] == [3, 3]
+    assert max(one.wall for times in found for one in times) < 0.04
+
+
+def test_waiting_is_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    idle = timing.spent(lambda: time.sleep(0.2))
+    assert idle.wall >= 0.2 and idle.processor < 0.1 and idle.others is not None
+
+    def work() -> None:
+        end = time.process_time() + 0.2
+        while time.process_time() < end:
+            pass
+
+    monkeypatch.setattr(timing, "_busy", time.process_time)  # a machine on which nobody else works
+    busy = timing.spent(work)
+    assert busy.processor >= 0.2 and busy.wall >= 0.19
+    assert busy.others == pytest.approx(0, abs=0.01), "own work is not that of others"
+    monkeypatch.setattr(timing, "_busy", lambda: time.process_time() + 3 * time.perf_counter())
+    assert timing.spent(work).others == pytest.approx(3, abs=0.1)
+    assert timing.spent(lambda: None).others is None
+
+
+def test_a_process_of_its_own_answers_fails_dies_or_is_ended() -> None:
+    assert processes.alone(dict, [("a", 1)]) == {"a": 1}
+    assert processes.alone(json.loads, "no json")["failed"].startswith("JSONDecodeError: ")
+    assert processes.alone(os._exit, 7) == {"failed": "ended by itself with code 7"}
+    assert processes.alone(time.sleep, 600, most=0.5) == {"failed": "ended after 0.5 s"}
+    left = [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+    assert not left, "nothing goes on in the background"
+
+
+def test_the_peak_is_above_what_is_held() -> None:
+    held = timing.memory_mb()
+    torch.ones(64 * 2**18).sum()  # 64 MB, freed at once
+    assert timing.peak_mb() >= held + 60
+
+
+# Fits
+
+
+@pytest.mark.parametrize("case", chosen("fit", [], []), ids=str)
+def test_made_up_states_are_enough_for_every_law(case: Case, tmp_path: Path) -> None:
+    clouds = laws.clouds(60, 32)
+    save_file({"positive": clouds.positive.contiguous(), "negative": clouds.negative.contiguous()}, tmp_path / "states")
+    sizes = laws.Sizes(n=60, width=32, depth=2, heads=4, threads=torch.get_num_threads())
+    row = laws.fit_once(replace(case, options={**case.options, **case.short}), tmp_path / "states", sizes)
+    assert row["verdict"] == ("none" if case.trained else "yes")
+    assert row["processor_s"] >= 0 and row["before_mb"] <= row["peak_mb"]
+
+
+@pytest.mark.parametrize(
+    ("wall", "processor", "others", "told"),
+    [
+        (9.9, 19.0, 0.0, "yes"),
+        (9.9, 5.0, 1.5, "yes"),
+        (10.1, 12.0, 0.1, "no"),
+        (10.1, 12.0, None, "no"),
+        (10.1, 12.0, 1.0, "busy"),
+        (30.0, 20.1, 1.0, "no"),
+    ],
+)
+def test_a_busy_machine_cannot_tell_that_a_fit_is_slow(
+    wall: float, processor: float, others: float | None, told: str
+) -> None:
+    assert laws.verdict(Case("repe", "additive"), wall, processor, others, 2) == told
+    assert laws.verdict(Case("iti", "additive", trained=True), wall, processor, others, 2) == "none"
+
+
+# Decoding
+
+
+@pytest.mark.parametrize(
+    ("low", "middle", "high", "told"),
+    [(0.97, 0.98, 1.0, "yes"), (0.96, 0.98, 1.0, "likely"), (0.9, 0.96, 0.97, "hardly"), (0.9, 0.95, 0.96, "no")],
+)
+def test_a_target_is_met_for_sure_if_the_interval_says_so(low: float, middle: float, high: float, told: str) -> None:
+    work = {"low": low, "ratio": middle, "high": high}
+    assert decode_cost.verdict(work, 0.97) == told
+    assert decode_cost.verdict(work, None) == ""
+
+
+def test_what_a_law_costs_is_found_inside_it_and_in_the_ratio() -> None:
+    plant = families.plant("llama")
+    plant.model.generation_config.eos_token_id = None  # type: ignore[union-attr]
+    burnt = 0.01
+
+    def slow(state: torch.Tensor) -> torch.Tensor:
+        end = time.process_time() + burnt
+        while time.process_time() < end:
+            pass
+        return state
+
+    def way(law: object, target: float | None) -> decode_cost.Way:
+        def enter() -> AbstractContextManager[object]:
+            return plant.under(law, layer=1)  # type: ignore[arg-type]
+
+        return decode_cost.Way("law", enter, target)
+
+    prompts = [families.words(7, 8), families.words(9)] * 32
+    found = decode_cost.compare(way(slow, 0.93), plant, prompts, tokens=5, rounds=7, compile=None)
+    assert found["verdict"] == "no" and found["target"] == 0.93 and found["batch"] == 64
+    assert 1e6 * burnt <= found["inside_token_us"] <= 1.5e6 * burnt
+    assert 1e6 * burnt <= found["inside_prompts_us"] <= 1.5e6 * burnt
+    free = found["free_token_us"]
+    assert found["processor"]["ratio"] == pytest.approx(free / (free + 1e6 * burnt), rel=0.25)
+    assert found["inside_ratio"] == pytest.approx(found["processor"]["ratio"], abs=0.1)
+    small = decode_cost.compare(way(slow, 0.93), plant, prompts[:2], tokens=2, rounds=1, compile=None)
+    assert small["target"] is None and small["verdict"] == "", "the target is about one batch size"
+
+
+def test_controls_leave_the_plant_as_it_was() -> None:
+    plant, apply, watch = families.plant("llama"), Slot.apply, generation.Watch
+    bare = plant.generate([families.words(7)], max_new_tokens=3, seed=0).tokens
+    ways = {way.name: way for way in decode_cost.controls(plant)}
+    assert set(ways) == {"empty actuator", "identity", "no watch", "no hooks"}
+    for way in ways.values():
+        with way.enter():
+            if way.name == "no watch":
+                assert generation.Watch is not watch
+            hooks = sum(len(block._forward_hooks) for block in plant.blocks)
+            assert bool(hooks) == (way.name != "no hooks")
+            assert plant.generate([families.words(7)], max_new_tokens=3, seed=0).tokens == bare
+        assert generation.Watch is watch and Slot.apply is apply and not plant.wiring.active()
+    assert plant.generate([families.words(7)], max_new_tokens=3, seed=0).tokens == bare
