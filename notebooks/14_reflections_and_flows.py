@@ -604,7 +604,7 @@ base = along()
 norms = {
     "constant push": along(dom) / base,
     f"constant push, {longer:g} times": along(long) / base,
-    "law: angular": along(angular) / base,
+    "angular": along(angular) / base,
     "HPR": along(hpr) / base,
 }
 
