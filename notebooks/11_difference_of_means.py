@@ -72,6 +72,7 @@ from steerlib.laws.additive import (
 from steerlib.laws.base import Contrast
 from steerlib.laws.probe import LinearProbe
 from steerlib.laws.regression import StaticRE
+from steerlib.metrics.replay import Replay
 from steerlib.recorder import record
 from steerlib.tasks import Scores
 from steerlib.tasks.base import spread
@@ -83,6 +84,8 @@ page = Page("11_difference_of_means", profile=profile, plant=plant, seeds=seeds)
 lm = page.uses(Plant.load(plant, dtype=torch.float32))
 task = tasks.for_plant(lm, data=os.environ.get("STEERLIB_DATA"))
 labels = task.labels
+if task.name == "truth":
+    task.answer_tokens = 32  # twice what the longest answer of the grammar has
 
 
 def digits(x):
@@ -149,6 +152,7 @@ def scores(law, **prompts):
 budget, few = 0.05, {"split": "validation", "limit": 12}
 asked = spread(task.prompts("validation"), few["limit"])
 _, replies = task.sampled(seed=seeds[0], **few)
+replay = Replay(lm, asked, replies)
 
 
 # %%
@@ -160,8 +164,7 @@ def spend(law, i):
     )
 
     def cost(strength):
-        acting = lm.under(law.at(strength))
-        return metrics.kl_per_token(lm, acting, asked, replies).mean
+        return replay.kl(lm.under(law.at(strength))).mean
 
     return calibrate(cost, budget, start=0.4 * float(unit), tolerance=0.2, most=6)
 
@@ -1263,7 +1266,7 @@ def noise(law, seed):
 
 
 # %%
-said = free[0][1]
+said = Replay(lm, prompts, free[0][1])
 for name, one in fitted.items():
     one.at(prices[name][one.header.layer].strength)
     test[name] = scores(one) if one is not law else test["dom"]
@@ -1272,7 +1275,7 @@ static_on_prompt = [scores(one) for one in noises]
 
 # %% tags=["hide-input"]
 cost = {
-    name: metrics.kl_per_token(lm, lm.under(one), prompts, said).mean
+    name: said.kl(lm.under(one)).mean
     for name, one in (
         fitted | {"random vectors on the prompt": noises[0]}
     ).items()
@@ -1352,14 +1355,10 @@ page.text("pair.why", "The pair names the two sources, so this is prompting by o
 
 # %%
 scopes = {
-    f"law: {scope}": metrics.kl_by_token(
-        lm, lm.under(law, scope=scope), prompts, said
-    )
+    f"law: {scope}": said.by_token(lm.under(law, scope=scope))
     for scope in ("generated", "last", "all", "prefill")
 }
-scopes["ActAdd, one pair"] = metrics.kl_by_token(
-    lm, lm.under(fitted["ActAdd, one pair"]), prompts, said
-)
+scopes["ActAdd, one pair"] = said.by_token(lm.under(fitted["ActAdd, one pair"]))
 twins = zip(scopes.pop("law: last"), scopes["law: generated"], strict=True)
 assert all(np.allclose(a, b, atol=1e-6) for a, b in twins)
 

@@ -86,6 +86,8 @@ page = Page("12_probes_and_readings", profile=profile, plant=plant, seeds=seeds)
 lm = page.uses(Plant.load(plant, dtype=torch.float32))
 task = tasks.for_plant(lm, data=os.environ.get("STEERLIB_DATA"))
 labels = task.labels
+if task.name == "truth":
+    task.answer_tokens = 32  # twice what the longest answer of the grammar has
 
 
 def change(e):
@@ -824,15 +826,13 @@ def evened(law):
 
 # %%
 trial = {
-    "mass-mean": (iti(best_k), 1.0),
     "probe": (iti(best_k, "probe"), 2.0),
-    "mass-mean, not scaled": (evened(iti(best_k)), 1.0),
+    "mass-mean, not scaled": (evened(at_k[best_k]), 1.0),
     "random directions": (iti(best_k, "random"), 16.0),
 }
-variants = {
-    name: at_budget(name, *setting) if name != "mass-mean" else at_k[best_k]
-    for name, setting in trial.items()
-}
+variants = {"mass-mean": at_k[best_k]}
+for name, setting in trial.items():
+    variants[name] = at_budget(name, *setting)
 by_heads = {name: scores(law) for name, law in variants.items()}
 head_gain = {name: s.combined_gain(none) for name, s in by_heads.items()}
 

@@ -82,6 +82,8 @@ page = Page("14_reflections_and_flows", profile=profile, plant=plant, seeds=seed
 lm = page.uses(Plant.load(plant, dtype=torch.float32))
 task = tasks.for_plant(lm, data=os.environ.get("STEERLIB_DATA"))
 labels = task.labels
+if task.name == "truth":
+    task.answer_tokens = 32  # twice what the longest answer of the grammar has
 page.words(labels)
 lm
 
@@ -182,6 +184,7 @@ def mirror(z):
     return z - 2 * (n @ z) * n
 
 
+# %%
 assert np.allclose(turn_to(z, 0), [5, 0]) and np.allclose(mirror(z), [3, 4])
 turn_to(z, 90).round(12), mirror(z)
 
@@ -458,6 +461,7 @@ n = hpr.normal.to(lm.device)
 usual = float(hpr.predicted(here.negative).mean())
 
 
+# %%
 def reflect(z):
     """Mirror the states of the negative side."""
     return torch.where((z @ n)[..., None] > 0, z, reflected(z, n))
@@ -478,6 +482,8 @@ rotations = {
     "shuffled within pairs": swapped,
 }
 rotated = {name: scores(law) for name, law in rotations.items()}
+
+# %%
 texts = [p + t for p, t in zip(prompts, free[0][1], strict=True)]
 kept = []
 
@@ -557,34 +563,35 @@ table(
 
 
 # %%
+def measure(module, inputs, output):
+    """Keep the norms of the deciding token's states; blocks come in order."""
+    state = output[0] if isinstance(output, tuple) else output
+    lengths.append(state[:, -1].float().norm(dim=1).cpu().numpy())
+
+
 def along(law=None):
     """Norms of the deciding token's state after every block."""
-    norms = [None] * lm.depth
-
-    def hook(i, output):
-        state = output[0] if isinstance(output, tuple) else output
-        norms[i] = state[:, -1].float().norm(dim=1).cpu().numpy()
-
+    lengths.clear()
     with lm.under(law) if law is not None else nullcontext():
-        handles = [
-            block.register_forward_hook(lambda m, x, y, i=i: hook(i, y))
-            for i, block in enumerate(lm.blocks)
-        ]
+        handles = [block.register_forward_hook(measure) for block in lm.blocks]
         choices.logits(lm)
     for handle in handles:
         handle.remove()
-    return np.array(norms)
+    return np.array(lengths)
 
 
 # %%
-long = DifferenceOfMeans().fit(here).at(3 * float(dom.strength))
+lengths, longer = [], 1.5
+long = DifferenceOfMeans().fit(here).at(longer * float(dom.strength))
 base = along()
 norms = {
     "constant push": along(dom) / base,
-    "constant push, three times": along(long) / base,
-    "law: angular": along(angular) / base,
+    f"constant push, {longer:g} times": along(long) / base,
+    "angular": along(angular) / base,
     "HPR": along(hpr) / base,
 }
+
+# %%
 free_logs = choices.logits(lm).log_softmax(-1)
 scaled = {c: [] for c in (0.5, 2.0)}
 for c, found in scaled.items():
@@ -600,7 +607,8 @@ page.record("scale.half", max(float(k.mean()) for k in scaled[0.5]), digits=3)
 page.record("scale.double", max(float(k.mean()) for k in scaled[2.0]), digits=3)
 grown = {name: float(r[layer].mean()) for name, r in norms.items()}
 page.record("grown.push", grown["constant push"], digits=2)
-page.record("grown.long", grown["constant push, three times"], digits=2)
+page.record("grown.long", grown[f"constant push, {longer:g} times"], digits=2)
+page.record("longer", longer, digits=1)
 page.figure(
     "norms",
     figures.layer_sweep(
@@ -613,7 +621,8 @@ page.figure(
                 f"state times {c:g}": [metrics.mean_interval(k) for k in kl]
                 for c, kl in scaled.items()
             },
-        }
+        },
+        below=True,
     ),
     alt="Left: length of the deciding token's state by layer under four laws, as "
     "a multiple of its unsteered length: at the layer of the law "
@@ -624,7 +633,7 @@ page.figure(
 )
 
 # %% [markdown]
-# A push as long as the turn makes the deciding state {glue:text}`grown.push` times as long as it was, one three times as long {glue:text}`grown.long` times. Scaling alone costs up to {glue:text}`scale.half` nats when halved and {glue:text}`scale.double` when doubled, at the layer where it costs most, and {glue:text}`scale.last` at the last one: the assumption of {prf:ref}`flow-scale` holds there to rounding. The norm is not moot below. Whether *keeping* it helps is asked by the cleanest comparison there is: the same push, with the length restored afterwards.
+# A push as long as the turn makes the deciding state {glue:text}`grown.push` times as long as it was, one of {glue:text}`longer` times that length {glue:text}`grown.long` times. Scaling alone costs up to {glue:text}`scale.half` nats when halved and {glue:text}`scale.double` when doubled, at the layer where it costs most, and {glue:text}`scale.last` at the last one: the assumption of {prf:ref}`flow-scale` holds there to rounding. The norm is not moot below. Whether *keeping* it helps is asked by the cleanest comparison there is: the same push, with the length restored afterwards.
 
 
 # %%
@@ -636,7 +645,7 @@ def restored(law):
     )
 
 
-pushed = {"as long as the turn": dom, "three times": long}
+pushed = {"as long as the turn": dom, f"{longer:g} times as long": long}
 kept_norm = {
     name: (scores(law), scores(restored(law))) for name, law in pushed.items()
 }
@@ -697,6 +706,7 @@ def field(a, sigma):
     return v
 
 
+# %%
 one = torch.ones(1, dtype=torch.float64)
 slopes = {
     (a, s): float(integrate(field(a, s), one, steps=2000, solver="midpoint"))
@@ -796,6 +806,7 @@ size = 0.1 * float(states.norm(dim=1).mean())
 other = np.roll(np.arange(len(held)), 1)
 
 
+# %%
 def with_rows(vectors):
     """Margins when row i of a batch gets vector i, all of one length."""
     push = size * unit(vectors, dim=1).to(lm.device)
@@ -868,7 +879,7 @@ page.figure(
 # The first is the definition with $\theta = 0$. For the second, states of the positive side are left, and the reflection changes the sign of the others.
 # :::
 #
-# Both are **rectifiers**, as of a current: a disturbance against the law is first absorbed and then, once it exceeds the state's own component, turned into support. As in chapter 11 we push against $b_1$ at the input of the law's block, with growing force.
+# Both are **rectifiers**, as of a current: a disturbance against the law is first absorbed and then, once it exceeds the state's own component, turned into support. As in chapter 11 we push against $b_1$ at the input of the law's block. The force runs from nothing to the distance of the two class means along $b_1$: at one, the disturbance carries the mean positive state to where the negative ones are. Far beyond that every score is zero, and no law can be told from another.
 
 # %%
 reader = angular.basis[0].to(lm.device)
@@ -881,6 +892,7 @@ def read(module, inputs, output):
     seen["z"] = output[0] if isinstance(output, tuple) else output
 
 
+# %%
 def reading():
     """Mean of b1'z where the answer is decided, after what is attached."""
     handle = lm.blocks[layer].register_forward_hook(read)
@@ -890,8 +902,9 @@ def reading():
 
 
 # %%
-force = 2 * float((states @ angular.basis[0]).std())
-against = (0.0, 0.5, 1.0, 2.0, 3.0)
+apart = here.positive.mean(0) - here.negative.mean(0)
+force = float(apart @ angular.basis[0])
+against = (0.0, 0.25, 0.5, 0.75, 1.0)
 kinds = {"unsteered": None, "constant push": dom, "law: angular": angular}
 heard = {name: [] for name in [*kinds, "full reflection"]}
 done = {name: [] for name in heard}
@@ -918,13 +931,13 @@ page.figure(
         heard,
         {name: [s.combined() for s in runs] for name, runs in done.items()},
         setpoint=r,
-        xlabel="opposing push / twice the spread",
+        xlabel="opposing push / distance of the classes",
         ylabel=labels.combined,
     ),
     alt="Left: mean reading at the deciding token against an opposing "
     "disturbance, which changes over the range by "
     + ", ".join(
-        f"{(v[-1] - v[0]) / force:+.2f} times its unit ({k})"
+        f"{(v[-1] - v[0]) / force:+.2f} times that distance ({k})"
         for k, v in heard.items()
     )
     + f". Right: {labels.combined} changes by "
@@ -936,7 +949,7 @@ page.figure(
 )
 
 # %% [markdown]
-# The dotted line is the mean reading of the positive states. In units of the disturbance's unit, the reading moves by {glue:text}`read.none` without a law, {glue:text}`read.push` under the constant push, {glue:text}`read.angular` under angular steering and {glue:text}`read.mirror` under the full reflection. {glue:text}`word.combined` changes over the range by {glue:text}`reject.none`, {glue:text}`reject.push`, {glue:text}`reject.angular` and {glue:text}`reject.mirror`. A setpoint in angle is not a setpoint in the reading.
+# The dotted line is the mean reading of the positive states. In units of that distance, the reading moves by {glue:text}`read.none` without a law, {glue:text}`read.push` under the constant push, {glue:text}`read.angular` under angular steering and {glue:text}`read.mirror` under the full reflection. {glue:text}`word.combined` changes over the range by {glue:text}`reject.none`, {glue:text}`reject.push`, {glue:text}`reject.angular` and {glue:text}`reject.mirror`. A setpoint in angle is not a setpoint in the reading.
 #
 # ## The table
 #
@@ -949,25 +962,26 @@ tried = [
 ]
 flow.at(doses[int(np.argmax(tried))])
 scored = {
-    "constant push": scores(dom),
+    "constant push": kept_norm["as long as the turn"][0],
     "angular, θ = 0": exact[0],
     "HPR": rotated["HPR"],
     "HPR, as released": rotated["HPR, as released"],
     "TruthFlow": scores(flow),
 }
 laws = [dom, angular, hpr, released, flow]
+
+# %%
 luck = []
 for seed in seeds:
     direction = RandomDirection(seed=1000 + seed).fit(here)
     luck.append(scores(direction.at(length / float(direction.vector.norm()))))
 
 # %%
-effort, some = {}, prompts[:14]
+effort, few_prompts = {}, spread(task.prompts("test"), 14)
 for name, law in zip(scored, laws, strict=True):
     acting = lm.under(law)
     with acting:
         _, written = task.sampled(seed=seeds[0], limit=14)
-    few_prompts = spread(task.prompts("test"), 14)
     effort[name] = metrics.kl_per_token(lm, acting, few_prompts, written).mean
 
 # %% tags=["hide-input"]
@@ -1278,7 +1292,7 @@ points = [
     f"coordinates {shares['flow, raw states (released)'][1]:.2f}, the mean 0 and "
     f"linear regression {shares['linear regression on the question'][1]:.2f}.",
     f"Restoring the norm of a push is worth {worth[0]} at the length of the turn "
-    f"and {worth[1]} at three times it.",
+    f"and {worth[1]} at {longer:g} times it.",
 ]
 Markdown("\n".join(f"- {point}" for point in points))
 

@@ -79,7 +79,8 @@ def draw(
     Args:
         plane: the slice.
         clouds: name -> states.
-        arrows: name -> (start, end) states.
+        arrows: name -> (start, end) states; those without a role of their own have the colours of the last clouds, to
+            which they lead.
         title: what this redraw shows.
         boundary: position along the target where a decision changes, drawn as a vertical line.
         xlabel: meaning of the horizontal axis.
@@ -87,25 +88,28 @@ def draw(
         size: area of a point, in square points of print; larger for a handful of states.
     """
     with look():
-        figure, (axis,) = panels(1, height=3.9, width=5.6)
+        figure, (axis,) = panels(1, height=4.5, width=5.6)
         for i, (name, states) in enumerate(clouds.items()):
             points = plane.project(states)
             tone = colour(name, i)
             axis.scatter(points[:, 0], points[:, 1], s=size, alpha=0.55, linewidths=0, label=name, color=tone)
             axis.plot(*points.mean(0), marker="X", markersize=10, color=tone, markeredgecolor="white")
-        for name, (start, end) in (arrows or {}).items():
+        arrows = arrows or {}
+        for i, (name, (start, end)) in enumerate(arrows.items(), start=max(0, len(clouds) - len(arrows))):
             a, b = plane.project(np.stack([start, end]))
+            tone = colour(name, i)
             axis.annotate(
                 "",
                 xy=b,
                 xytext=a,
-                arrowprops={"arrowstyle": "-|>", "linewidth": 2.2, "color": colour(name), "shrinkA": 0},
+                arrowprops={"arrowstyle": "-|>", "linewidth": 2.2, "color": tone, "shrinkA": 0},
             )
-            axis.plot([], [], color=colour(name), linewidth=2.2, label=name)
+            axis.plot([], [], color=tone, linewidth=2.2, label=name)
         if boundary is not None:
             axis.axvline(boundary, color=GREY, linestyle="--", linewidth=1)
         axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
-        axis.legend(*name_clouds(axis), fontsize=8, loc="best")
+        # Below: inside, the names would lie over states.
+        axis.legend(*name_clouds(axis), fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=3)
         return figure
 
 

@@ -84,21 +84,31 @@ def dose_response(
         return figure
 
 
-def layer_sweep(groups: Mapping[str, Curves], *, ylabel: str = "", xlabel: str = "layer (block, from 0)") -> Figure:
+def layer_sweep(
+    groups: Mapping[str, Curves], *, ylabel: str = "", xlabel: str = "layer (block, from 0)", below: bool = False
+) -> Figure:
     """Scores against the layer, one panel for each group of curves.
 
     More than four curves have their names above the figure, once: panels then share them.
+
+    Args:
+        groups: panel title -> curve name -> one estimate for each layer.
+        ylabel: of every panel.
+        xlabel: what the layer is.
+        below: each panel has its names below it, where they lie over no curve.
     """
     with look():
-        figure, axes = panels(len(groups), height=3.0)
+        figure, axes = panels(len(groups), height=3.5 if below else 3.0)
         for axis, (title, curves) in zip(axes, groups.items(), strict=True):
             for i, (name, estimates) in enumerate(curves.items()):
                 curve(axis, range(len(estimates)), estimates, label=name, color=colour(name, i))
             axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
             axis.set_xticks(range(len(next(iter(curves.values())))))
-            if len(curves) <= _WITHIN:
+            if below:
+                axis.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2)
+            elif len(curves) <= _WITHIN:
                 axis.legend(fontsize=8)
-        if max(map(len, groups.values())) > _WITHIN:  # so many names would hide the curves
+        if not below and max(map(len, groups.values())) > _WITHIN:  # so many names would hide the curves
             figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="outside upper left", ncols=3)
         return figure
 

@@ -77,6 +77,34 @@ def test_many_curves_have_their_names_above_a_layer_sweep() -> None:
     assert legend.get_window_extent().y0 >= many.axes[0].get_window_extent().y1, "above the curves, not on them"
 
 
+def test_names_below_a_panel_lie_over_no_curve() -> None:
+    groups = {"A": {"law": ESTIMATES, "random": ESTIMATES}, "B": {"state times 2": ESTIMATES}}
+    figure = layer_sweep(groups, below=True)
+    figure.canvas.draw()
+    for axes, curves in zip(figure.axes, groups.values(), strict=True):
+        legend = axes.get_legend()
+        assert [text.get_text() for text in legend.get_texts()] == list(curves), "each panel has its own names"
+        assert legend.get_window_extent().y1 <= axes.get_window_extent().y0
+        assert legend.get_window_extent().y0 >= 0, "and they are on the page"
+    assert not figure.legends
+
+
+def test_names_of_a_plane_lie_over_no_state_and_arrows_differ() -> None:
+    plane = Plane(np.zeros(2), np.array([1.0, 0.0]), np.array([0.0, 1.0]))
+    states = np.array([[0.0, 0], [1, 1]])
+    clouds = dict.fromkeys(("positive", "negative", "steered", "elsewhere"), states)
+    figure = draw(plane, clouds, arrows={"law": tuple(states), "probe": tuple(states)})
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    legend = axes.get_legend()
+    assert legend.get_window_extent().y0 >= 0 and legend.get_window_extent().y1 <= axes.get_window_extent().y0
+    tones = {
+        text.get_text(): line.get_color()
+        for text, line in zip(legend.get_texts()[-3:], legend.get_lines()[-3:], strict=True)
+    }
+    assert tones["law"] != tones["probe"] == colour("elsewhere", 3), "an arrow has the colour of where it leads"
+
+
 def test_things_keep_their_colour() -> None:
     assert colour("random direction") == colour("random, 95th percentile") != colour("law")
     assert colour("something", 0) != colour("something else", 1)
