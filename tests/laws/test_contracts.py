@@ -336,8 +336,10 @@ def _states_around(p: Plant, law: Any, batch: Any) -> list[tuple[Tensor, Tensor]
             stack.enter_context(p.under(keep, layer=site.layer, point=site.point, scope="all"))
         return stack
 
-    with watched("before"), p.under(law), watched("after"):
-        p.forward(batch, prompt_lengths=batch.lengths)
+    # As `forward`, which refuses logits that are no numbers: what the law does is looked at even so.
+    whole = p.passing(prompt_lengths=batch.lengths)
+    with torch.inference_mode(), whole, watched("before"), p.under(law), watched("after"):
+        p._logits(batch)
     return [(seen["before", place], seen["after", place]) for place in range(len(sites))]
 
 
