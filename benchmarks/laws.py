@@ -8,7 +8,8 @@ on two processors; HPR and TruthFlow train networks and original ITI fits a prob
 
 With `--keep`, what is measured is kept in a file, and a run that was interrupted goes on where it ended; a law is
 measured again when its code has changed. Prints a table; the last line is JSON. On a busy machine look at processor
-time: "others" says how many processors other processes kept busy. What a token costs is in `decode_cost.py`.
+time: "others" says how many processors other processes kept busy. Threads that wait for one another there count as
+busy, so that `--threads 1` gives the clearest figure. What a token costs is in `decode_cost.py`.
 """
 
 from __future__ import annotations
