@@ -924,6 +924,8 @@ for name, key in zip(heard, ("none", "push", "angular", "mirror"), strict=True):
     page.record(
         f"read.{key}", (heard[name][-1] - heard[name][0]) / force, digits=2
     )
+between = done["law: angular"][3].combined_gain(done["constant push"][3])
+noted("reject.between", between)
 page.figure(
     "disturbance",
     figures.disturbance(
@@ -949,7 +951,7 @@ page.figure(
 )
 
 # %% [markdown]
-# The dotted line is the mean reading of the positive states. In units of that distance, the reading moves by {glue:text}`read.none` without a law, {glue:text}`read.push` under the constant push, {glue:text}`read.angular` under angular steering and {glue:text}`read.mirror` under the full reflection. {glue:text}`word.combined` changes over the range by {glue:text}`reject.none`, {glue:text}`reject.push`, {glue:text}`reject.angular` and {glue:text}`reject.mirror`. A setpoint in angle is not a setpoint in the reading.
+# The dotted line is the mean reading of the positive states. In units of that distance, the reading moves by {glue:text}`read.none` without a law, {glue:text}`read.push` under the constant push, {glue:text}`read.angular` under angular steering and {glue:text}`read.mirror` under the full reflection. {glue:text}`word.combined` changes over the range by {glue:text}`reject.none`, {glue:text}`reject.push`, {glue:text}`reject.angular` and {glue:text}`reject.mirror`; at three quarters of it, angular steering and the constant push differ by {glue:text}`reject.between`. A setpoint in angle is not a setpoint in the reading.
 #
 # ## The table
 #
