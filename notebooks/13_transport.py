@@ -894,6 +894,7 @@ def over_seeds(make, dose):
     return [scores(make(subset(pool, n, s), s).at(dose)) for s in seeds]
 
 
+# %%
 @cache
 def refits(name):
     """The law of that name for each seed, fitted once for all its doses."""
@@ -905,6 +906,7 @@ def at_dose(name, dose):
     return [scores(law.at(dose)) for law in refits(name)]
 
 
+# %%
 def nothing(draw, seed):
     """MiMiC on shuffled labels: the recipe where there is nothing to find."""
     return MiMiC(gate="none").fit(shuffled(draw, seed=seed))
