@@ -20,7 +20,7 @@ from steerlib.experiment.selecting import RaceError
 from steerlib.metrics import Drift, Ends, Estimate, drift, mean_interval
 from steerlib.plant import Plant
 from steerlib.registry import task_class
-from steerlib.tasks.base import Task, spread
+from steerlib.tasks.base import Scores, Task, spread
 
 
 def first_cell(entry: Entry) -> Cell:
@@ -67,6 +67,25 @@ def perplexity_under(entry: Entry, reader: Plant, *, limit: int = 30) -> Estimat
     heads, whole = reader._ids(asked), reader._ids([p + a for p, a in kept])
     counts = torch.tensor([max(len(w) - len(h), 1) for w, h in zip(whole, heads, strict=True)])
     return mean_interval(torch.exp(-reader.logprobs(asked, said) / counts).double().cpu().numpy())
+
+
+def scores_elsewhere(entry: Entry, task: Task, *, limit: int | None = None) -> Scores:
+    """Exact scores on another behaviour than a law is for, under an entry's first seed, or unsteered for a baseline.
+
+    Args:
+        entry: of a race.
+        task: the other behaviour, on the race's plant as `running.plant_of` gives it.
+        limit: prompts, spread evenly.
+
+    Raises:
+        RaceError: the entry could not run.
+    """
+    cell = first_cell(entry)
+    if cell.law is None:
+        return task.exact(limit=limit)
+    law = task_and_law(cell)[1]
+    with plant_of(cell.plant, "cpu").under(law, scope=cell.law.scope):
+        return task.exact(limit=limit)
 
 
 @dataclass(frozen=True)
@@ -118,7 +137,5 @@ class Others:
         cell = first_cell(entry)
         if cell.law is None:
             raise RaceError(f"{entry.name} has no law, so that nothing drifts")
-        law = task_and_law(cell)[1]
-        with plant_of(cell.plant, "cpu").under(law, scope=cell.law.scope):
-            scores = {name: task.exact(limit=self.limit).wanted for name, task in self.tasks.items()}
-        return drift(own, self.ends, {name: float(np.mean(values)) for name, values in scores.items()})
+        found = {name: scores_elsewhere(entry, task, limit=self.limit).wanted for name, task in self.tasks.items()}
+        return drift(own, self.ends, {name: float(np.mean(values)) for name, values in found.items()})
