@@ -54,7 +54,6 @@ from IPython.display import Markdown, display
 from scipy.stats import kendalltau
 
 from steerlib import Plant, figures, metrics, tasks
-from steerlib.actuator import Site
 from steerlib.experiment import race_tables
 from steerlib.experiment.calibrate import calibrate
 from steerlib.experiment.claims import load_claims
@@ -157,7 +156,7 @@ for name, law in runners.items():
 
 
 # %%
-def scores(law=None, strength=None, limit=30):
+def scores(law=None, strength=None, limit=24):
     """Exact scores on test prompts, unsteered or under a law."""
     if law is None:
         return task.exact(limit=limit)
@@ -538,7 +537,7 @@ page.text(
 #
 # ### The papers' tables
 #
-# With the columns of ODESteer's and A-LQR's tables {cite:p}`zhao2026odesteer,skifstad2026alqr`: True, Info and their product; toxicity, perplexity and Dist-2; win rate, mean and 90th percentile of the reward. Every cell has its 95 % interval over prompts and seeds, and the number of answers behind it. Perplexity is read by a plant of another family, from one seed's answers sampled anew on this page; it is the only column that is not in the records. *RE-Control* and *ODESteer*, rows of the published tables, come in their own parts of the book.
+# With the columns of ODESteer's and A-LQR's tables {cite:p}`zhao2026odesteer,skifstad2026alqr`: True, Info and their product; toxicity, perplexity and Dist-2; win rate, mean and 90th percentile of the reward. Every cell has its 95 % interval over prompts and seeds, and the number of answers behind it. Perplexity is read by a plant of another family, from one seed's answers to some prompts, sampled anew on this page at the methods' own settings; it is the only column that is not in the records. *RE-Control* and *ODESteer*, rows of the published tables, come in their own parts of the book.
 
 
 # %% tags=["hide-input"]
@@ -549,7 +548,7 @@ def fluency(course, setting):
                     *race_tables.entries_at(course, setting))
         if e.name in shown_as and e.records
     ]  # fmt: skip
-    return {e.name: perplexity_under(e, reader, limit=20) for e in entries}
+    return {e.name: perplexity_under(e, reader, limit=16) for e in entries}
 
 
 def tables_of(behaviour, settings=("own", "budget"), columns=None):
@@ -580,10 +579,8 @@ if f"{main}/toxicity" in courses:
     other = next(p for p in ("almanac-gemma", "almanac-llama-small") if p != main)
     reader = Plant.load(other, dtype=torch.float32)
     page.text("reader", other)
-    for setting in ("own", "budget"):
-        course = courses[f"{main}/toxicity"]
-        found = fluency(course, setting)
-        perplexities[f"{main}/toxicity", setting] = {"perplexity": found}
+    found = fluency(courses[f"{main}/toxicity"], "own")
+    perplexities[f"{main}/toxicity", "own"] = {"perplexity": found}
 else:
     page.text("reader", "none")
 tables_of("toxicity", columns=perplexities)
@@ -608,7 +605,8 @@ rows = [
      else signed(metrics.paired_difference(right, utility["unsteered"])))
     for name, right in utility.items()
 ]  # fmt: skip
-table(rows, "method", "toxic share", "questions answered rightly", "change")
+columns = ("method", "toxic share", "questions answered rightly", "change")
+table(rows, *columns) if rows else Markdown("*Not run yet.*")
 
 # %% tags=["hide-input"]
 tables_of("preference")
@@ -655,7 +653,8 @@ page.text(
     "; ".join(f"{t.split('/')[1]}: {', '.join(n) or 'none'}" for t, n in stars.items())
     or "nothing has been run",
 )  # fmt: skip
-table(rows, "method", *(t.split("/")[1] for t in standing)) if rows else None
+columns = ("method", *(t.split("/")[1] for t in standing))
+table(rows, *columns) if standing else Markdown("*Nothing has been run yet.*")
 
 # %% [markdown]
 # Numbers are differences from the closest opponent in the product of both scores. On {glue:text}`race.main`, methods that stand out: {glue:text}`stars`.
@@ -694,10 +693,9 @@ page.text(
     f"between {min(agreement.values()):.2f} and {max(agreement.values()):.2f}"
     if agreement else "not known yet",
 )  # fmt: skip
-table(
-    rows, "course", "methods", "agreement", "pairs that change places",
-    "first at own settings", "first at equal budget",
-)  # fmt: skip
+columns = ("course", "methods", "agreement", "pairs that change places",
+    "first at own settings", "first at equal budget")  # fmt: skip
+table(rows, *columns) if rows else Markdown("*Nothing has been run yet.*")
 
 # %% [markdown]
 # On {glue:text}`order.changed` of {glue:text}`order.courses` courses another method comes first; the agreement of the rankings is {glue:text}`order.range`.
@@ -748,7 +746,7 @@ if f"{main}/truth" in courses:
     course = courses[f"{main}/truth"]
     others = Others.of(
         main, {"truth": "truth", "civility": "toxicity", "refusal": "refusal"},
-        limit=10,
+        limit=8,
     )  # fmt: skip
     for e in race_tables.entries_at(course, "budget"):
         if e.records and (e.name in shown_as or e.control):
@@ -940,9 +938,8 @@ page.text(
 
 # %%
 held = task.contrasts(range(lm.depth), n=80, seed=seeds[0], split="validation")
-below = task.contrasts(
-    [Site(i, "resid_pre") for i in range(lm.depth)], n=200, seed=seeds[0]
-)
+bottom = task.contrast(layer=0, point="resid_pre", n=200, seed=seeds[0])
+below = [bottom, *contrasts[:-1]]
 read, wrote = [], []
 for i, contrast in enumerate(contrasts):
     v_i = contrast.positive.mean(0) - contrast.negative.mean(0)
@@ -1025,7 +1022,7 @@ page.text("pairs.enough", said_of_pairs)
 #
 # :::{prf:proposition} Slope one
 # :label: race-slope
-# Let a law act as $z \mapsto Az + b$ on states that arrive as $z - wv$, with $A$ symmetric. The error at its site has the slope $v^\top A v$ in $w$. It is 1 for every constant push ($A = I$), whatever its direction, length and effort, $\omega$ for a transport that scales the coordinate $v$ by $\omega$, and 0 only for a law that sets the reading, $A v = 0$. For a disturbance that arrives *after* the site, the slope is 1 for all of them.
+# Let a law act as $z \mapsto Az + b$ on states that arrive as $z - wv$, with $\|v\| = 1$. The error at its site has the slope $v^\top A v$ in $w$. It is 1 for every constant push ($A = I$), whatever its direction, length and effort, $\omega$ for a transport that scales the coordinate $v$ by $\omega$, and 0 for a law that sets the reading, $v^\top A = 0$. For a disturbance that arrives *after* the site, the slope is 1 for all of them.
 # :::
 #
 # :::{prf:proof}
@@ -1037,7 +1034,7 @@ page.text("pairs.enough", said_of_pairs)
 # %%
 unit = v / v.norm()
 size = float(spent["difference of means"].strength * v.norm())
-choices = Decisions.of(lm, spread(task.pairs("test"), 24))
+choices = Decisions.of(lm, spread(task.pairs("test"), 16))
 seen = {}
 
 
@@ -1068,7 +1065,7 @@ calm_r = readings(Additive(unit.cpu()).at(size), 0.0, (layer, "resid_pre"), laye
 facing = {name: law.at(spent[name].strength) for name, law in runners.items()} | {
     "feedback at the site": hold(float(calm_r.mean()))
 }
-sizes = [0.0, 0.25, 0.5, 0.75, 1.0]
+sizes = [0.0, 0.5, 1.0]
 late = min(layer + 1, lm.depth - 1)
 cases = {
     "before": ((layer, "resid_pre"), layer),
@@ -1444,7 +1441,7 @@ points = [
     f"under: {place['equal'][0]} ({signed(equal[place['equal'][0]].combined_gain(free))}); "
     f"under a random direction by {signed(equal['random direction'].combined_gain(free))}.",
     f"Of {len(plan.courses())} courses {len(courses)} have been run. On {changed} of "
-    f"{len(rows) and len(agreement)} another method comes first when all spend the same.",
+    f"{len(agreement)} another method comes first when all spend the same.",
     "Methods that stand out from all controls at equal budget: "
     + ("; ".join(f"{t}: {', '.join(n) or 'none'}" for t, n in stars.items()) or "not known yet")
     + ".",
