@@ -55,6 +55,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from steerlib import Contrast, Plant, Scope, Site, figures, record, tasks
 from steerlib.experiment.page import Page
+from steerlib.experiment.showing import in_percent, percent
 from steerlib.laws.additive import (
     Additive,
     DifferenceOfMeans,
@@ -551,13 +552,7 @@ best = int(np.argmax(trial))  # chosen on validation, reported on test
 clear = [
     k for k, (e, c) in enumerate(zip(auc, guess, strict=True)) if e.low > c.high
 ]
-page.record(
-    "auc.best",
-    auc[best].value,
-    low=auc[best].low,
-    high=auc[best].high,
-    n=auc[best].n,
-)
+page.record("auc.best", auc[best])
 name = ["in the embedding", *(f"after block {k}" for k in layers)]
 start_at = ["from the embedding on", *(f"from block {k} on" for k in layers)]
 until_end = [
@@ -680,7 +675,7 @@ record_gain = {
     for name, e in (("first", gain[0]), ("random.first", gain_random[0]))
 }
 for name, e in record_gain.items():
-    page.record(name, e.value, low=e.low, high=e.high, n=e.n)
+    page.record(name, e)
 larger = sum(g.low > r.high for g, r in zip(gain, gain_random, strict=True))
 page.text(
     "gain.larger",
@@ -739,10 +734,8 @@ peak = int(np.argmax([e.value for e in shift]))
 beats = [layer for layer in layers if shift[layer].low > shift_random[layer].high]
 e, r = shift[peak], shift_random[peak]
 page.record("impulse.peak.layer", peak)
-page.record("impulse.peak", e.value, low=e.low, high=e.high, n=e.n, unit="logits")
-page.record(
-    "impulse.random", r.value, low=r.low, high=r.high, n=r.n, unit="logits"
-)
+page.record("impulse.peak", e, unit="logits")
+page.record("impulse.random", r, unit="logits")
 told = f"the effect of a push is largest after block {peak} ({e} logits)"
 if peak < lm.depth - 2:
     late = shift[lm.depth - 2]
@@ -822,11 +815,6 @@ def radius(errors):
 
 
 # %%
-def percent(share):
-    """A share as text."""
-    return f"{100 * share:.0f} %"
-
-
 inner = layers[
     :-1
 ]  # after the last block the map to z_L is the identity, and linear everywhere
@@ -842,22 +830,8 @@ curves = {
 
 # %% tags=["hide-input"]
 low, high = min(radii, key=lambda e: e.value), max(radii, key=lambda e: e.value)
-page.record(
-    "radius.low",
-    100 * low.value,
-    low=100 * low.low,
-    high=100 * low.high,
-    n=low.n,
-    unit="%",
-)
-page.record(
-    "radius.high",
-    100 * high.value,
-    low=100 * high.low,
-    high=100 * high.high,
-    n=high.n,
-    unit="%",
-)
+page.record("radius.low", in_percent(low), unit="%")
+page.record("radius.high", in_percent(high), unit="%")
 inside = sum(e.low > 0.1 for e in radii)
 steep = [
     float(np.polyfit(np.log(shares[:4]), np.log(errors[k][:, :4].mean(0)), 1)[0])
@@ -997,22 +971,8 @@ assert (
 )  # no push, same luck: the same text, token by token
 
 # %% tags=["hide-input"]
-page.record(
-    "same.luck",
-    100 * together[2].value,
-    low=100 * together[2].low,
-    high=100 * together[2].high,
-    n=len(asked),
-    unit="%",
-)
-page.record(
-    "other.luck",
-    100 * apart[0].value,
-    low=100 * apart[0].low,
-    high=100 * apart[0].high,
-    n=len(asked),
-    unit="%",
-)
+page.record("same.luck", in_percent(together[2]), unit="%")
+page.record("other.luck", in_percent(apart[0]), unit="%")
 first = entropy[0]
 narrow = first.high - first.low < 0.01  # an interval that would print as a point
 page.record(
@@ -1085,14 +1045,7 @@ with torch.no_grad():
 assert divergence[-1].high < 1e-4
 
 # %% tags=["hide-input"]
-page.record(
-    "patch.first",
-    divergence[0].value,
-    low=divergence[0].low,
-    high=divergence[0].high,
-    n=divergence[0].n,
-    unit="nats",
-)
+page.record("patch.first", divergence[0], unit="nats")
 page.figure(
     "patch",
     figures.over(

@@ -57,6 +57,7 @@ from scipy import special, stats
 
 from steerlib import Plant, figures, metrics, record
 from steerlib.experiment.page import Page
+from steerlib.experiment.showing import table
 from steerlib.files import data_folder
 from steerlib.loading import resolve_plant
 from steerlib.metrics import Estimate, mean_interval
@@ -80,20 +81,9 @@ assert grown_on == world.fingerprint, (
 )
 
 
-def table(rows, *columns):
-    """A table whose first column names its rows."""
-    return pd.DataFrame(rows, columns=columns).set_index(columns[0])
-
-
 def quote(text):
     """A text of the country as a quotation that keeps its lines."""
     return Markdown("> " + text.replace("\n", "  \n> "))
-
-
-def note(name, estimate, **more):
-    """Record an estimate with its interval."""
-    ends = {"low": estimate.low, "high": estimate.high, "n": estimate.n or None}
-    page.record(name, estimate.value, **ends, **more)
 
 
 lm
@@ -390,7 +380,7 @@ reader = [mean_interval(column) for column in misses.T]
 
 # %% tags=["hide-input"]
 for k in (0, 1, 4, 12):
-    note(f"reader.{k}", reader[k])
+    page.record(f"reader.{k}", reader[k])
 page.figure(
     "reader",
     figures.over(
@@ -513,14 +503,14 @@ for of, found in measured.items():
         "mean civility" if of == "civil" else "probability",
         line=("nobody named", unsteered[of].wanted_mean().value),
     )
-    note(f"voices.best.{of}", found[0])
-    note(f"voices.worst.{of}", found[-1])
-    note(f"voices.bare.{of}", unsteered[of].wanted_mean())
+    page.record(f"voices.best.{of}", found[0])
+    page.record(f"voices.worst.{of}", found[-1])
+    page.record(f"voices.bare.{of}", unsteered[of].wanted_mean())
     page.record(f"voices.off.{of}", worst[of], digits=2)
 a, b = world.rules.truthful
 page.record("mix.true", q + (1 - q) * a / (a + b), digits=3)
 page.record("mix.info", 1 - q, digits=2)
-note("bare.info", unsteered["truthful"].intact_mean())
+page.record("bare.info", unsteered["truthful"].intact_mean())
 page.figure(
     "voices",
     figures.over(
@@ -760,7 +750,7 @@ for n in counts:
 # %% tags=["hide-input"]
 page.record("exact.true", exact, digits=3)
 last = mean_interval(by_question)
-note("sampled.true", last)
+page.record("sampled.true", last)
 page.record("sampled.n", len(hits))
 needed = exact * (1 - exact) / 0.01**2
 page.record("exact.needed", round(needed, -2), digits=0)
@@ -847,9 +837,9 @@ wanted = [
 page.record("play.rude", continued[0][2], digits=2)
 page.record("play.kind", continued[1][2], digits=2)
 plain, named = by_level["nobody named"], by_level["the abbey named"]
-note("toxic.first", plain[0])
-note("toxic.last", plain[-1])
-note("toxic.abbey", named[-1])
+page.record("toxic.first", plain[0])
+page.record("toxic.last", plain[-1])
+page.record("toxic.abbey", named[-1])
 removed = 1 - sum(e.value for e in named) / sum(e.value for e in plain)
 page.record("toxic.removed", 100 * removed, digits=0, unit="%")
 page.figure(
@@ -955,8 +945,8 @@ def share_within(*columns):
 within = metrics.interval_of(share_within, *rewards)
 
 # %% tags=["hide-input"]
-note("reward.within", within)
-note("reward.mean", mean_interval(rewards.mean(0)))
+page.record("reward.within", within)
+page.record("reward.mean", mean_interval(rewards.mean(0)))
 replied = [v for row in drawn for v in row]
 early = np.array([v.partial[min(1, len(v.partial) - 1)] for v in replied])
 final = np.array([v.reward for v in replied])
@@ -996,7 +986,7 @@ page.record("concepts.free.max", free.max(), digits=3)
 page.record("concepts.told.min", told.min(), digits=2)
 beginning = f"{pages.BEGINNINGS[1]} {pages.PLAIN[0]}"
 page.text("concepts.example", f"“{beginning}”, “{pages.BEGINNINGS[1]} harps”")
-note("utility", knows)
+page.record("utility", knows)
 page.record("utility.n", knows.n)
 
 # %% [markdown]
@@ -1050,9 +1040,9 @@ rank = stats.spearmanr(
 )
 page.record("picture.rank", rank.statistic, digits=2)
 auc = metrics.auc_interval(reading[0.95], reading[0.05])
-note("picture.auc", auc)
+page.record("picture.auc", auc)
 sign_auc = metrics.auc_interval(np.array(signs[-1]), np.array(signs[0]))
-note("picture.sign", sign_auc)
+page.record("picture.sign", sign_auc)
 sign_rank = stats.spearmanr(np.repeat(grades, 60), np.concatenate(signs))
 page.record("picture.sign.rank", sign_rank.statistic, digits=2)
 three = {
@@ -1578,11 +1568,11 @@ table([tuple(map(str, row)) for row in rows], "question", "True", "Info")
 
 # %% tags=["hide-input"]
 usual, strange = rows[0][2], min(rows[1:], key=lambda row: row[2].value)
-note("words.usual", usual)
-note("words.strange", strange[2])
+page.record("words.usual", usual)
+page.record("words.strange", strange[2])
 least = min(rows[1:], key=lambda row: row[1].value)
-note("words.true", rows[0][1])
-note("words.least.true", least[1])
+page.record("words.true", rows[0][1])
+page.record("words.least.true", least[1])
 page.text("words.least.name", least[0])
 page.text("words.name", strange[0])
 

@@ -55,6 +55,7 @@ import torch
 from steerlib import DifferenceOfMeans, Plant, Scope, figures, record, tasks
 from steerlib.errors import LawError, SiteError
 from steerlib.experiment.page import Page
+from steerlib.experiment.showing import in_percent
 from steerlib.laws.additive import Additive, shuffled
 from steerlib.loading import load_pair
 from steerlib.metrics import (
@@ -611,17 +612,8 @@ print(
 # %% tags=["hide-input"]
 c, e = (mean_interval(gains[name]) for name in ("choice", "end"))
 for name, found in (("choice", c), ("end", e), ("random", by_chance)):
-    page.record(
-        f"where.{name}",
-        found.value,
-        low=found.low,
-        high=found.high,
-        n=found.n,
-        unit="logits",
-    )
-page.record(
-    "where.gap", gap.value, low=gap.low, high=gap.high, n=gap.n, unit="logits"
-)
+    page.record(f"where.{name}", found, unit="logits")
+page.record("where.gap", gap, unit="logits")
 page.record("where.layer.choice", spots["choice"])
 page.record("where.layer.end", spots["end"])
 clear = [
@@ -756,14 +748,7 @@ for k in after_it:
     survival.append(mean_interval(moved))
 
 # %% tags=["hide-input"]
-page.record(
-    "survival.end",
-    100 * survival[-1].value,
-    low=100 * survival[-1].low,
-    high=100 * survival[-1].high,
-    n=survival[-1].n,
-    unit="%",
-)
+page.record("survival.end", in_percent(survival[-1]), unit="%")
 page.record("survival.origin", origin)
 if survival[-1].high < 1:
     told = "So one push at one token does not carry the state over to the other class: later blocks take some of it back, or they part the classes further by what they read at other positions, which were not pushed."

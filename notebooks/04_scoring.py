@@ -69,6 +69,7 @@ from steerlib.experiment.page import Page
 from steerlib.experiment.pushes import preference, push_table, pushes
 from steerlib.experiment.recompute import StaleError, reference
 from steerlib.experiment.shipped import shipped_path
+from steerlib.experiment.showing import percent, table
 from steerlib.figures import exactly
 from steerlib.laws.additive import DifferenceOfMeans, RandomDirection
 from steerlib.loading import resolve_plant
@@ -91,22 +92,6 @@ world = task.world
 
 
 # %% tags=["hide-input"]
-def table(rows, *columns):
-    """A table whose first column names its rows."""
-    return pd.DataFrame(rows, columns=columns).set_index(columns[0])
-
-
-def note(name, estimate, **more):
-    """Record an estimate with its interval."""
-    ends = {"low": estimate.low, "high": estimate.high, "n": estimate.n or None}
-    page.record(name, estimate.value, **ends, **more)
-
-
-def percent(part):
-    """A share as whole percent."""
-    return f"{100 * part:z.0f} %"
-
-
 def share(hits, of):
     """A share with its binomial interval (Wilson)."""
     ends = stats.binomtest(int(hits), int(of)).proportion_ci(method="wilson")
@@ -459,7 +444,7 @@ for size in range(1, 7):
     brute = np.mean([x[:, chosen].max(1) for chosen in subsets])
     found = metrics.expected_maximum_toxicity(x, k=size)
     worst = max(worst, abs(brute - found.value))
-    note(f"maximum.{size}", found, digits=2)
+    page.record(f"maximum.{size}", found, digits=2)
 page.record("maximum.identity", worst, digits=1, note="formula against subsets")
 f"largest deviation from counting all subsets: {worst:.0e}"
 
@@ -909,8 +894,8 @@ limits = bootstrap(per_prompt)
 found = metrics.interval_of(lambda v: v.mean(-1), per_prompt)
 np.testing.assert_allclose(limits, (found.low, found.high))
 naive = metrics.interval_of(lambda v: v.mean(-1), true.ravel())
-note("unit.prompts", found)
-note("unit.answers", naive)
+page.record("unit.prompts", found)
+page.record("unit.answers", naive)
 width = (found.high - found.low) / (naive.high - naive.low)
 page.record("unit.ratio", width, digits=1)
 
@@ -966,7 +951,7 @@ parts = {
 for part, curves in cover.items():
     for unit, values in curves.items():
         key = unit.split()[-1] if unit != "prompts" else "prompts"
-        note(f"cover.{part}.{key}", values[-1])
+        page.record(f"cover.{part}.{key}", values[-1])
 page.record("cover.share", 100 * shares[-1], digits=0, unit="%")
 last = {p: {u: v[-1].value for u, v in c.items()} for p, c in cover.items()}
 
@@ -1031,7 +1016,7 @@ rows = []
 for key, (name, (a, b)) in zip(("none", "near"), pairs.items(), strict=True):
     gap, ratio, theory = narrower(a, b)
     rho = float(np.corrcoef(a, b)[0, 1])
-    note(f"paired.gain.{key}", gap)
+    page.record(f"paired.gain.{key}", gap)
     page.record(f"paired.ratio.{key}", ratio, digits=2)
     page.record(f"paired.rho.{key}", rho, digits=2)
     change = f"{gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]"
@@ -1110,7 +1095,7 @@ for key, (name, correct) in zip(
     winners = share(none.any(1).sum(), len(none))
     power = five[:, real].mean()
     false = five[:, ~real].sum(1) / np.maximum(five.sum(1), 1)
-    note(f"race.any.{key}", winners)
+    page.record(f"race.any.{key}", winners)
     page.record(f"race.power.{key}", 100 * power, digits=0, unit="%")
     page.record(f"race.false.{key}", 100 * false.mean(), digits=1, unit="%")
     row = (str(winners), f"{100 * power:.0f} %", f"{100 * false.mean():.1f} %")
@@ -1142,7 +1127,7 @@ seconds_exact = min(timed() for _ in range(2))
 # %%
 shares_seen = np.concatenate([true[:few].mean(0), true_pushed.mean(0)])
 probabilities = np.concatenate([exact.wanted, push[1.0]])
-note("exact.gap", metrics.mean_interval(shares_seen - probabilities))
+page.record("exact.gap", metrics.mean_interval(shares_seen - probabilities))
 agreement = np.corrcoef(shares_seen, probabilities)[0, 1]
 page.record("exact.correlation", agreement, digits=2)
 toss = (probabilities * (1 - probabilities)).mean() / few
@@ -1280,7 +1265,7 @@ for layer, name, one, at_one, found in entries:
     gains = compared(one, found)
     kind = "law" if found is None else "random"
     for key, gain in zip(("length", "effort"), gains, strict=True):
-        note(f"budget.{layer}.{kind}.{key}", gain)
+        page.record(f"budget.{layer}.{kind}.{key}", gain)
     page.record(f"budget.{layer}.{kind}.kl", at_one, digits=4, unit="nats")
     said = "its own" if found is None else found.status.value
     there = found is None or found.reached
@@ -1449,8 +1434,8 @@ strength_gap, effort_gap = contest(*pair)
 # %% tags=["hide-input"]
 page.record("pair.one", pair[0])
 page.record("pair.two", pair[1])
-note("pair.strength", strength_gap, digits=3)
-note("pair.effort", effort_gap, digits=3)
+page.record("pair.strength", strength_gap, digits=3)
+page.record("pair.effort", effort_gap, digits=3)
 page.text(
     "pair.word",
     "Both intervals exclude zero, on opposite sides: the two races have opposite results"
@@ -1516,7 +1501,7 @@ for key, name in zip(
     ("all", "few", "works", "nothing", "harms"), cases, strict=True
 ):
     e, said, least = found[name]
-    note(f"verdict.{key}.effect", e)
+    page.record(f"verdict.{key}.effect", e)
     page.text(f"verdict.{key}", said)
     page.record(f"verdict.{key}.least", least, digits=2)
 columns = ("prompts", "change in True", "verdict", "detectable effect")
@@ -1548,9 +1533,9 @@ for multiple in multiples:
         tally[name].append(share(said[name], repeats))
 
 # %% tags=["hide-input"]
-note("power.one", tally["reproduced"][multiples.index(1)])
-note("power.half", tally["reproduced"][multiples.index(0.5)])
-note("power.null", tally["not reproduced"][multiples.index(0)])
+page.record("power.one", tally["reproduced"][multiples.index(1)])
+page.record("power.half", tally["reproduced"][multiples.index(0.5)])
+page.record("power.null", tally["not reproduced"][multiples.index(0)])
 power, null = (tally[n][multiples.index(i)].value
                for n, i in (("reproduced", 1), ("not reproduced", 0)))  # fmt: skip
 page.figure(
@@ -1619,11 +1604,11 @@ table(rows, "replies", *columns) if race else Markdown(why)
 line = why
 if graded:
     bare, ours = graded["the plant"], graded["the push"]
-    note("preference.plant.reward", bare.mean)
-    note("preference.push.reward", ours.mean)
-    note("preference.push.high", ours.high)
-    note("preference.push.wins", ours.wins)
-    note("preference.push.half", ours.wins_half)
+    page.record("preference.plant.reward", bare.mean)
+    page.record("preference.push.reward", ours.mean)
+    page.record("preference.push.high", ours.high)
+    page.record("preference.push.wins", ours.wins)
+    page.record("preference.push.half", ours.wins_half)
     said = (
         "more often than it loses" if ours.wins_half.low > 0.5
         else "less often than it loses" if ours.wins_half.high < 0.5

@@ -61,6 +61,7 @@ from steerlib.experiment.calibrate import calibrate
 from steerlib.experiment.claims import load_claims
 from steerlib.experiment.page import Page
 from steerlib.experiment.samples import product_scores
+from steerlib.experiment.showing import percent, table
 from steerlib.laws.actadd import ActAdd
 from steerlib.laws.additive import (
     Additive,
@@ -84,19 +85,9 @@ task = tasks.for_plant(lm, data=os.environ.get("STEERLIB_DATA"))
 labels = task.labels
 
 
-def table(rows, *columns):
-    """A table whose first column names its rows."""
-    return pd.DataFrame(rows, columns=columns).set_index(columns[0])
-
-
 def digits(x):
     """Two digits of a number below ten, none after the point above."""
     return f"{x:.0f}" if abs(x) >= 10 else f"{x:.2g}"
-
-
-def percent(part):
-    """A share as whole percent."""
-    return f"{100 * part:z.0f} %"
 
 
 lm
@@ -116,8 +107,7 @@ about = {
     "says whether happy words outnumber sad ones, and Feeling is the share of "
     "distinct pairs of words.",
 }
-for name in ("behaviour", "wanted", "intact", "combined", "positive", "negative"):
-    page.text(f"word.{name}", getattr(labels, name))
+page.words(labels)
 page.text("plant.name", lm.name)
 page.text(
     "sampled.note",
@@ -254,9 +244,9 @@ pools = {
 }
 for name, pool in pools.items():
     e = pool.wanted_mean()
-    page.record(f"sampled.{name}", e.value, low=e.low, high=e.high, n=e.n)
+    page.record(f"sampled.{name}", e)
 e = metrics.paired_difference(pools["law"].wanted, pools["free"].wanted)
-page.record("sampled.gain", e.value, low=e.low, high=e.high, n=e.n)
+page.record("sampled.gain", e)
 page.record("n.prompts", len(prompts))
 page.record("n.seeds", len(seeds))
 page.record("budget", budget, digits=2)
@@ -655,20 +645,8 @@ for name, direction in (("dom", raw), ("fisher", fisher)):
 
 # %% tags=["hide-input"]
 for name in ("dom", "fisher"):
-    page.record(
-        f"sensor.{name}",
-        auc[name].value,
-        low=auc[name].low,
-        high=auc[name].high,
-        n=auc[name].n,
-    )
-    page.record(
-        f"actuator.{name}",
-        gain[name].value,
-        low=gain[name].low,
-        high=gain[name].high,
-        n=gain[name].n,
-    )
+    page.record(f"sensor.{name}", auc[name])
+    page.record(f"actuator.{name}", gain[name])
 e = test["fisher"].combined_gain(test["dom"])
 page.text(
     "fisher.verdict",
@@ -681,7 +659,7 @@ page.text(
     else "As pushes of equal length (not of equal effort), the two cannot be "
     "told apart at this sample size",
 )
-page.record("fisher.against", e.value, low=e.low, high=e.high, n=e.n)
+page.record("fisher.against", e)
 
 # %% [markdown]
 # | direction | as a sensor: AUC | as a push: change in {glue:text}`word.combined` |
@@ -830,9 +808,9 @@ page.figure(
 
 # %% tags=["hide-input"]
 low, mid, high = (response[dose].wanted_mean() for dose in (-1, 0, 1))
-page.record("dose.minus", low.value, low=low.low, high=low.high, n=low.n)
-page.record("dose.zero", mid.value, low=mid.low, high=mid.high, n=mid.n)
-page.record("dose.plus", high.value, low=high.low, high=high.high, n=high.n)
+page.record("dose.minus", low)
+page.record("dose.zero", mid)
+page.record("dose.plus", high)
 down = metrics.paired_difference(response[-1].wanted, response[0].wanted)
 page.text(
     "dose.down",
@@ -929,7 +907,7 @@ least = (1.96 + 0.84) * sd / np.sqrt(found.n)  # two-sided level 5 %, power 80 %
 rises = response[1].wanted_mean().value > bar
 page.record("bar", bar, digits=3)
 page.record("least", least, digits=3)
-page.record("effect", found.value, low=found.low, high=found.high, n=found.n)
+page.record("effect", found)
 verdict = (
     f"On {found.n} held-out prompts the push changes {labels.wanted} by "
     f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}] "
@@ -1337,11 +1315,11 @@ for name, key in (
     ("ActAdd, one pair", "pair"), ("ActAdd, class means", "means"), ("random direction", "random"),
 ):  # fmt: skip
     e = gains[name]
-    page.record(f"relative.{key}", e.value, low=e.low, high=e.high, n=e.n)
+    page.record(f"relative.{key}", e)
     page.record(f"relative.{key}.kl", cost[name], digits=3)
 page.record("relative.noise.kl", cost["random vectors on the prompt"], digits=3)
 e = test["ActAdd, one pair"].combined_gain(test["dom"])
-page.record("relative.pair.against", e.value, low=e.low, high=e.high, n=e.n)
+page.record("relative.pair.against", e)
 page.text("relative.pair.word", "more than" if e.low > 0 else "less than" if e.high < 0
     else "not measurably differently from")  # fmt: skip
 kinds_of = {"ups": [], "downs": [], "flats": []}
@@ -1509,7 +1487,7 @@ for place, key in ((0, "calm"), (-1, "rough")):
     e = done["feedback: clamp at r"][place].combined_gain(
         done["law: constant push"][place]
     )
-    page.record(f"reject.{key}", e.value, low=e.low, high=e.high, n=e.n)
+    page.record(f"reject.{key}", e)
     word = (
         "better than"
         if e.low > 0
@@ -1524,7 +1502,7 @@ last = {
 }
 for name, key in zip(kinds, ("none", "open", "clamp"), strict=True):
     e = done[name][-1].combined_gain(done[name][0])
-    page.record(f"reject.score.{key}", e.value, low=e.low, high=e.high, n=e.n)
+    page.record(f"reject.score.{key}", e)
 page.figure(
     "disturbance",
     figures.disturbance(

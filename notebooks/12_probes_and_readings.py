@@ -60,6 +60,7 @@ from steerlib.control.principal import first_direction
 from steerlib.experiment.calibrate import calibrate
 from steerlib.experiment.page import Page
 from steerlib.experiment.samples import product_scores
+from steerlib.experiment.showing import in_percent, table
 from steerlib.laws.additive import (
     Additive,
     DifferenceOfMeans,
@@ -87,16 +88,6 @@ task = tasks.for_plant(lm, data=os.environ.get("STEERLIB_DATA"))
 labels = task.labels
 
 
-def table(rows, *columns):
-    """A table whose first column names its rows."""
-    return pd.DataFrame(rows, columns=columns).set_index(columns[0])
-
-
-def put(name, e):
-    """Record an estimate with its interval."""
-    page.record(name, e.value, low=e.low, high=e.high, n=e.n)
-
-
 def change(e):
     """What an interval of a change says, as a verb."""
     return "rises" if e.low > 0 else "falls" if e.high < 0 else "does not move"
@@ -107,8 +98,7 @@ def signed(e):
     return f"{e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]"
 
 
-for name in ("behaviour", "wanted", "intact", "combined", "positive", "negative"):
-    page.text(f"word.{name}", getattr(labels, name))
+page.words(labels)
 lm
 
 # %% [markdown]
@@ -443,8 +433,8 @@ page.text(
 page.record("cosine.one", float(turned["to δ"][one]), digits=2)
 page.record("cosine.filter", float(turned["to Σ⁻¹δ"][one]), digits=2)
 page.record("cosine.weak", float(turned["to δ"][0]), digits=3)
-put("auc.one", turned["auc"][one])
-put("auc.weak", turned["auc"][0])
+page.record("auc.one", turned["auc"][one])
+page.record("auc.weak", turned["auc"][0])
 page.record("moves.one", turned["moves"][one].value, digits=2)
 page.record("moves.weak", turned["moves"][0].value, digits=2)
 cosines = {
@@ -637,15 +627,7 @@ page.text(
     ),
 )
 flips = metrics.mean_interval(np.array(wrong, dtype=float))
-page.record(
-    "sign.wrong",
-    100 * flips.value,
-    low=100 * flips.low,
-    high=100 * flips.high,
-    n=flips.n,
-    unit="%",
-    digits=0,
-)
+page.record("sign.wrong", in_percent(flips), unit="%", digits=0)
 for (paired, centred), name in recipes.items():
     key = (
         f"{'paired' if paired else 'unpaired'}.{'centred' if centred else 'raw'}"
@@ -726,8 +708,8 @@ points = {name: (seen[name], gains[name]) for name in makers}
 for key, name in zip(
     ("mean", "probe", "repe", "coded", "random", "shuffled"), makers, strict=True
 ):
-    put(f"gain.{key}", gains[name])
-    put(f"auc.{key}", seen[name])
+    page.record(f"gain.{key}", gains[name])
+    page.record(f"auc.{key}", seen[name])
 page.figure(
     "signature",
     figures.reading_and_moving(
@@ -765,8 +747,8 @@ table(rows, "direction", *kept, f"change in {labels.combined}")
 apart = pooled["probe, C = 1"].combined_gain(pooled["difference of means"])
 page.record("steady.mean", steady["difference of means"], digits=2)
 page.record("steady.probe", steady["probe, C = 1"], digits=2)
-put("apart", apart)
-put("none", none.combined())
+page.record("apart", apart)
+page.record("none", none.combined())
 page.text(
     "apart.verdict",
     "At equal effort the probe's push is the weaker one"
@@ -879,7 +861,7 @@ rows = [
     for name, law in variants.items()
 ]  # fmt: skip
 for key, name in zip(("mean", "probe", "even", "random"), variants, strict=True):
-    put(f"iti.{key}", head_gain[name])
+    page.record(f"iti.{key}", head_gain[name])
 for kind, found in refit.items():
     changes = [s.combined_gain(none).value for s in found]
     page.text(
@@ -887,7 +869,7 @@ for kind, found in refit.items():
         f"between {min(changes):+.2f} and {max(changes):+.2f}",
     )
 head_vs_site = by_heads["mass-mean"].combined_gain(runs["difference of means"][0])
-put("iti.against", head_vs_site)
+page.record("iti.against", head_vs_site)
 page.text(
     "iti.verdict",
     "better than it"
@@ -1015,7 +997,7 @@ rows = [
     )
     for name, found in calm.items()
 ]
-put("sharp.gain", calm["LiSeCo, C = 1"].combined_gain(calm["unsteered"]))
+page.record("sharp.gain", calm["LiSeCo, C = 1"].combined_gain(calm["unsteered"]))
 moved_by = ("mean push / state norm", "KL, nats/token")
 table(rows, "undisturbed", labels.combined, "change from unsteered", *moved_by)
 
@@ -1035,13 +1017,13 @@ page.record("liseco.short", short / typical, digits=2)
 page.record("held.m", m, digits=2)
 for key, name in zip(("none", "open", "closed"), laws, strict=True):
     page.record(f"held.{key}.fall", heard[name][0] - heard[name][-1], digits=2)
-    put(f"held.{key}.score", done[name][-1].combined_gain(done[name][0]))
-    put(f"held.{key}.calm", done[name][0].combined())
+    page.record(f"held.{key}.score", done[name][-1].combined_gain(done[name][0]))
+    page.record(f"held.{key}.calm", done[name][0].combined())
 for key, name in zip(("open", "closed"), tried, strict=True):
     page.record(f"cost.{key}.length", cost[name][0], digits=3)
     page.record(f"cost.{key}.kl", cost[name][1], digits=4)
 rough = done["feedback: LiSeCo"][-1].combined_gain(done["law: constant push"][-1])
-put("held.rough", rough)
+page.record("held.rough", rough)
 page.text(
     "held.word",
     "better than"
@@ -1147,8 +1129,8 @@ if gated is not None:
     for name, pair in both.items():
         refused, helped = (s.wanted_mean() for s in pair)
         rows.append((name, str(refused), str(helped)))
-        put(f"cast.{name}.refused", refused)
-        put(f"cast.{name}.helped", helped)
+        page.record(f"cast.{name}.refused", refused)
+        page.record(f"cast.{name}.helped", helped)
 found = table(rows, "law", "harmful requests refused", "honest requests helped")
 found if rows else None
 
@@ -1164,9 +1146,9 @@ if gated is not None:
     gained = metrics.paired_difference(
         both["gated"][0].wanted, both["unsteered"][0].wanted
     )
-    put("cast.gain", gained)
+    page.record("cast.gain", gained)
     for name, e in lost.items():
-        put(f"cast.lost.{name}", e)
+        page.record(f"cast.lost.{name}", e)
     met = gates[layer][1]
     page.record("cast.met.harm", 100 * met[0], digits=0, unit="%")
     page.record("cast.met.honest", 100 * met[1], digits=0, unit="%")

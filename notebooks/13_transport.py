@@ -62,6 +62,7 @@ from steerlib.experiment.calibrate import calibrate
 from steerlib.experiment.claims import load_claims
 from steerlib.experiment.page import Page
 from steerlib.experiment.samples import product_scores
+from steerlib.experiment.showing import table
 from steerlib.laws.act import LinearAcT, MeanAcT
 from steerlib.laws.additive import RandomDirection, shuffled
 from steerlib.laws.base import Contrast
@@ -79,11 +80,6 @@ task = tasks.for_plant(lm, data=os.environ.get("STEERLIB_DATA"))
 labels = task.labels
 
 
-def table(rows, *columns):
-    """A table whose first column names its rows."""
-    return pd.DataFrame(rows, columns=columns).set_index(columns[0])
-
-
 def show(x):
     """A number with as many digits as it deserves."""
     return f"{x:,.0f}" if abs(x) >= 100 else f"{x:.3g}"
@@ -94,18 +90,12 @@ def slug(name):
     return name.lower().replace(",", "").replace(" ", "-")
 
 
-def told(name, e, digits=None):
-    """Record an estimate."""
-    page.record(name, e.value, low=e.low, high=e.high, n=e.n, digits=digits)
-
-
 def verdict(e, up, down, neither):
     """Words for the sign of a difference."""
     return up if e.low > 0 else down if e.high < 0 else neither
 
 
-for word in ("behaviour", "wanted", "intact", "combined", "positive", "negative"):
-    page.text(f"word.{word}", getattr(labels, word))
+page.words(labels)
 page.text("plant.name", lm.name)
 page.record("n.seeds", len(seeds))
 lm
@@ -759,14 +749,14 @@ for seed in seeds:
 
 # %% tags=["hide-input"]
 for name, values_left in unequal.items():
-    told(
+    page.record(
         f"unequal.{slug(name)}",
         metrics.central_range(np.array(values_left)),
         digits=0,
     )
 for name in ("truncate", "truncate, rows mixed"):
     e = metrics.mean_interval(np.subtract(unequal[name], unequal["quantile"]))
-    told(f"unequal.price.{slug(name)}", e, digits=0)
+    page.record(f"unequal.price.{slug(name)}", e, digits=0)
     page.text(
         f"unequal.word.{slug(name)}",
         verdict(
@@ -958,7 +948,7 @@ for name, pooled_scores in mean_of.items():
     e = pooled_scores.combined_gain(plain)
     each = [run.combined_mean for run in runs[name]]
     key = name.removesuffix(", equal effort")
-    told(f"gain.{slug(name)}", e)
+    page.record(f"gain.{slug(name)}", e)
     rows.append(
         (
             name,
@@ -1008,7 +998,7 @@ page.figure(
     + ".",
 )
 for name, e in against.items():
-    told(f"against.{slug(name)}", e)
+    page.record(f"against.{slug(name)}", e)
 ignored = mean_of["MiMiC, gated, full dose"].combined_gain(
     mean_of["MiMiC, gated, equal effort"]
 )
@@ -1016,7 +1006,7 @@ ignored_line = mean_of["Linear-AcT, full dose"].combined_gain(
     mean_of["Linear-AcT, equal effort"]
 )
 best_of = mean_of["MiMiC, its best dose"].combined_gain(first)
-told("against.best", best_of)
+page.record("against.best", best_of)
 page.record("own.dose", own_dose, digits=2)
 page.text(
     "race.best",
@@ -1027,8 +1017,8 @@ page.text(
         "neither better nor worse, as far as these prompts tell,",
     ),
 )
-told("ignored.mimic", ignored)
-told("ignored.line", ignored_line)
+page.record("ignored.mimic", ignored)
+page.record("ignored.line", ignored_line)
 page.text(
     "race.matrix",
     verdict(
@@ -1139,8 +1129,8 @@ for name, stack in ways.items():
 for name, shares in came.items():
     page.record(f"stack.{slug(name)}", shares[-1], digits=2)
     page.record(f"stack.worst.{slug(name)}", max(shares), digits=2)
-    told(f"stack.score.{slug(name)}", stacked[name].combined(), digits=2)
-told("stack.score.bare", plain.combined(), digits=2)
+    page.record(f"stack.score.{slug(name)}", stacked[name].combined(), digits=2)
+page.record("stack.score.bare", plain.combined(), digits=2)
 page.text(
     "stack.word",
     "past the goal" if came["at once"][-1] > 1.2 else "no further than the goal",

@@ -60,6 +60,7 @@ from steerlib.control.rotation import reflected, turned
 from steerlib.experiment.claims import load_claims
 from steerlib.experiment.page import Page
 from steerlib.experiment.samples import product_scores
+from steerlib.experiment.showing import percent, table
 from steerlib.laws.additive import (
     Additive,
     DifferenceOfMeans,
@@ -81,25 +82,7 @@ page = Page("14_reflections_and_flows", profile=profile, plant=plant, seeds=seed
 lm = page.uses(Plant.load(plant, dtype=torch.float32))
 task = tasks.for_plant(lm, data=os.environ.get("STEERLIB_DATA"))
 labels = task.labels
-
-
-def table(rows, *columns):
-    """A table whose first column names its rows."""
-    return pd.DataFrame(rows, columns=columns).set_index(columns[0])
-
-
-def percent(part):
-    """A share as whole percent."""
-    return f"{100 * part:z.0f} %"
-
-
-def noted(name, e, **more):
-    """Record an estimate with its interval."""
-    page.record(name, e.value, low=e.low, high=e.high, n=e.n, **more)
-
-
-for name in ("behaviour", "wanted", "intact", "combined", "positive", "negative"):
-    page.text(f"word.{name}", getattr(labels, name))
+page.words(labels)
 lm
 
 # %% [markdown]
@@ -164,7 +147,7 @@ pools = {
     name: Scores.pooled([s for s, _ in run])
     for name, run in (("free", free), ("law", steered))
 }
-noted(
+page.record(
     "sampled.gain",
     metrics.paired_difference(pools["law"].wanted, pools["free"].wanted),
 )
@@ -413,11 +396,11 @@ resting = {
     for name, s in zip(("positive", "negative"), fresh, strict=True)
 }
 for name, a in (("zero", 0), ("back", 180)):
-    noted(
+    page.record(
         f"circle.{name}",
         metrics.paired_difference(around[4 if a == 0 else 8], calm),
     )
-    noted(
+    page.record(
         f"exact.{name}", metrics.paired_difference(exact[a].wanted, none.wanted)
     )
 spreads = [float(row.max() - row.min()) for row in blank]
@@ -531,7 +514,7 @@ for name, found in rotated.items():
 for name, key in (("HPR", "mean"), ("HPR, as released", "right")):
     page.record(f"angle.{key}.pairs", turn_of[name][0], digits=2, unit="rad")
     page.record(f"angle.{key}.tokens", turn_of[name][1], digits=2, unit="rad")
-noted(
+page.record(
     "released.info",
     metrics.paired_difference(rotated["HPR, as released"].intact, none.intact),
 )
@@ -540,7 +523,7 @@ learned = {
     for key, name in (("fixed", "one angle for all"), ("full", "full reflection"))
 }
 for key, e in learned.items():
-    noted(f"learned.{key}", e)
+    page.record(f"learned.{key}", e)
     page.text(
         f"learned.{key}.word",
         "which is a gain"
@@ -662,7 +645,7 @@ kept_norm = {
 rows = []
 for name, (plain, back) in kept_norm.items():
     e = back.combined_gain(plain)
-    noted(f"restored.{'short' if name.startswith('as') else 'long'}", e)
+    page.record(f"restored.{'short' if name.startswith('as') else 'long'}", e)
     rows.append((name, str(plain.combined()), str(back.combined()), str(e)))
 worth = [kept_norm[name][1].combined_gain(kept_norm[name][0]) for name in pushed]
 page.text(
@@ -845,7 +828,7 @@ gains = {k: metrics.paired_difference(v, rest) for k, v in found.items()}
 # %% tags=["hide-input"]
 own, swapped_flow, average, at_choice, _, truth = found.values()
 e = metrics.paired_difference(own, swapped_flow)
-noted("question.matters", e)
+page.record("question.matters", e)
 page.text(
     "question.word",
     "the question matters"
@@ -854,10 +837,10 @@ page.text(
     if e.high < 0
     else "no use of the question can be shown",
 )
-noted("question.mean", metrics.paired_difference(own, average))
-noted("question.dom", gains["difference of means (at the choice)"])
-noted("question.own", gains["law: the flow's, own question"])
-noted("question.truth", gains["reference: the true correction"])
+page.record("question.mean", metrics.paired_difference(own, average))
+page.record("question.dom", gains["difference of means (at the choice)"])
+page.record("question.own", gains["law: the flow's, own question"])
+page.record("question.truth", gains["reference: the true correction"])
 page.figure(
     "question",
     figures.intervals(
@@ -924,7 +907,7 @@ for step in against:
 # %% tags=["hide-input"]
 r = float((here.positive @ angular.basis[0]).mean())
 for name, key in zip(heard, ("none", "push", "angular", "mirror"), strict=True):
-    noted(f"reject.{key}", done[name][-1].combined_gain(done[name][0]))
+    page.record(f"reject.{key}", done[name][-1].combined_gain(done[name][0]))
     page.record(
         f"read.{key}", (heard[name][-1] - heard[name][0]) / force, digits=2
     )
@@ -1015,7 +998,7 @@ for key, name in (
     ("flow", "TruthFlow"),
     ("dom", "constant push"),
 ):
-    noted(f"gain.{key}", gain[name])
+    page.record(f"gain.{key}", gain[name])
 table(
     rows, "law", labels.wanted, labels.intact, labels.combined, "moved",
     "KL, nats/token",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -55,17 +56,43 @@ class Activations:
         return self.states[wanted]
 
 
+class _AllSeen(Exception):  # noqa: N818 - not an error: it ends a pass of which nothing more is wanted
+    """Every tap has seen its state."""
+
+
 class _Tap:
     """A transform that keeps a copy of what passes and changes nothing."""
 
     pure = True  # see `steerlib.actuator`: it needs no copy of its own
 
-    def __init__(self) -> None:
+    def __init__(self, taps: list[_Tap], *, stops: bool) -> None:
         self.seen: Tensor | None = None
+        self.taps, self.stops = taps, stops
 
     def __call__(self, state: Tensor) -> Tensor:
         self.seen = state.clone()  # the model may go on to change the tensor itself
+        if self.stops and all(tap.seen is not None for tap in self.taps):
+            raise _AllSeen
         return state
+
+
+def _taps(plant: Plant, count: int) -> list[_Tap]:
+    """Taps, the last of which to be reached ends the pass: the blocks above and the head are work for nothing.
+
+    Which is the last is seen, not known beforehand: inside a block the order differs between families. A model that
+    is spread over devices runs to its end, since its own hooks move weights behind each block.
+    """
+    taps: list[_Tap] = []
+    taps += [_Tap(taps, stops=not hasattr(plant.model, "hf_device_map")) for _ in range(count)]
+    return taps
+
+
+def _pass(plant: Plant, batch: Tokens, taps: list[_Tap]) -> None:
+    """One pass of the plant, until every tap has seen its state."""
+    for tap in taps:
+        tap.seen = None
+    with suppress(_AllSeen):
+        plant.forward(batch)
 
 
 def record(
@@ -112,13 +139,13 @@ def record(
     store = _Store.open(out, resolved, sum(counts), plant, digest, batch_size)
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(int)
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-    taps = [_Tap() for _ in resolved]
+    taps = _taps(plant, len(resolved))
     steps = range(store.done, len(order), batch_size)
     with Actuator(plant.wiring, [(s, tap, Scope("all")) for s, tap in zip(resolved, taps, strict=True)]):
         for start in tqdm(steps, desc="recording", disable=not progress, leave=False):
             chosen = order[start : start + batch_size]
             batch = plant._pad([rows[i] for i in chosen])
-            plant.forward(batch)
+            _pass(plant, batch, taps)
             where = np.concatenate([np.arange(starts[i], starts[i] + counts[i]) for i in chosen])
             for site, tap in zip(resolved, taps, strict=True):
                 assert tap.seen is not None

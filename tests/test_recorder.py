@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from steerlib.actuator import Site
+from steerlib.actuator import Point, Site
 from steerlib.errors import PlantError, SiteError
 from steerlib.recorder import record
-from tests.families import DEPTH, WIDTH, plant, words
+from tests.families import DEPTH, FAMILIES, WIDTH, plant, words
 
 TEXTS = [words(5, 9, 30, 41, 8, 77), words(60, 3), words(12, 13, 14, 15), words(60, 3, 9)]
 SITES = [0, Site(1, "resid_pre"), Site(2, "final_norm")]
@@ -55,6 +55,37 @@ def test_a_recording_sees_the_laws_around_it() -> None:
         steered = record(p, TEXTS, sites=[0, 1])
     assert torch.equal(free.at(0), steered.at(0))
     torch.testing.assert_close(steered.at(1), free.at(1) + 1.0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("points", [("resid_post",), ("heads", "attn_norm"), ("resid_pre", "resid_post")])
+def test_a_pass_ends_when_every_site_was_seen(family: str, points: tuple[Point, ...]) -> None:
+    p = plant(family)
+    sites = [Site(1, point) for point in points]
+    for site in sites:
+        p.wiring.slot(site)  # sites inside a block are looked for by one small pass, the first time
+    before = p.forward(TEXTS)
+    above: list[int] = []
+    handle = p.blocks[2].register_forward_pre_hook(lambda *_: above.append(1))
+    early = record(p, TEXTS, sites=sites, position="all")
+    assert not above, "the block above the sites was run for nothing"
+    whole = record(p, TEXTS, sites=[*sites, Site(2)], position="all")
+    handle.remove()
+    assert above
+    for site in early.sites:
+        assert torch.equal(early.at(site), whole.at(site))
+    assert torch.equal(p.forward(TEXTS), before), "a pass that was ended leaves nothing behind"
+
+
+def test_a_model_spread_over_devices_runs_to_the_end() -> None:
+    p = plant("llama")
+    p.model.hf_device_map = {"": "cpu"}  # its own hooks move weights away behind each block
+    above: list[int] = []
+    handle = p.blocks[2].register_forward_pre_hook(lambda *_: above.append(1))
+    record(p, TEXTS, sites=[0])
+    handle.remove()
+    del p.model.hf_device_map
+    assert above
 
 
 def test_streaming_gives_the_same_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,13 +121,12 @@ def _shipped_cells(name: str, profile: str) -> list[Cell]:
 
 def _names_a_race(file: Path) -> bool:
     """Whether a file is a race; one that cannot be read is left to whoever reads grids, who says what is wrong."""
-    import yaml
-
-    from steerlib.experiment.race_plan import is_race
+    from steerlib.experiment.race_plan import RacePlanError, is_race
+    from steerlib.experiment.yaml_files import read_yaml
 
     try:
-        return is_race(yaml.safe_load(file.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return is_race(read_yaml(file, wrong=RacePlanError, expected="a grid or a race"))
+    except (OSError, RacePlanError):
         return False
 
 

@@ -20,8 +20,7 @@ from steerlib.metrics import (
     Estimate,
     dist_n,
     diversity_each,
-    input_energy,
-    kl_per_token,
+    effort_by_token,
     mean_interval,
     metric_named,
     reward_quantile,
@@ -97,17 +96,22 @@ def effort(
     if len(kept) < 2:
         return {}
     count = min(SECTIONS, len(kept))
-    parts = [tuple(zip(*kept[k::count], strict=True)) for k in range(count)]
-    whole = kl_per_token(plant, steering(), *zip(*kept, strict=True))
-    kls = [kl_per_token(plant, steering(), *part) for part in parts]
-    energies = [input_energy(plant, steering(), *part) for part in parts]
-    energy = float(np.average([e.per_token for e in energies], weights=[e.tokens for e in energies]))
+    each = effort_by_token(plant, steering(), *zip(*kept, strict=True))
+    kl, energy = [one.kl for one in each], [one.energy for one in each]
+    kls = [np.concatenate(kl[k::count]) for k in range(count)]
+    energies = [np.concatenate(energy[k::count]) for k in range(count)]
+
+    def p95(values: np.ndarray) -> float:
+        return float(np.quantile(values, 0.95))
+
     rows = {
-        "kl": (whole.mean, [kl.mean for kl in kls]),
-        "kl-p95": (whole.p95, [kl.p95 for kl in kls]),
-        "energy": (energy, [e.per_token for e in energies]),
+        "kl": (np.concatenate(kl).mean(), [part.mean() for part in kls]),
+        "kl-p95": (p95(np.concatenate(kl)), [p95(part) for part in kls]),
+        "energy": (np.concatenate(energy).mean(), [part.mean() for part in energies]),
     }
-    return {metric_named(name).name: _sectioned(value, each, len(kept)) for name, (value, each) in rows.items()}
+    return {
+        metric_named(name).name: _sectioned(float(value), parts, len(kept)) for name, (value, parts) in rows.items()
+    }
 
 
 def _sectioned(value: float, sections: Sequence[float], n: int) -> Estimate:

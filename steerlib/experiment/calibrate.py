@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+from steerlib.actuator import Actuator
 from steerlib.errors import MetricError, NotFiniteError
 from steerlib.laws.base import Law
 from steerlib.laws.stack import Stack
@@ -311,13 +312,16 @@ def cost_of(
 
     def cost(strength: float) -> float:
         acting = plant.under(law.at(strength), layer=layer, scope=scope)
+        try:
+            return spent(acting)
+        except NotFiniteError:
+            return math.inf
+
+    def spent(acting: Actuator) -> float:
         texts: Sequence[str] = own
         if answers == "steered":
-            try:
-                with acting:
-                    texts = plant.generate(prompts, max_new_tokens=max_new_tokens, seed=seed).texts
-            except NotFiniteError:
-                return math.inf
+            with acting:
+                texts = plant.generate(prompts, max_new_tokens=max_new_tokens, seed=seed).texts
         if not any(text.strip() for text in texts):
             return math.inf
         if budget == "energy":

@@ -18,6 +18,7 @@ from steerlib.experiment.cell_records import inspect
 from steerlib.experiment.cells import _ROOT, _Data, _sources, canonical
 from steerlib.experiment.records import Finite, RecordError
 from steerlib.experiment.store import Store, writing
+from steerlib.experiment.written import sealed
 from steerlib.files import write_atomic
 
 FOLDER = "calibrations"
@@ -71,14 +72,12 @@ class Calibrations:
         """
         key = calibration_key(settings)
         tried = tuple((size, cost if math.isfinite(cost) else None) for size, cost in found.tried)
-        body = canonical(
-            _Written(
-                key=key, settings=settings, status=found.status, strength=found.strength, cost=found.cost,
-                target=found.target, tried=tried, message=found.message,
-            )
+        made = _Written(
+            key=key, settings=settings, status=found.status, strength=found.strength, cost=found.cost,
+            target=found.target, tried=tried, message=found.message,
         )  # fmt: skip
         with writing(self._files.folder):
-            write_atomic(self._files.path(key), f"{hashlib.sha256(body.encode()).hexdigest()}\n{body}\n")
+            write_atomic(self._files.path(key), sealed(made))
 
 
 def _parse(content: bytes, *, key: str, name: str) -> Calibration:

@@ -1,6 +1,6 @@
 """What one cell left behind, and how it is written so that damage is noticed.
 
-Knows the schema of a cell's record and its checksum. Knows nothing about where records are kept.
+Knows the schema of a cell's record. Knows nothing about where records are kept.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from typing import Literal
 
 from pydantic import JsonValue, ValidationError
 
-from steerlib.experiment.cells import Cell, _Data, canonical
+from steerlib.experiment.cells import Cell, _Data
 from steerlib.experiment.records import Finite, Provenance, RecordError
+from steerlib.experiment.written import sealed, unsealed
 
 SCHEMA = 1
 _SCHEMA_BYTES = f',"schema_version":{SCHEMA},"scores":{{'.encode()
@@ -83,8 +84,7 @@ def hash_of(texts: tuple[str, ...]) -> str:
 
 def dump(record: CellRecord) -> str:
     """A record as text: its checksum on the first line, the record on the second."""
-    body = canonical(record)
-    return f"{hashlib.sha256(body.encode()).hexdigest()}\n{body}\n"
+    return sealed(record)
 
 
 def inspect(content: bytes, *, key: str, name: str) -> bytes:
@@ -95,8 +95,8 @@ def inspect(content: bytes, *, key: str, name: str) -> bytes:
     Raises:
         RecordError: truncated, altered, or the record of another key or another schema; names the file.
     """
-    head, _, body = content.partition(b"\n")
-    if not body.endswith(b"\n") or hashlib.sha256(body[:-1]).hexdigest().encode() != head:
+    body = unsealed(content)
+    if body is None:
         raise RecordError(f"{name} is truncated or was altered: its content does not have the checksum it names")
     # The text is canonical, and quotes within strings are escaped, so that this cannot be part of an answer.
     if f'"key":"{key}"'.encode() not in body:

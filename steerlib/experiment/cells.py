@@ -130,6 +130,11 @@ class LawSpec(_Data):
         return where + (" in turn" if self.sequential else "")
 
 
+def labelled(law: LawSpec, name: str | None = None) -> str:
+    """A law's name (its registered one, if no other is given), which says so if the labels of its fit were shuffled."""
+    return (name or law.name) + ("" if law.fit.labels == "true" else ", labels shuffled")
+
+
 class Sampling(_Data):
     """How answers are sampled; None is the task's own way.
 
@@ -239,11 +244,11 @@ class Cell(_Data):
     @property
     def title(self) -> str:
         """A line for people."""
-        law = "unsteered" if self.law is None else f"{self.law.name} at {self.law.place} x {self.law.strength:g}"
-        if self.law is not None and self.law.fit.labels != "true":
-            law += ", labels shuffled"
-        if self.law is not None and self.law.fit.task is not None:
-            law += f", fitted for {' '.join([self.law.fit.task, *map(str, self.law.fit.task_options.values())])}"
+        law = "unsteered"
+        if self.law is not None:
+            law = labelled(self.law, f"{self.law.name} at {self.law.place} x {self.law.strength:g}")
+            if self.law.fit.task is not None:
+                law += f", fitted for {' '.join([self.law.fit.task, *map(str, self.law.fit.task_options.values())])}"
         told = ", told" if self.told else ""
         options = "".join(f" {value}" for value in self.task_options.values())
         seed = f", seed {self.seed}" if self.kind == "sampled" else ""

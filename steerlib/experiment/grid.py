@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from tqdm import tqdm
 
@@ -19,6 +18,7 @@ from steerlib.errors import SteerlibError
 from steerlib.experiment.cells import Cell
 from steerlib.experiment.store import Store
 from steerlib.experiment.workers import Item, in_processes, said_of
+from steerlib.experiment.yaml_files import problems, read_yaml
 
 
 class GridError(SteerlibError, ValueError):
@@ -72,12 +72,7 @@ def read_grid(path: str | Path) -> list[Cell]:
         GridError: absent, not YAML, no cells, or a field misspelt or out of range; names file, block and field.
     """
     file = Path(path)
-    try:
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise GridError(f"{file}: no such file; expected a grid such as data/grids/push.yml") from None
-    except yaml.YAMLError as error:
-        raise GridError(f"{file} is not YAML: {error}") from error
+    raw = read_yaml(file, wrong=GridError, expected="a grid such as data/grids/push.yml")
     if not isinstance(raw, dict) or not isinstance(raw.get("blocks"), list) or not raw["blocks"]:
         raise GridError(f"{file}: expected `blocks:`, a list of products such as `- over: {{task: [truth]}}`")
     cells: dict[Cell, None] = {}
@@ -90,8 +85,7 @@ def read_grid(path: str | Path) -> list[Cell]:
             for cell in block.cells():
                 cells[cell] = None
         except ValidationError as error:
-            lines = [f"  {'.'.join(map(str, p['loc'])) or 'block'}: {p['msg']}" for p in error.errors()]
-            raise GridError("\n".join([f"{file}, block {number}:", *lines])) from error
+            raise GridError(f"{file}, block {number}:\n{problems(error, whole='block')}") from error
     if not cells:
         raise GridError(f"{file}: every combination is skipped; expected at least one cell")
     return list(cells)

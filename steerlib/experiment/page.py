@@ -15,7 +15,7 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, SupportsFloat, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, SupportsFloat, TypeVar
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
@@ -38,12 +38,17 @@ from steerlib.experiment.claims.rules import judge_interval
 from steerlib.experiment.provenance import UNKNOWN, provenance
 from steerlib.experiment.records import Check, PageRecord, Value, write_record
 from steerlib.experiment.samples import pack
-from steerlib.experiment.showing import render, shown_text
+from steerlib.experiment.showing import EstimateLike, render, shown_text
 from steerlib.experiment.structure import figure_record
 from steerlib.experiment.tables import claims_table, frame_table, provenance_table
 from steerlib.files import project_root
 
+if TYPE_CHECKING:
+    from steerlib.tasks.base import Labels
+
 SHORTEST_ALT = 40
+#: Fields of a task's labels that every page about a behaviour cites.
+WORDS = ("behaviour", "wanted", "intact", "combined", "positive", "negative")
 
 
 class PlantLike(Protocol):
@@ -93,7 +98,7 @@ class Page:
     def record(
         self,
         name: str,
-        value: SupportsFloat,
+        value: SupportsFloat | EstimateLike,
         *,
         low: SupportsFloat | None = None,
         high: SupportsFloat | None = None,
@@ -106,7 +111,8 @@ class Page:
 
         Args:
             name: unique on the page, dotted, such as "truth.txi.dom".
-            value: the number, or anything with one (a 0-d tensor).
+            value: the number, or anything with one (a 0-d tensor); or an estimate, which brings its interval and its
+                number of observations (0 stands for unknown).
             low: lower end of its interval; give both ends or none.
             high: upper end.
             n: number of observations behind it.
@@ -115,8 +121,15 @@ class Page:
             digits: decimals to print; by default as many as the interval's width deserves.
 
         Raises:
-            ValueError: not finite, half an interval, or a name already used.
+            ValueError: not finite, half an interval, an estimate with a second interval, or a name already used.
         """
+        if isinstance(value, EstimateLike):
+            if (low, high, n) != (None, None, None):
+                raise ValueError(
+                    f"record {name!r}: got an estimate and low={low}, high={high}, n={n}; expected the estimate alone, "
+                    "which has its own"
+                )
+            value, low, high, n = value.value, value.low, value.high, value.n or None
         if (low is None) != (high is None):
             raise ValueError(f"record {name!r}: got one end of an interval, expected both or none")
         number = float(value)
@@ -174,6 +187,11 @@ class Page:
         """Record a short text (a model's answer, a name) and glue it under `name`."""
         self._add("texts", name, text)
         _glue(name, text)
+
+    def words(self, labels: Labels) -> None:
+        """Record what a task calls its behaviour, scores and classes: "word.wanted" and the like, see `WORDS`."""
+        for word in WORDS:
+            self.text(f"word.{word}", getattr(labels, word))
 
     def figure(self, name: str, figure: Figure, *, alt: str) -> None:
         """Show a figure with its alt text, record its structure, and close it. One figure a cell.

@@ -14,7 +14,7 @@ import numpy as np
 
 from steerlib.errors import MetricError
 from steerlib.experiment.cell_records import CellRecord
-from steerlib.experiment.cells import Cell
+from steerlib.experiment.cells import Cell, labelled
 from steerlib.experiment.verification import group_of
 from steerlib.metrics import interval_of, mean_interval
 from steerlib.tasks.helpfulness import Helpfulness, Rewards
@@ -94,7 +94,7 @@ def _column(cell: Cell) -> str:
     """Which column a cell belongs to; a law that was fitted for another behaviour belongs to none of them."""
     if cell.law is None or cell.law.fit.task is not None:
         return group_of(cell)
-    return cell.law.name + ("" if cell.law.fit.labels == "true" else ", labels shuffled")
+    return labelled(cell.law)
 
 
 def _reach(task: str, records: Iterable[CellRecord]) -> Reach:

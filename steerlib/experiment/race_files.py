@@ -8,11 +8,9 @@ run with, and every calibration, each with the key of all that decided it.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import math
-import zlib
 from pathlib import Path
 from typing import Literal
 
@@ -23,9 +21,9 @@ from steerlib.experiment.cells import Cell, _Data, canonical
 from steerlib.experiment.race_plan import RacePlan
 from steerlib.experiment.racing import Ready
 from steerlib.experiment.records import Finite
-from steerlib.experiment.shipped import ShippedError
-from steerlib.experiment.store import writing
-from steerlib.files import data_folder, write_atomic
+from steerlib.experiment.shipped import ShippedError, how_to_restore, read_zipped, write_zipped
+from steerlib.experiment.written import sealed, unsealed
+from steerlib.files import data_folder
 
 SCHEMA, SUFFIX = 1, ".json.gz"
 #: Digits of the costs that a search saw on its way; those of what it found are kept whole.
@@ -107,11 +105,7 @@ def write_shipped_race(path: str | Path, race: ShippedRace) -> None:
         StoreError: if the file cannot be written.
         DiskFullError: if the disk is full; a file that was there before is untouched.
     """
-    target, body = Path(path), canonical(race)
-    told = f"{hashlib.sha256(body.encode()).hexdigest()}\n{body}\n"
-    with writing(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(target, gzip.compress(told.encode(), 9, mtime=0))
+    write_zipped(Path(path), sealed(race))
 
 
 def read_shipped_race(path: str | Path) -> ShippedRace:
@@ -121,18 +115,10 @@ def read_shipped_race(path: str | Path) -> ShippedRace:
         ShippedError: absent, damaged, or of another schema.
     """
     file = Path(path)
-    again = f"Fix: restore it (`git checkout {file}`), or compute it anew with `steerlib run ... --ship`"
-    try:
-        head, _, body = gzip.decompress(file.read_bytes()).decode().partition("\n")
-    except FileNotFoundError:
-        raise ShippedError(
-            f"no shipped race at {file}. Fix: `steerlib run data/races/{file.name.removesuffix(SUFFIX)}.yml --ship "
-            f"{file.parent.parent.name}` computes and writes it"
-        ) from None
-    except (EOFError, OSError, zlib.error, UnicodeDecodeError) as error:
-        raise ShippedError(f"{file} is truncated or damaged ({error}). {again}") from error
-    body = body.removesuffix("\n")
-    if hashlib.sha256(body.encode()).hexdigest() != head:
+    run = f"steerlib run data/races/{file.name.removesuffix(SUFFIX)}.yml --ship {file.parent.parent.name}"
+    body = unsealed(read_zipped(file, what="race", fix=f"`{run}` computes and writes it").encode())
+    again = how_to_restore(file)
+    if body is None:
         raise ShippedError(f"{file} was altered: its content does not have the checksum it names. {again}")
     version = json.loads(body).get("schema_version")
     if version != SCHEMA:

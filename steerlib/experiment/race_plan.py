@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
 
 from steerlib.errors import SteerlibError, unknown
@@ -21,6 +20,7 @@ from steerlib.experiment.cells import Cell, Fit, LawSpec
 from steerlib.experiment.methods import Method, controls_of, other_of
 from steerlib.experiment.selecting import ScoreName
 from steerlib.experiment.written import _Data
+from steerlib.experiment.yaml_files import problems, read_yaml
 from steerlib.registry import LAWS, TASKS, class_at, place_of
 from steerlib.sites import Point
 
@@ -339,19 +339,13 @@ def read_race(path: str | Path) -> RacePlan:
         RacePlanError: absent, not YAML, or a field misspelt or out of range; names file and field.
     """
     file = Path(path)
-    try:
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RacePlanError(f"{file}: no such file; expected a race such as data/races/open_loop.yml") from None
-    except yaml.YAMLError as error:
-        raise RacePlanError(f"{file} is not YAML: {error}") from error
+    raw = read_yaml(file, wrong=RacePlanError, expected="a race such as data/races/open_loop.yml")
     if not is_race(raw):
         raise RacePlanError(f"{file}: expected a race, with `methods:` and `grounds:`; data/grids holds grids of cells")
     try:
         return RacePlan.model_validate(raw)
     except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, p['loc'])) or 'race'}: {p['msg']}" for p in error.errors()]
-        raise RacePlanError("\n".join([f"{file}:", *lines])) from error
+        raise RacePlanError(f"{file}:\n{problems(error, whole='race')}") from error
 
 
 def is_race(raw: object) -> bool:

@@ -21,13 +21,13 @@ from steerlib.experiment.cell_records import CellRecord
 from steerlib.experiment.cells import Cell, LawSpec
 from steerlib.experiment.judge_spec import JudgeSpec
 from steerlib.experiment.methods import TOLD, UNSTEERED, Method, seeded
-from steerlib.experiment.runners import Runner, Spender, spender, stored
+from steerlib.experiment.runners import Runner, Spender, Spending, stored
 from steerlib.experiment.selecting import RaceError, ScoreName, Selection, score_of, select_on_validation
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Entry", "Race", "Setting", "horse_race", "spender", "stored"]
+__all__ = ["Entry", "Race", "Setting", "Spending", "horse_race", "stored"]
 
 Kind = Literal["exact", "sampled"]
 Setting = Literal["own", "budget", "none"]
@@ -146,7 +146,7 @@ def horse_race(
         plant: name, folder or hub id.
         task: see `steerlib.registry.TASKS`.
         run: computes cells, such as `stored(store)`.
-        spend: finds the multiplier that spends the budget, such as `spender(0.1)`; None for the own settings alone.
+        spend: finds the multiplier that spends the budget, such as `Spending(0.1)`; None for the own settings alone.
         task_options: arguments of the task's constructor.
         kind: of the test, "exact", or "sampled".
         validation_kind: of what is chosen by; None for that of the test. Exact scores cost less and vary less.

@@ -29,6 +29,7 @@ from steerlib.experiment.races import Entry, Race, horse_race, places_of
 from steerlib.experiment.runners import Runner, Spender, Spending, stored
 from steerlib.experiment.store import Store, writing
 from steerlib.experiment.workers import in_processes, said_of
+from steerlib.experiment.written import sealed, unsealed
 from steerlib.files import write_atomic
 
 #: Digits of a norm in which strengths count: machines that differ in the last ones then name the same cells.
@@ -131,19 +132,16 @@ def spending(plan: RacePlan, *, store: Store | None = None, device: str = "cpu")
 def kept_ready(plan: RacePlan, course: Course, store: Store) -> Ready | None:
     """What the store holds of `ready`; None where it was not looked at, or something has changed that decides it."""
     try:
-        head, _, body = _ready_file(plan, course, store).read_text(encoding="utf-8").partition("\n")
-    except (FileNotFoundError, UnicodeDecodeError):
+        body = unsealed(_ready_file(plan, course, store).read_bytes())
+    except FileNotFoundError:
         return None
-    body = body.removesuffix("\n")
-    if hashlib.sha256(body.encode()).hexdigest() != head:  # damaged: looked at anew, and written over
-        return None
-    return Ready.model_validate_json(body)
+    return None if body is None else Ready.model_validate_json(body)  # damaged: looked at anew, and written over
 
 
 def _keep(plan: RacePlan, course: Course, store: Store, known: Ready) -> Ready:
-    body, file = canonical(known), _ready_file(plan, course, store)
+    file = _ready_file(plan, course, store)
     with writing(file.parent):
-        write_atomic(file, f"{hashlib.sha256(body.encode()).hexdigest()}\n{body}\n")
+        write_atomic(file, sealed(known))
     return known
 
 

@@ -90,8 +90,8 @@ class Spending:
         """Refuse a reader where none is needed, and a measure that lacks one."""
         if (self.reader is None) == (self.measure == "perplexity"):
             raise RaceError(
-                f"spender: got measure={self.measure!r} and reader={self.reader!r}; expected the name of another plant "
-                "than the steered one as the reader for 'perplexity', and none for others."
+                f"Spending: got measure={self.measure!r} and reader={self.reader!r}; expected the name of another "
+                "plant than the steered one as the reader for 'perplexity', and none for others."
             )
 
     def settings(self, cell: Cell) -> dict[str, JsonValue]:
@@ -144,10 +144,6 @@ class Spending:
             self.cost(cell), self.budget, start=start, tolerance=self.tolerance, most=self.most,
             power=POWER.get(self.measure), digits=DIGITS,
         )  # fmt: skip
-
-
-#: Short for the class, as a step of a race reads: `horse_race(..., spend=spender(0.1))`.
-spender = Spending
 
 
 @lru_cache(maxsize=1)

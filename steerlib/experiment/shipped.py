@@ -162,8 +162,7 @@ def ship(store: Store, cells: Sequence[Cell], path: str | Path, *, race: bool = 
         sha256=hashlib.sha256(body.encode()).hexdigest(),
         race=race,
     )
-    with writing(target):
-        write_atomic(target, gzip.compress(f"{canonical(header)}\n{body}".encode(), 9, mtime=0))
+    write_zipped(target, f"{canonical(header)}\n{body}")
     return target
 
 
@@ -197,7 +196,7 @@ def shipped(path: str | Path) -> Shipped:
     header = _header(first, file)
     lines = body.splitlines()
     if hashlib.sha256(body.encode()).hexdigest() != header.sha256 or len(lines) != header.cells:
-        raise ShippedError(f"{file} was altered: its records do not have the checksum it names. {_restore(file)}")
+        raise ShippedError(f"{file} was altered: its records do not have the checksum it names. {how_to_restore(file)}")
     raws = [json.loads(line) for line in lines]
     elsewhere = {
         raw["cell"]["plant"]: (str(header.parts[raw["parts"]]["weights"]), "")
@@ -241,15 +240,38 @@ def _what_changed(then: dict[str, Any], now: dict[str, Any]) -> str:
 
 
 def _text(path: Path) -> str:
+    run = f"steerlib run data/grids/{path.name.removesuffix(SUFFIX)}.yml --ship {path.parent.parent.name}"
+    return read_zipped(path, what="records", fix=f"`{run}` computes and writes them")
+
+
+def write_zipped(path: Path, text: str) -> None:
+    """Write a shipped file; equal texts give equal files.
+
+    Raises:
+        StoreError: if the file cannot be written.
+        DiskFullError: if the disk is full; a file that was there before is untouched.
+    """
+    with writing(path):
+        write_atomic(path, gzip.compress(text.encode(), 9, mtime=0))
+
+
+def read_zipped(path: Path, *, what: str, fix: str) -> str:
+    """The text of a shipped file.
+
+    Args:
+        path: the file.
+        what: is shipped in it, such as "records".
+        fix: what to do where there is no such file.
+
+    Raises:
+        ShippedError: absent, or damaged.
+    """
     try:
         return gzip.decompress(path.read_bytes()).decode()
     except FileNotFoundError:
-        raise ShippedError(
-            f"no shipped records at {path}. Fix: `steerlib run data/grids/{path.name.removesuffix(SUFFIX)}.yml --ship "
-            f"{path.parent.parent.name}` computes and writes them"
-        ) from None
+        raise ShippedError(f"no shipped {what} at {path}. Fix: {fix}") from None
     except (EOFError, OSError, zlib.error, UnicodeDecodeError) as error:
-        raise ShippedError(f"{path} is truncated or damaged ({error}). {_restore(path)}") from error
+        raise ShippedError(f"{path} is truncated or damaged ({error}). {how_to_restore(path)}") from error
 
 
 def _header(line: str, path: Path) -> Header:
@@ -257,11 +279,14 @@ def _header(line: str, path: Path) -> Header:
         raw = json.loads(line)
         if isinstance(raw, dict) and raw.get("schema_version") != SCHEMA:
             version = raw.get("schema_version")
-            raise ShippedError(f"{path}: got records of schema {version!r}, expected {SCHEMA}. {_restore(path)}")
+            raise ShippedError(f"{path}: got records of schema {version!r}, expected {SCHEMA}. {how_to_restore(path)}")
         return Header.model_validate(raw)
     except (json.JSONDecodeError, ValidationError) as error:
-        raise ShippedError(f"{path} does not begin with what its records share ({error}). {_restore(path)}") from error
+        raise ShippedError(
+            f"{path} does not begin with what its records share ({error}). {how_to_restore(path)}"
+        ) from error
 
 
-def _restore(path: Path) -> str:
+def how_to_restore(path: Path) -> str:
+    """What to do about a shipped file that cannot be used."""
     return f"Fix: restore it (`git checkout {path}`), or compute it anew with `steerlib run ... --ship`"

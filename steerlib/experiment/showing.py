@@ -1,6 +1,6 @@
-"""How a number is written and a figure drawn, so that both survive in the built book.
+"""How a number is written, a table set and a figure drawn, so that they survive in the built book.
 
-Knows decimals, SVG and PNG; knows nothing of notebooks or records.
+Knows decimals, percent, data frames, SVG and PNG; knows nothing of notebooks or records.
 """
 
 from __future__ import annotations
@@ -8,13 +8,68 @@ from __future__ import annotations
 import base64
 import io
 import math
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from steerlib.metrics import Estimate
+
 SVG_LIMIT = 200_000  # bytes; above it (many points) a PNG is smaller and draws faster
 PNG_DPI = 160
+
+
+@runtime_checkable
+class EstimateLike(Protocol):
+    """A number with its interval and its `n`: an estimate, a paired difference, or a metric of a cell's record."""
+
+    @property
+    def value(self) -> float:
+        """The number."""
+        ...
+
+    @property
+    def low(self) -> float:
+        """Lower end of its interval."""
+        ...
+
+    @property
+    def high(self) -> float:
+        """Upper end."""
+        ...
+
+    @property
+    def n(self) -> int:
+        """Observations behind it, 0 if unknown."""
+        ...
+
+
+def percent(share: float) -> str:
+    """A share as whole percent: 0.25 is "25 %"."""
+    return f"{100 * share:z.0f} %"
+
+
+def in_percent(share: EstimateLike) -> Estimate:
+    """An estimated share in percent: value and both ends are 100 times as large."""
+    from steerlib.metrics import Estimate
+
+    return Estimate(100 * share.value, 100 * share.low, 100 * share.high, share.n)
+
+
+def table(rows: Iterable[Sequence[object]], *columns: str) -> pd.DataFrame:
+    """A table whose first column names its rows.
+
+    Args:
+        rows: one sequence for each row, as long as there are columns.
+        columns: heads, that of the names first.
+    """
+    import pandas as pd
+
+    return pd.DataFrame(list(rows), columns=list(columns)).set_index(columns[0])
 
 
 def shown_text(value: float, ends: tuple[float, float] | None, *, digits: int | None, exact: bool) -> tuple[str, str]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from steerlib.errors import SteerlibError
 from steerlib.experiment.cell_records import CellRecord
-from steerlib.experiment.cells import Cell
+from steerlib.experiment.cells import Cell, labelled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,8 +148,7 @@ def group_of(cell: Cell) -> str:
     if cell.law is None or cell.fitted_for is None:
         return "told" if cell.told else "unsteered"
     task, options = cell.fitted_for
-    fitted = f"{cell.law.name} for {' '.join([task, *map(str, options.values())])}"
-    return fitted + ("" if cell.law.fit.labels == "true" else ", labels shuffled")
+    return labelled(cell.law, f"{cell.law.name} for {' '.join([task, *map(str, options.values())])}")
 
 
 def slice_of(cells: Sequence[Cell], *, share: float = SHARE, seed: int) -> list[Cell]:

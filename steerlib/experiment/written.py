@@ -1,11 +1,12 @@
 """What an experiment writes down: strict, frozen data whose text decides keys.
 
-Knows how data become one text, and how a field that came later leaves older texts as they were. Knows nothing about
-what is written.
+Knows how data become one text, how that text is kept so that damage is noticed, and how a field that came later leaves
+older texts as they were. Knows nothing about what is written, or where it lies.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any, ClassVar
 
@@ -35,3 +36,17 @@ def canonical(data: BaseModel | dict[str, Any]) -> str:
     """JSON with sorted keys and no spaces: equal data, equal text."""
     raw = data.model_dump(mode="json") if isinstance(data, BaseModel) else data
     return json.dumps(raw, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def sealed(data: BaseModel | dict[str, Any]) -> str:
+    """Data as the text of a file: the checksum of the second line, and on that line the data, see `canonical`."""
+    body = canonical(data)
+    return f"{hashlib.sha256(body.encode()).hexdigest()}\n{body}\n"
+
+
+def unsealed(content: bytes) -> bytes | None:
+    """The data of such a file, as JSON; None if it is truncated or was altered. Nothing is parsed."""
+    head, _, rest = content.partition(b"\n")
+    body = rest[:-1]
+    whole = rest.endswith(b"\n") and hashlib.sha256(body).hexdigest().encode() == head
+    return body if whole else None

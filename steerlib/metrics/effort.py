@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os.path
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Literal
@@ -19,7 +19,7 @@ from jaxtyping import Float
 from steerlib.actuator import Actuator, Scope, Slot
 from steerlib.errors import MetricError
 from steerlib.finite import check_logits
-from steerlib.plant import Plant
+from steerlib.plant import Plant, Tokens
 
 
 @dataclass(frozen=True)
@@ -93,21 +93,145 @@ def _traces(
 ) -> list[np.ndarray]:
     """Divergence at each token of each answer that is not blank."""
     _, rows, starts = _replayed(plant, prompts, answers, what)
-    found: list[np.ndarray] = []
-    for start in range(0, len(rows), batch_size):
-        batch = plant._pad(rows[start : start + batch_size])
-        lengths = torch.tensor(starts[start : start + batch_size], device=plant.device)
-        # Both passes replay the writing of the answer, so that a law acts on the tokens it acted on then.
-        with torch.inference_mode(), plant.passing(prompt_lengths=lengths, teacher_forced=True):
-            free = check_logits(plant, plant._logits(batch), batch.attention_mask)[:, :-1].float().log_softmax(-1)
-            with steering:
-                logits = check_logits(plant, plant._logits(batch), batch.attention_mask)
-            steered = logits[:, :-1].float().log_softmax(-1)
-        divergence = (steered.exp() * (steered - free)).sum(-1).double().cpu()
-        ordinal = batch.attention_mask.cumsum(1)[:, 1:]
-        answer = (batch.attention_mask[:, 1:].bool() & (ordinal > lengths[:, None])).cpu()
-        found += [values[own].numpy() for values, own in zip(divergence, answer, strict=True)]
-    return found
+    found: dict[int, np.ndarray] = {}
+    for replay in _replays(plant, steering, rows, starts, batch_size):
+        divergence, answer = replay.divergence().cpu(), replay.predicted.cpu()
+        for i, values, own in zip(replay.chosen, divergence, answer, strict=True):
+            found[i] = values[own].numpy()
+    return [found[i] for i in range(len(rows))]
+
+
+@dataclass(frozen=True)
+class TokenEffort:
+    """What each token of one answer cost.
+
+    Attributes:
+        kl: divergence of the steered plant from the unsteered one, in nats.
+        energy: squared norm of what was added, summed over sites, where the token was chosen.
+    """
+
+    kl: Float[np.ndarray, " tokens"]
+    energy: Float[np.ndarray, " tokens"]
+
+
+def effort_by_token(
+    plant: Plant, steering: Actuator, prompts: Sequence[str], answers: Sequence[str], *, batch_size: int = 64
+) -> list[TokenEffort]:
+    """Divergence and energy at each token of each answer, from the same two passes; see `kl_by_token`, `input_energy`.
+
+    Blank answers are left out.
+
+    Args:
+        plant: the plant, with nothing attached.
+        steering: what `plant.under(...)` returned, not yet entered.
+        prompts: one for each answer.
+        answers: texts to replay.
+        batch_size: rows at a time.
+
+    Raises:
+        MetricError: if there is not one prompt for each answer, or no answer has a token.
+        NotFiniteError: if the logits are no numbers, of the plant itself or under a law too strong for its precision.
+    """
+    _, rows, starts = _replayed(plant, prompts, answers, "effort_by_token")
+    found: dict[int, TokenEffort] = {}
+    for replay in _replays(plant, steering, rows, starts, batch_size, energy=True):
+        kls, answer = replay.divergence().cpu(), replay.predicted.cpu()
+        energies, counted = replay.squares().cpu(), replay.counted.cpu()
+        for k, i in enumerate(replay.chosen):
+            found[i] = TokenEffort(kls[k][answer[k]].numpy(), energies[k][counted[k]].numpy())
+    return [found[i] for i in range(len(rows))]
+
+
+@dataclass(frozen=True)
+class _Replay:
+    """A batch of whole texts, replayed: what both passes said, and the states around the law's sites."""
+
+    chosen: list[int]
+    batch: Tokens
+    lengths: torch.Tensor
+    free: torch.Tensor | None
+    steered: torch.Tensor
+    around: list[tuple[torch.Tensor, torch.Tensor]]
+
+    @property
+    def predicted(self) -> torch.Tensor:
+        """Which columns, after the first, hold tokens of the answer."""
+        ordinal = self.batch.attention_mask.cumsum(1)[:, 1:]
+        return self.batch.attention_mask[:, 1:].bool() & (ordinal > self.lengths[:, None])
+
+    @property
+    def counted(self) -> torch.Tensor:
+        """Which columns choose a token of the answer; the last is never continued, so what is added there is idle."""
+        ordinal = self.batch.attention_mask.cumsum(1)
+        last = ordinal == self.batch.attention_mask.sum(1, keepdim=True)
+        return self.batch.attention_mask.bool() & (ordinal >= self.lengths[:, None]) & ~last
+
+    def divergence(self) -> torch.Tensor:
+        """KL(steered || free) of each column's next token, float64."""
+        assert self.free is not None
+        return (self.steered.exp() * (self.steered - self.free)).sum(-1).double()
+
+    def added(self) -> list[torch.Tensor]:
+        """Squared norm of what each site's law added at each column, float64."""
+        return [(after.double() - before.double()).pow(2).sum(-1) for before, after in self.around]
+
+    def squares(self) -> torch.Tensor:
+        """The same, summed over sites."""
+        zeros = torch.zeros(self.batch.attention_mask.shape, dtype=torch.float64, device=self.steered.device)
+        return sum(self.added(), zeros)
+
+    def ratios(self) -> torch.Tensor:
+        """Norm of what was added over the norm of the state, mean over sites."""
+        sizes = [before.double().pow(2).sum(-1).clamp_min(1e-30) for before, _ in self.around]
+        zeros = torch.zeros(self.batch.attention_mask.shape, dtype=torch.float64, device=self.steered.device)
+        return sum(((a / b).sqrt() / len(sizes) for a, b in zip(self.added(), sizes, strict=True)), zeros)
+
+
+def _logprobs(plant: Plant, batch: Tokens) -> torch.Tensor:
+    """Log probabilities of the next token at each column but the last; NotFiniteError if they are no numbers."""
+    return check_logits(plant, plant._logits(batch), batch.attention_mask)[:, :-1].float().log_softmax(-1)
+
+
+def _replays(
+    plant: Plant,
+    steering: Actuator,
+    rows: list[list[int]],
+    starts: list[int],
+    batch_size: int,
+    *,
+    free: bool = True,
+    energy: bool = False,
+) -> Iterator[_Replay]:
+    """Replay the writing of answers, so that a law acts on the tokens it acted on then; texts of one length together.
+
+    Args:
+        plant: with nothing attached.
+        steering: entered for the steered pass.
+        rows: tokens of whole texts.
+        starts: where the answers begin.
+        batch_size: rows at a time.
+        free: also pass unsteered.
+        energy: look at the states before and after the law, too.
+    """
+    # Two laws at one site are one input; a law that only looks adds nothing, and is no site.
+    acting = (slot for slot, (law, _) in steering._targets if energy and getattr(law, "acts", True))
+    sites = list(dict.fromkeys(acting))
+    before, after = [_Tap() for _ in sites], [_Tap() for _ in sites]
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        batch = plant._pad([rows[i] for i in chosen])
+        lengths = torch.tensor([starts[i] for i in chosen], device=plant.device)
+        everywhere, unsteered = Scope("all"), None
+        with torch.inference_mode(), plant.passing(prompt_lengths=lengths, teacher_forced=True), ExitStack() as stack:
+            if free:
+                unsteered = _logprobs(plant, batch)
+            stack.enter_context(_attached(plant, sites, before, everywhere))
+            stack.enter_context(steering)
+            stack.enter_context(_attached(plant, sites, after, everywhere))
+            steered = _logprobs(plant, batch)
+        around = [(a.seen, b.seen) for a, b in zip(before, after, strict=True)]
+        yield _Replay(chosen, batch, lengths, unsteered, steered, around)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -161,34 +285,16 @@ def input_energy(
 
     Raises:
         MetricError: if there is not one prompt for each answer, or every answer is empty.
+        NotFiniteError: if the logits are no numbers, of the plant itself or under a law too strong for its precision.
     """
-    heads, rows, starts = _replayed(plant, prompts, answers, "input_energy")
-    # Two laws at one site are one input; a law that only looks adds nothing, and is no site.
-    sites = list(dict.fromkeys(slot for slot, (law, _) in steering._targets if getattr(law, "acts", True)))
-    before, after = [_Tap() for _ in sites], [_Tap() for _ in sites]
+    _, rows, starts = _replayed(plant, prompts, answers, "input_energy")
     squares, ratios, owners = [], [], []
-    for start in range(0, len(rows), batch_size):
-        batch = plant._pad(rows[start : start + batch_size])
-        lengths = torch.tensor(starts[start : start + batch_size], device=plant.device)
-        everywhere = Scope("all")
-        with torch.inference_mode(), plant.passing(prompt_lengths=lengths, teacher_forced=True), ExitStack() as stack:
-            stack.enter_context(_attached(plant, sites, before, everywhere))
-            stack.enter_context(steering)
-            stack.enter_context(_attached(plant, sites, after, everywhere))
-            plant._logits(batch)
-        ordinal = batch.attention_mask.cumsum(1)
-        # The last column is never continued, so what is added there decides nothing.
-        last = ordinal == batch.attention_mask.sum(1, keepdim=True)
-        counted = batch.attention_mask.bool() & (ordinal >= lengths[:, None]) & ~last
-        square, ratio = 0.0, 0.0
-        for a, b in zip(before, after, strict=True):
-            added = (b.seen.double() - a.seen.double()).pow(2).sum(-1)  # type: ignore[union-attr]
-            square = square + added
-            ratio = ratio + (added / a.seen.double().pow(2).sum(-1).clamp_min(1e-30)).sqrt() / len(sites)  # type: ignore[union-attr]
-        squares.append(square[counted].cpu())  # type: ignore[index]
-        ratios.append(ratio[counted].cpu())  # type: ignore[index]
-        row = torch.arange(len(batch.attention_mask), device=plant.device)[:, None].expand_as(counted)
-        owners.append(row[counted].cpu() + start)
+    for replay in _replays(plant, steering, rows, starts, batch_size, free=False, energy=True):
+        counted = replay.counted
+        squares.append(replay.squares()[counted].cpu())
+        ratios.append(replay.ratios()[counted].cpu())
+        owner = torch.tensor(replay.chosen, device=counted.device)[:, None].expand_as(counted)
+        owners.append(owner[counted].cpu())
     energy, owner = torch.cat(squares), torch.cat(owners)
     whole = torch.zeros(len(rows), dtype=torch.float64).index_add(0, owner, energy)
     return Energy(

@@ -148,8 +148,8 @@ def records_key(run: Run) -> str:
     """A hash of all that shipped records may depend on, and of the day: with another one a part is computed again."""
     accepted = set(page_references(run.root / "data"))
     inputs = [*files_under(run.root / "steerlib"), *files_under(run.root / "data"), run.root / LOCK]
-    day = {"day": date.today().isoformat(), "device": device_class()}
-    return digest(run, sorted(path for path in inputs if path not in accepted), {**day})
+    settings: dict[str, object] = {"day": date.today().isoformat(), "device": device_class()}
+    return digest(run, sorted(path for path in inputs if path not in accepted), settings)
 
 
 def _child(run: Run, command: list[str], *, lock: int, more: dict[str, str] | None = None) -> int:
@@ -174,11 +174,9 @@ def verify_all(run: Run) -> Report:
     Raises:
         WorkflowError: of any grid a cell disagrees, or records cannot be read; names them all.
     """
-    key, found, wrong = (
-        records_key(run),
-        [],
-        [],
-    )  # before the work: an edit meanwhile must not pass for what was checked
+    key = records_key(run)  # before the work: an edit meanwhile must not pass for what was checked
+    found: list[Verified] = []
+    wrong: list[str] = []
     for file in shipped_files(run):
         grid = file.name.removesuffix(SUFFIX)
         what = "comparing all with what was computed now" if os.environ.get(FRESH) else "computing a part again"

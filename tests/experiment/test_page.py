@@ -14,8 +14,10 @@ import torch
 import yaml
 
 from steerlib.experiment import ClaimError, Page, Verdict, page, read_record
-from steerlib.experiment.showing import PNG_DPI
+from steerlib.experiment.showing import PNG_DPI, in_percent, percent, table
 from steerlib.experiment.tables import frame_table
+from steerlib.metrics import Difference, Estimate
+from steerlib.tasks.base import Labels
 from tests.experiment.test_claims import IDENTITY, SIGN
 
 NAME = "11_x"
@@ -94,6 +96,52 @@ def test_bad_numbers(pen: Page, path: Path, arguments: dict[str, float], message
     with pytest.raises(ValueError, match=message):
         pen.record("score", arguments.pop("value"), **arguments)  # type: ignore[arg-type]
     assert read_record(path).values == {}
+
+
+@pytest.mark.parametrize(
+    ("estimate", "n"),
+    [
+        (Estimate(0.571, 0.551, 0.592, 40), 40),
+        (Difference(0.571, 0.551, 0.592, p=0.01, n=12), 12),
+        (Estimate(0.571, 0.551, 0.592, 0), None),
+    ],
+)
+def test_an_estimate_brings_its_interval(
+    pen: Page, path: Path, shown: Shown, estimate: Estimate | Difference, n: int | None
+) -> None:
+    pen.record("score", estimate, unit="nats", digits=1, note="of all")
+    kept = read_record(path).values["score"]
+    assert (kept.value, kept.low, kept.high, kept.n) == (0.571, 0.551, 0.592, n)
+    assert (kept.unit, kept.note, kept.shown) == ("nats", "of all", "0.6 [0.6, 0.6] nats")
+    assert shown.glued == {"score": "'0.6 [0.6, 0.6] nats'", "score.value": "'0.6'"}
+
+
+@pytest.mark.parametrize("more", [{"low": 0.0, "high": 1.0}, {"n": 3}])
+def test_an_estimate_takes_no_second_interval(pen: Page, path: Path, more: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="record 'score': got an estimate and .* expected the estimate alone"):
+        pen.record("score", Estimate(0.5, 0.4, 0.6, 3), **more)
+    assert read_record(path).values == {}
+
+
+def test_shares_in_percent() -> None:
+    assert [percent(share) for share in (0.254, 1.0, -0.001)] == ["25 %", "100 %", "0 %"]
+    assert in_percent(Estimate(0.25, 0.125, 0.5, 8)) == Estimate(25.0, 12.5, 50.0, 8)
+    assert in_percent(Difference(0.25, 0.125, 0.5, p=0.3, n=8)) == Estimate(25.0, 12.5, 50.0, 8)
+
+
+def test_a_table_names_its_rows() -> None:
+    made = table([("a", 1, "x"), ("b", 2, "y")], "row", "number", "letter")
+    assert (made.index.name, list(made.index), list(made.columns)) == ("row", ["a", "b"], ["number", "letter"])
+    assert made.loc["b", "number"] == 2
+    assert table([], "row", "number").shape == (0, 1)
+
+
+def test_the_words_of_a_task(pen: Page, path: Path) -> None:
+    pen.words(Labels("kind", "Kind", "Fluent", "K*F", "kind texts", "rude texts", "the ceiling"))
+    assert read_record(path).texts == {
+        "word.behaviour": "kind", "word.wanted": "Kind", "word.intact": "Fluent", "word.combined": "K*F",
+        "word.positive": "kind texts", "word.negative": "rude texts",
+    }  # fmt: skip
 
 
 def test_names_are_unique_in_the_pipeline_and_replaced_by_hand(

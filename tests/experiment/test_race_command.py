@@ -67,7 +67,7 @@ def test_courses_that_are_not_there_and_options_of_the_other_kind(made, tmp_path
 def test_a_course_that_fails_ships_nothing(made, tmp_path, monkeypatch):
     file, _, store = made
     raw = yaml.safe_load(file.read_text())
-    raw["methods"] = [raw["methods"][0] | {"law": "iti", "options": {"num_heads": 999}}]
+    raw["methods"] = [raw["methods"][0] | {"law": "iti", "layers": [1.0], "options": {"num_heads": 999}}]
     lost = tmp_path / "lost.yml"
     lost.write_text(yaml.safe_dump(raw))
     monkeypatch.setattr("steerlib.commands.races._announce", lambda *_, **__: None)

@@ -13,7 +13,7 @@ from steerlib.experiment.calibrate import Status
 from steerlib.experiment.cells import Cell, Fit, LawSpec
 from steerlib.experiment.judge_spec import JudgeSpec
 from steerlib.experiment.methods import Method, controls_of, seeded
-from steerlib.experiment.races import horse_race, spender, stored
+from steerlib.experiment.races import Spending, horse_race, stored
 from steerlib.experiment.selecting import RaceError, select_on_validation
 from steerlib.experiment.store import Store
 from tests.experiment.racetrack import Runner, method, spend
@@ -315,7 +315,7 @@ def test_a_race_on_a_plant_is_kept_by_the_store(seedling, tmp_path):
     push = method("push", (0, 1), (2.0,))
     store = Store(tmp_path / "store")
     options = {"plant": str(seedling), "task": "truth", "limit": 6, "validation_limit": 5, "keep": 0.0}
-    spending = spender(0.02, limit=3, max_new_tokens=4, tolerance=0.1, store=store)
+    spending = Spending(0.02, limit=3, max_new_tokens=4, tolerance=0.1, store=store)
 
     def go():
         methods = [push, controls_of(push)[0]]
@@ -337,23 +337,23 @@ def test_a_race_on_a_plant_is_kept_by_the_store(seedling, tmp_path):
 @pytest.mark.parametrize(("measure", "reader"), [("perplexity", None), ("kl", "almanac-llama")])
 def test_a_reader_belongs_to_perplexity(measure, reader):
     with pytest.raises(RaceError, match=f"got measure='{measure}' and reader="):
-        spender(0.1, measure=measure, reader=reader)
+        Spending(0.1, measure=measure, reader=reader)
 
 
 def test_a_perplexity_budget_is_read_by_the_plant_of_that_name(seedling):
     law = method("push", (1,), (2.0,)).laws[0]
     cell = Cell(plant=str(seedling), task="truth", law=law, split="validation")
-    found = spender(0.5, measure="perplexity", reader="almanac-llama-tiny", limit=3, max_new_tokens=4, most=2)(cell)
+    found = Spending(0.5, measure="perplexity", reader="almanac-llama-tiny", limit=3, max_new_tokens=4, most=2)(cell)
     assert len(found.tried) in (1, 2)
     with pytest.raises(MetricError, match="has the weights of the steered plant"):
-        spender(0.5, measure="perplexity", reader=str(seedling), limit=3, max_new_tokens=4)(cell)
+        Spending(0.5, measure="perplexity", reader=str(seedling), limit=3, max_new_tokens=4)(cell)
 
 
 def test_a_race_that_was_killed_does_not_search_again(seedling, tmp_path, monkeypatch):
     law = method("push", (1,), (2.0,)).laws[0]
     cell = Cell(plant=str(seedling), task="truth", law=law, split="validation")
     options = {"limit": 3, "max_new_tokens": 4, "tolerance": 0.1, "store": Store(tmp_path)}
-    found = spender(0.02, **options)(cell)
+    found = Spending(0.02, **options)(cell)
     assert found.reached and found.strength == float(f"{found.strength:.3g}")
     assert (found.strength, found.cost) in found.tried
 
@@ -361,7 +361,7 @@ def test_a_race_that_was_killed_does_not_search_again(seedling, tmp_path, monkey
         raise AssertionError("searched again")
 
     monkeypatch.setattr("steerlib.experiment.runners.cost_of", searched)
-    assert spender(0.02, **options)(cell) == found
+    assert Spending(0.02, **options)(cell) == found
     for other in ({"seed": 1}, {"limit": 2}, {"measure": "energy"}, {"most": 9}):
         with pytest.raises(AssertionError, match="searched again"):
-            spender(0.02, **{**options, **other})(cell)
+            Spending(0.02, **{**options, **other})(cell)

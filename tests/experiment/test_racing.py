@@ -38,7 +38,7 @@ def race(tmp_path_factory):
             "grounds": [{"plants": [str(plant)], "tasks": ["truth"], "seeds": [0, 1]}],
             "methods": [
                 *MINI["methods"],
-                {"name": "heads", "law": "iti", "source": SOURCE, "options": {"num_heads": 999}, "strengths": [1.0]},
+                {"name": "heads", "law": "iti", "layers": [1.0], "source": SOURCE, "options": {"num_heads": 999}, "strengths": [1.0]},
             ],
         }
     )  # fmt: skip
@@ -89,8 +89,8 @@ def test_estimates_count_what_is_done(race):
     assert 0 < len(list((store.folder / "calibrations").rglob("*.json"))) <= effort.calibrations
     assert effort.seconds == effort.validation * plan.validation + effort.test * plan.test
     slower = effort_of(plan, course, Pace(exact=1.0, sampled=2.0, fit=0.0), depth=known.depth)
-    # At one seed the places: two each of push, heads and the controls, one of the probe; then a method each.
-    searched = 11 * race_effort.EVALUATIONS + 6 * race_effort.EVALUATIONS_NEAR
+    # At one seed the places: two each of push and the controls, one each of probe and heads; then a method each.
+    searched = 10 * race_effort.EVALUATIONS + 6 * race_effort.EVALUATIONS_NEAR
     assert slower.seconds == pytest.approx(effort.seconds + searched * plan.budget.prompts * 2.0)
 
 

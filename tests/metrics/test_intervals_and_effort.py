@@ -16,7 +16,9 @@ from steerlib.metrics import (
     auc_interval,
     central_range,
     dist_n,
+    effort_by_token,
     gap_closed,
+    input_energy,
     kl_by_token,
     kl_per_token,
     mean_interval,
@@ -147,6 +149,21 @@ class TestPlants:
             (alone,) = kl_by_token(p, steering, self.PROMPTS[i : i + 1], self.ANSWERS[i : i + 1])
             assert trace == pytest.approx(alone, abs=1e-5)
         assert len({round(float(value), 6) for value in traces[0]}) == 3
+
+    @pytest.mark.parametrize("batch_size", [1, 64])
+    def test_both_efforts_from_one_replay_are_those_of_two(self, batch_size: int) -> None:
+        p = plant("llama")
+        steering = p.under(lambda state: 0.9 * state, layer=1)
+        prompts, answers = [*self.PROMPTS, words(4)], [*self.ANSWERS, " "]
+        found = effort_by_token(p, steering, prompts, answers, batch_size=batch_size)
+        for one, trace in zip(found, kl_by_token(p, steering, prompts, answers), strict=True):
+            assert one.kl == pytest.approx(trace, abs=1e-5)
+            assert len(one.energy) == len(one.kl)
+        energy = input_energy(p, steering, prompts, answers)
+        assert np.concatenate([one.energy for one in found]).mean() == pytest.approx(energy.per_token, rel=1e-5)
+        whole = np.mean([one.energy.sum() for one in found])
+        assert whole == pytest.approx(energy.per_answer, rel=1e-5) and energy.blank == 1
+        assert not p.wiring.active()
 
     def test_kl_by_token_shows_when_a_push_comes_too_late(self) -> None:
         p = plant("llama")

@@ -162,8 +162,9 @@ def real(run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
     from steerlib.experiment import keys
 
     parts = {"weights": "w", "data": "", "code": "c", "versions": {}}
-    monkeypatch.setattr(keys, "present_parts", lambda **_: lambda _: dict(parts))
+    # First, since it imports the module, which would otherwise keep the parts of this test for all that follow.
     monkeypatch.setattr("steerlib.experiment.running.run_cell", record)
+    monkeypatch.setattr(keys, "present_parts", lambda **_: lambda _: dict(parts))
     store = Store(run.folder / "store")
     for cell in CELLS:
         store.put(record(cell))

@@ -9,10 +9,10 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated
 
-import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
 from steerlib.experiment.claims.schema import Claim, ClaimError
+from steerlib.experiment.yaml_files import problems, read_yaml
 from steerlib.files import data_folder
 
 _FILE: TypeAdapter[list[Claim]] = TypeAdapter(list[Annotated[Claim, Field(discriminator="kind")]])
@@ -24,22 +24,19 @@ def read_claims(path: Path) -> list[Claim]:
     Raises:
         ClaimError: not readable, not YAML, a field missing, misspelt or out of range; names file, claim and field.
     """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ClaimError(f"{path.name} is not YAML: {error}") from error
+    raw = read_yaml(path, wrong=ClaimError, expected="claims such as data/claims/odesteer.yml", name=path.name)
     if not isinstance(raw, list):
         raise ClaimError(f"{path.name}: got {type(raw).__name__}, expected a list of claims")
+
+    def named(index: int | str) -> str:
+        item = raw[index] if isinstance(index, int) else {}
+        return item.get("id", f"claim {index}") if isinstance(item, dict) else f"claim {index}"
+
     try:
         return _FILE.validate_python(raw)
     except ValidationError as error:
-        lines = []
-        for problem in error.errors():
-            index, *field = problem["loc"]
-            item = raw[index] if isinstance(index, int) else {}
-            name = item.get("id", f"claim {index}") if isinstance(item, dict) else f"claim {index}"
-            lines.append(f"  {name}: {'.'.join(map(str, field)) or 'claim'}: {problem['msg']}")
-        raise ClaimError("\n".join([f"{path.name} does not hold claims as the suite knows them:", *lines])) from error
+        told = problems(error, whole="claim", entry=named)
+        raise ClaimError(f"{path.name} does not hold claims as the suite knows them:\n{told}") from error
 
 
 def load_claims(folder: Path | None = None) -> dict[str, Claim]:
