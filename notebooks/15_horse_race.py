@@ -616,7 +616,7 @@ tables_of("refusal")
 tables_of("concept")
 
 # %% [markdown]
-# (The reader of perplexities: {glue:text}`reader`. *Readable* is the share of an answer that the grammar of the country knows; *harm helped* is A-LQR's attack success, here to be lowered.)
+# (An answer in which nothing can be read counts as neither civil nor prudent, so that a law which breaks the plant looks toxic, and a low toxicity cannot be bought with noise. The reader of perplexities: {glue:text}`reader`. *Readable* is the share of an answer that the grammar of the country knows; *harm helped* is A-LQR's attack success, here to be lowered.)
 #
 # ### Who stands out
 #
@@ -713,8 +713,7 @@ raced = dict(sorted(raced.items(), key=lambda item: -item[1].value))
 # %% tags=["hide-input"]
 if raced:
     ordered = {
-        ("random: " if ": " in n else "")
-        + n.replace("difference of means: ", ""): e
+        n.replace("difference of means: ", "control: "): e
         for n, e in raced.items()
     }
     best, worst = (list(ordered)[i] for i in (0, -1))
@@ -872,51 +871,59 @@ layers_bare = (
 
 
 # %% tags=["hide-input"]
+def luck_at(controls, place):
+    """What controls reach at one place: quantiles over seeds and kinds, or gaps."""
+    ran = [entries[place] for entries in controls if entries[place].records]
+    levels = np.linspace(0, 1, 41)
+    return np.quantile(race_tables.draws(ran), levels) if ran else levels * np.nan
+
+
 def swept_figure(name, found, bare, *, xlabel, log=False):
-    """The curves of a sweep over the band of its controls, and where each is best."""
-    controls = {n: e for n, e in found.items() if next(iter(e.values())).control}
-    curves = {n: e for n, e in found.items() if n not in controls}
-    places = list(next(iter(curves.values())))
-    values = {
-        n: [race_tables.combined(x) for x in e.values()]
-        for n, e in curves.items()
+    """Draw a sweep over the band of its controls; estimates of what ran, by law."""
+    curves = {
+        n: e for n, e in found.items() if not next(iter(e.values())).control
     }
+    places = list(next(iter(curves.values())))
     luck = [
-        [x for e in controls.values() for x in race_tables.draws([e[p]])]
+        luck_at([e for n, e in found.items() if n not in curves], p)
         for p in places
     ]
+    values = {
+        n: {p: race_tables.combined(e[p]) for p in places}
+        for n, e in curves.items()
+    }
+    ran = {n: {p: e for p, e in es.items() if e.n} for n, es in values.items()}
     unsteered = race_tables.combined(bare).value
     title = "equal budget, test prompts"
-    best = {
-        n: places[int(np.nanargmax([x.value for x in v]))]
-        for n, v in values.items()
-    }
     page.figure(
         name,
         figures.method_sweep(
-            places, {title: values}, ylabel="T*I", xlabel=xlabel, unsteered=unsteered,
-            controls={title: figures.Band(places, luck, "controls, 5 to 95 %")}, log=log,
+            places, {title: {n: list(es.values()) for n, es in values.items()}},
+            ylabel="T*I", xlabel=xlabel, unsteered=unsteered, log=log,
+            controls={title: figures.Band(places, luck, "controls, 5 to 95 %")},
         ),
         alt=f"T*I at equal budget against: {xlabel}. Unsteered {unsteered:.2f}; controls "
-        f"between {min(map(min, luck)):.2f} and {max(map(max, luck)):.2f}. "
+        f"between {np.nanmin(luck):.2f} and {np.nanmax(luck):.2f}. "
         + " ".join(
-            f"{n}: {v[0].value:.2f} at {places[0]}, best {max(x.value for x in v):.2f} "
-            f"at {best[n]}, {v[-1].value:.2f} at {places[-1]}."
-            for n, v in values.items()
+            f"{n}: " + ", ".join(f"{e.value:.2f} at {p}" for p, e in es.items()) + "."
+            for n, es in ran.items()
         ),
     )  # fmt: skip
-    return values, best, luck
+    return {n: es for n, es in ran.items() if es}
 
 
+# %% tags=["hide-input"]
 layer_best = {}
 if by_layer:
-    layer_values, layer_best, _ = swept_figure(
+    layer_values = swept_figure(
         "layers", by_layer, layers_bare, xlabel="layer (block, from 0)"
     )
-    for name, values in layer_values.items():
-        noted(
-            f"layers.{name.replace(' ', '-')}", max(values, key=lambda e: e.value)
-        )
+    layer_best = {
+        n: max(es, key=lambda i, es=es: es[i].value)
+        for n, es in layer_values.items()
+    }
+    for name, i in layer_best.items():
+        noted(f"layers.{name.replace(' ', '-')}", layer_values[name][i])
 else:
     display(Markdown(f"*{layers_told}*"))
 
@@ -996,19 +1003,16 @@ page.text("pairs.line", pairs_told)
 said_of_pairs = "not known yet"
 if by_count:
     pairs_bare = race_tables.entry_of(pairs_course, "unsteered", "none")
-    pair_values, _, luck = swept_figure(
+    pair_values = swept_figure(
         "pairs", by_count, pairs_bare, xlabel="texts of each class", log=True
     )
-    counts = list(next(iter(by_count.values())))
     enough = {
         name: next(
-            (n for n, e in zip(counts, values, strict=True)
-             if e.value >= values[-1].value - 0.01), None)
-        for name, values in pair_values.items()
-    }  # fmt: skip
-    said_of_pairs = ", ".join(
-        f"{name} with {n}" for name, n in enough.items() if n is not None
-    )
+            n for n, e in es.items() if e.value >= es[max(es)].value - 0.01
+        )
+        for name, es in pair_values.items()
+    }
+    said_of_pairs = ", ".join(f"{name} with {n}" for name, n in enough.items())
 else:
     display(Markdown(f"*{pairs_told}*"))
 page.text("pairs.enough", said_of_pairs)
