@@ -782,11 +782,11 @@ if drifts:
     free_ = race_tables.entry_of(course, "unsteered", "none")
     start = (intact(free_).value, wanted(free_).value)
     parts = {
-        "Info: own settings and equal budget": figures.Trade(
+        "Info, both settings": figures.Trade(
             front_of(course, [n for n in names if n in shown_as or ": " in n], intact, ("own", "budget")),
             xlabel="Info", better="high", start=start,
         ),
-        "drift: equal budget": figures.Trade(
+        "drift, equal budget": figures.Trade(
             front_of(course, list(drifts), lambda e: figures.exactly([drifts[e.name].worst])[0], ("budget",)),
             xlabel="drift (share of the gap)", better="low", start=(0.0, start[1]),
         ),
@@ -805,8 +805,8 @@ if drifts:
         for title, part in parts.items()
     }  # fmt: skip
     calmest = min(drifts, key=lambda n: drifts[n].worst)
-    page.text("front.info", ", ".join(on["Info: own settings and equal budget"]))
-    page.text("front.drift", ", ".join(on["drift: equal budget"]))
+    page.text("front.info", ", ".join(on["Info, both settings"]))
+    page.text("front.drift", ", ".join(on["drift, equal budget"]))
     page.figure(
         "fronts",
         figures.fronts(parts, ylabel="True"),
@@ -1033,7 +1033,7 @@ page.text("pairs.enough", said_of_pairs)
 # $v^\top(Az + b) - v^\top(A(z - wv) + b) = w\,v^\top A v$. What arrives later has not been seen by $A$: the state is $Az + b - wv$.
 # :::
 #
-# We measure it twice on the plant, at the token where the answer is decided: before the site, the disturbance enters where the law's block reads; after it, at the next block. The feedback line is the simplest law that looks at each state and sets its reading to $r$, as the feedback part of the book will do over all of depth.
+# We measure it twice on the plant, at the token where the answer is decided: once the disturbance enters just before the law, and once after it, where the next block reads. The feedback line is the simplest law that looks at each state and sets its reading to $r$, as the feedback part of the book will do over all of depth.
 
 # %%
 unit = v / v.norm()
@@ -1050,9 +1050,9 @@ def watch(module, inputs, output):
 # %%
 def readings(law, w, where, look):
     """Reading at block `look` after every prompt, with -w v entering at `where`."""
+    upset = Additive(-unit.cpu()).at(w)  # enters first, so that it acts first
     site = {"layer": where[0], "point": where[1]}
-    quiet = Additive(-unit.cpu()).at(w)
-    with lm.under(quiet, **site), lm.under(law, layer=layer):
+    with lm.under(upset, **site), lm.under(law, layer=layer):
         handle = lm.blocks[look].register_forward_hook(watch)
         choices.logits(lm)
         handle.remove()
@@ -1065,14 +1065,15 @@ def hold(r):
     return lambda z: z + (r - z @ unit)[..., None] * unit
 
 
-calm_r = readings(Additive(unit.cpu()).at(size), 0.0, (layer, "resid_pre"), layer)
+here_ = (layer, "resid_post")
+calm_r = readings(Additive(unit.cpu()).at(size), 0.0, here_, layer)
 facing = {name: law.at(spent[name].strength) for name, law in runners.items()} | {
     "feedback at the site": hold(float(calm_r.mean()))
 }
 sizes = [0.0, 0.5, 1.0]
 late = min(layer + 1, lm.depth - 1)
 cases = {
-    "before": ((layer, "resid_pre"), layer),
+    "before": (here_, layer),
     "after": ((late, "resid_pre"), late),
 }
 
@@ -1420,15 +1421,14 @@ for metric in measured:
                 f"{level[ours].mean() - level[k].mean():+.3f}" for k in rivals
             )
         )
-        rows.append(
-            (claim.says.split(", on each")[0].strip(), str(check.verdict), beside)
-        )
+        said_ = claim.says.split(". Checked")[0].split(", on each")[0].strip()
+        rows.append((said_, str(check.verdict), beside))
 table(rows, "claim", "here, own settings", "difference at equal budget")
 
 # %% tags=["hide-input"]
 counted = {}
-for _, said_, _ in rows:
-    counted[said_] = counted.get(said_, 0) + 1
+for _, word, _ in rows:
+    counted[word] = counted.get(word, 0) + 1
 page.text("claims.count", ", ".join(f"{n} {word}" for word, n in counted.items()))
 
 # %% [markdown]
