@@ -966,8 +966,8 @@ page.figure(
     "written",
     figures.layer_sweep(
         {
-            "read: AUC of the difference of means": {"law: difference of means": read},
-            "written: share of the difference that the block adds": {
+            "how well it is read (AUC)": {"law: difference of means": read},
+            "share that the block writes": {
                 "law: difference of means": figures.exactly(wrote)
             },
         }
@@ -987,7 +987,7 @@ page.text(
 )
 
 # %% [markdown]
-# On this page's plant the difference of means is read best at block {glue:text}`read.best` (AUC {glue:text}`read.auc`, nowhere below {glue:text}`read.least`), and most of it is written by block {glue:text}`wrote.most` ({glue:text}`wrote.share` of its length there). So {glue:text}`layers.why`. A push above the block that reads the behaviour comes too late, one below the block that writes it is written over: what is left is the stretch between, and at equal budget a late push is not even cheap.
+# On this page's plant the difference of means is read best at block {glue:text}`read.best` (AUC {glue:text}`read.auc`, nowhere below {glue:text}`read.least`), and most of it is written by block {glue:text}`wrote.most` ({glue:text}`wrote.share` of its length there). So {glue:text}`layers.why`. What one should expect from the two: a push above the block that uses the behaviour comes too late, and one below the block that writes it is mixed with what is written later. What is left is the stretch between; how much of this holds is for the sweep above to say, not for the sensor.
 #
 # ## How many examples
 #
@@ -1018,7 +1018,7 @@ else:
 page.text("pairs.enough", said_of_pairs)
 
 # %% [markdown]
-# Within a hundredth of what {glue:text}`word.wanted`-times-{glue:text}`word.intact` each law reaches with the most texts: {glue:text}`pairs.enough`. Chapter [11](11_difference_of_means) has the theory for the mean: its angle to the true direction falls like $1/\sqrt n$, and the score follows its cosine, which is flat near zero. A law that also estimates variances asks for more. ({glue:text}`pairs.line`)
+# Within a hundredth of what {glue:text}`word.wanted`-times-{glue:text}`word.intact` each law reaches with the most texts: {glue:text}`pairs.enough`. Chapter [11](11_difference_of_means) has the theory for the mean: its angle to the true direction falls like $1/\sqrt n$, and the score follows its cosine, which is flat near zero. A law that also estimates variances should ask for more. ({glue:text}`pairs.line`)
 #
 # ## What the control view says
 #
@@ -1099,6 +1099,10 @@ page.record("slope.push", slope["before"]["difference of means"], digits=3)
 page.record("slope.random", slope["before"]["random direction"], digits=3)
 page.record("slope.mimic", slope["before"]["MiMiC"], digits=2)
 page.record("slope.half", slope["before"]["half-space projection"], digits=2)
+pays = [
+    n for n in ("MiMiC", "half-space projection") if slope["before"][n] < 0.95
+]
+page.text("slope.pays", ", ".join(pays) or "neither")
 page.record(
     "slope.feedback", abs(slope["before"]["feedback at the site"]), digits=3
 )
@@ -1119,7 +1123,7 @@ page.figure(
 )  # fmt: skip
 
 # %% [markdown]
-# Constant pushes lie on the diagonal, the slope of the difference of means being {glue:text}`slope.push` and that of a random direction {glue:text}`slope.random`: at any effort, all of the disturbance arrives. A transport has the slope of its map, for MiMiC {glue:text}`slope.mimic`, and the projection on a half-space, which pushes only as far as its boundary, {glue:text}`slope.half`. These two look at the state, and it pays a little. The feedback line has {glue:text}`slope.feedback`; the feedback part will remove the error in this way.
+# Constant pushes lie on the diagonal, and on each other, the slope of the difference of means being {glue:text}`slope.push` and that of a random direction {glue:text}`slope.random`: at any effort, all of the disturbance arrives. A transport has the slope of its map, for MiMiC {glue:text}`slope.mimic`, and the projection on a half-space, which pushes only as far as its boundary, {glue:text}`slope.half`. Of these two, which look at the state, it removes a part of the error for: {glue:text}`slope.pays`. The feedback line has {glue:text}`slope.feedback`; the feedback part will remove the error in this way.
 
 # %% tags=["hide-input"]
 page.figure(
