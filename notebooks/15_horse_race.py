@@ -620,7 +620,7 @@ tables_of("concept")
 #
 # ### Who stands out
 #
-# At equal budget, against the unsteered plant and all controls ({prf:ref}`race-union`). A star says that it does; where it does not, the opponent that comes closest.
+# At equal budget, against the unsteered plant and all controls ({prf:ref}`race-union`). A star says that it does; where it does not, the opponent that comes closest. A control can drop out like a method, if no candidate of it keeps the second score or spends the budget; it is then no opponent, and a star says the less the fewer controls are left.
 
 # %%
 standing = {
@@ -648,6 +648,19 @@ stars = {
     title: [n for n, (won, *_) in found.items() if won]
     for title, found in standing.items()
 }
+left = {
+    title: [
+        e.name.split(": ")[1]
+        for e in race_tables.entries_at(courses[title], "budget")
+        if e.control and e.records
+    ]
+    for title in standing
+}
+page.text(
+    "stars.controls",
+    "; ".join(f"{t.split('/')[1]}: {', '.join(n) or 'none'}" for t, n in left.items())
+    or "nothing has been run",
+)  # fmt: skip
 page.text(
     "stars",
     "; ".join(f"{t.split('/')[1]}: {', '.join(n) or 'none'}" for t, n in stars.items())
@@ -657,7 +670,7 @@ columns = ("method", *(t.split("/")[1] for t in standing))
 table(rows, *columns) if standing else Markdown("*Nothing has been run yet.*")
 
 # %% [markdown]
-# Numbers are differences from the closest opponent in the product of both scores. On {glue:text}`race.main`, methods that stand out: {glue:text}`stars`.
+# Numbers are differences from the closest opponent in the product of both scores. On {glue:text}`race.main`, methods that stand out: {glue:text}`stars`. Controls that were left to be beaten: {glue:text}`stars.controls`. Where a random direction that spends as much drops out because it breaks the answers, that is a finding, too: the budget is large enough to do harm, and what does none has found a direction that the plant knows.
 #
 # ### What equal effort changes
 #
@@ -1410,7 +1423,7 @@ for metric in measured:
     asked_ = [c for c in mine if c.metric == metric]
     for claim in asked_:
         if without := [k for k in claim.keys if k not in found]:
-            why = f"not in the race on {lm.name}: {', '.join(without)}"
+            why = f"did not run at its own setting on {lm.name}: {', '.join(without)}"
             page.cannot_check(claim.id, why=why)
     used = {k for c in asked_ for k in c.keys} & set(found)
     if used and any(c.id not in page.record_file.checks for c in asked_):
