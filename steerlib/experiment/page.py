@@ -153,6 +153,8 @@ class Page:
     ) -> dict[str, Verdict]:
         """Record scores by method, and check every claim of `data/claims` that names this page and this metric.
 
+        Claims of which `cannot_check` has said before that they cannot be checked are left alone.
+
         Args:
             name: unique on the page, such as "truth.txi"; what stands in the claims' `check` after "metric".
             methods: by method, scores of shape (seeds, prompts), all on the same seeds and prompts in the same order.
@@ -173,6 +175,9 @@ class Page:
 
         found = {}
         for claim in self._awaiting(metric=name):
+            known = self.record_file.checks.get(claim.id)
+            if known is not None and known.verdict == Verdict.CANNOT_CHECK.value:
+                continue  # the page has said so before, and why
             if isinstance(claim, SampledClaim) and claim.keys:
                 verdict_of = partial(judge_samples, claim, scores, plant=self.record_file.plant)
                 found[claim.id] = self._judged(claim, verdict_of, records=packed.records, note=note)

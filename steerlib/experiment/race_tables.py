@@ -223,7 +223,7 @@ def _where(entry: Entry) -> str:
     """Where an entry acts and how strongly, or why it does not."""
     laws = [record.cell.law for record in entry.records if record.cell.law is not None]
     if not laws:
-        return "" if entry.records else f"not run: {entry.note.split('. ')[0]}"
+        return "" if entry.records else f"not run: {entry.note.split('. ')[0].replace(' on validation prompts', '')}"
     place = "heads" if laws[0].name == "iti" else laws[0].place
     return f"{place}, × {np.mean([law.strength for law in laws]):.2g}"
 

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from steerlib.figures.open_loop import Band
 from steerlib.figures.style import GREY, PALETTE, ROLES, WIDTH, look, panels
@@ -176,6 +176,7 @@ def method_sweep(
     chosen: Mapping[str, int] | None = None,
     unsteered: float | None = None,
     xlabel: str = "layer (block, from 0)",
+    log: bool = False,
 ) -> Figure:
     """A score against the layer at which several methods act, over the band of the negative controls.
 
@@ -188,6 +189,7 @@ def method_sweep(
         chosen: method -> layer selected on validation, marked by a star on its curve.
         unsteered: score without a law, a dashed line.
         xlabel: what the knob is.
+        log: draw the knob logarithmically, with a tick at every value: for numbers of examples.
     """
     tones = tones_of([(name, False) for curves in groups.values() for name in curves])
     with look():
@@ -206,7 +208,12 @@ def method_sweep(
             if unsteered is not None:
                 axis.axhline(unsteered, color=ROLES["unsteered"], linestyle="--", linewidth=1, label="unsteered")
             axis.set(title=title, xlabel=xlabel, ylabel=ylabel if axis is axes[0] else "")
-            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+            if log:
+                axis.set_xscale("log")
+                axis.xaxis.set_minor_locator(NullLocator())
+                axis.set_xticks(list(layers), [str(layer) for layer in layers])
+            else:
+                axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         handles, names = axes[0].get_legend_handles_labels()
         if chosen:
             handles += axes[0].plot([], [], marker="*", markersize=10, color=GREY, linestyle="")

@@ -23,6 +23,7 @@ PAGES = (
     "12_probes_and_readings",
     "13_transport",
     "14_reflections_and_flows",
+    "15_horse_race",
 )
 
 

@@ -1,0 +1,141 @@
+"""Laws of a race fitted again, to measure what its records do not hold: fluency to a reader, and side effects.
+
+Knows how an entry's law is made from its record. Knows nothing about how the entry was chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from steerlib.errors import MetricError
+from steerlib.experiment.cells import Cell
+from steerlib.experiment.race_tables import NOTHING
+from steerlib.experiment.races import Entry
+from steerlib.experiment.running import plant_of, task_and_law
+from steerlib.experiment.selecting import RaceError
+from steerlib.metrics import Drift, Ends, Estimate, drift, mean_interval
+from steerlib.plant import Plant
+from steerlib.registry import task_class
+from steerlib.tasks.base import Scores, Task, spread
+
+
+def first_cell(entry: Entry) -> Cell:
+    """The cell of an entry under its first seed.
+
+    Raises:
+        RaceError: it could not run.
+    """
+    if not entry.records:
+        raise RaceError(f"{entry.name} has no records: {entry.note or 'it did not run'}")
+    return entry.records[0].cell
+
+
+def perplexity_under(entry: Entry, reader: Plant, *, limit: int = 30) -> Estimate:
+    """Perplexity of answers sampled anew under an entry's first seed, exp of the mean surprise of each, over answers.
+
+    Answers that say nothing have none and are left out; `NOTHING` where fewer than two say something.
+
+    Args:
+        entry: of a race, or its unsteered baseline.
+        reader: another plant than the steered one.
+        limit: prompts, spread evenly.
+
+    Raises:
+        RaceError: the entry could not run.
+        MetricError: the reader is the steered plant.
+    """
+    cell = first_cell(entry)
+    plant = plant_of(cell.plant, "cpu")
+    if reader.weight_hash == plant.weight_hash:
+        raise MetricError(f"perplexity: the reader {reader.name!r} is the steered plant. Fix: give another plant.")
+    if cell.law is None:
+        task: Task = task_class(cell.task)(plant, **cell.task_options)
+        _, answers = task.sampled(split=cell.split, seed=cell.seed, limit=limit)
+    else:
+        task, law = task_and_law(cell)
+        with plant.under(law, scope=cell.law.scope):
+            _, answers = task.sampled(split=cell.split, seed=cell.seed, limit=limit)
+    prompts = spread(task.prompts(cell.split), limit)
+    kept = [(p, a) for p, a in zip(prompts, answers, strict=True) if a.strip()]
+    if len(kept) < 2:
+        return NOTHING
+    asked, said = (list(column) for column in zip(*kept, strict=True))
+    heads, whole = reader._ids(asked), reader._ids([p + a for p, a in kept])
+    counts = torch.tensor([max(len(w) - len(h), 1) for w, h in zip(whole, heads, strict=True)])
+    return mean_interval(torch.exp(-reader.logprobs(asked, said) / counts).double().cpu().numpy())
+
+
+def scores_elsewhere(entry: Entry, task: Task, *, limit: int | None = None) -> Scores:
+    """Exact scores on another behaviour than a law is for, under an entry's first seed, or unsteered for a baseline.
+
+    Args:
+        entry: of a race.
+        task: the other behaviour, on the race's plant as `running.plant_of` gives it.
+        limit: prompts, spread evenly.
+
+    Raises:
+        RaceError: the entry could not run.
+    """
+    cell = first_cell(entry)
+    if cell.law is None:
+        return task.exact(limit=limit)
+    law = task_and_law(cell)[1]
+    with plant_of(cell.plant, "cpu").under(law, scope=cell.law.scope):
+        return task.exact(limit=limit)
+
+
+@dataclass(frozen=True)
+class Others:
+    """Behaviours that a law is not for, on the plant of a race, with their scores unsteered and told.
+
+    Attributes:
+        tasks: name -> task.
+        ends: name -> both ends; the law's own behaviour among them.
+        limit: prompts of each.
+    """
+
+    tasks: Mapping[str, Task]
+    ends: Mapping[str, Ends]
+    limit: int
+
+    @classmethod
+    def of(cls, plant: str, names: Mapping[str, str], *, limit: int = 12) -> Others:
+        """Measure both ends of each.
+
+        Args:
+            plant: name of the plant.
+            names: name of the behaviour -> registered name of its task.
+            limit: prompts of each.
+
+        Raises:
+            MetricError: a behaviour that the plant cannot be told to show.
+        """
+        loaded = plant_of(plant, "cpu")
+        made: dict[str, Task] = {name: task_class(kind)(loaded) for name, kind in names.items()}
+        ends = {}
+        for name, task in made.items():
+            told = task.reference(limit=limit)
+            if told is None:
+                raise MetricError(f"{name}: the plant cannot be told to show it, so there is no gap to measure in.")
+            ends[name] = Ends(float(task.exact(limit=limit).wanted.mean()), float(told.wanted.mean()))
+        return cls(made, ends, limit)
+
+    def under(self, entry: Entry, own: str) -> Drift:
+        """What the law of an entry, under its first seed, does to the behaviours; see `metrics.drift`.
+
+        Args:
+            entry: of a race on the same plant.
+            own: the behaviour that the law is for, one of the names.
+
+        Raises:
+            RaceError: the entry could not run.
+        """
+        cell = first_cell(entry)
+        if cell.law is None:
+            raise RaceError(f"{entry.name} has no law, so that nothing drifts")
+        found = {name: scores_elsewhere(entry, task, limit=self.limit).wanted for name, task in self.tasks.items()}
+        return drift(own, self.ends, {name: float(np.mean(values)) for name, values in found.items()})
