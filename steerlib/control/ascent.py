@@ -8,12 +8,13 @@ With V(z) = w . relu(W1 z + b1) + c (two layers) and p = W1 z + b1 the gradient 
 so ascent u <- u + alpha W1' g needs no autograd, and works under `inference_mode` and in compiled code. There are two
 ways to go, which give the same u:
 
-* plain: u itself is kept, and each step takes W1' g and W1 times that: 4 d h multiply-adds' worth of operations;
+* plain: u itself is kept, and each step takes W1' g and W1 times that: 4 d h operations for d numbers in z, h in p;
 * Gram: only p matters on the way, and a step moves it by alpha (W1 W1') g: 2 h^2 operations. The g are summed, and W1'
-  is applied to the sum once. First and last product are shared by both.
+  is applied to the sum once.
 
-Over n steps from width d with h hidden numbers: n 4 d h against n 2 h^2 + 4 d h (three layers add n 4 h^2 to both), so
-Gram is cheaper where h < 2 d (1 - 1 / n): for a network as wide as the state from two steps on, nearly by half.
+The products at both ends are shared, so n steps take 4 d h n operations against 2 h^2 (n - 1) + 4 d h, and three layers
+4 h^2 n more in both. So from two steps on Gram is cheaper where h < 2 d: by nearly half for a network as wide as the
+state. The weights that are read at each step stand in the same proportion.
 
 Knows tensors; knows nothing about plants or laws.
 """
@@ -98,7 +99,7 @@ class Ascent(NamedTuple):
     input: Float[Tensor, "*batch width"]
     failed: Int[Tensor, "*batch"]
     path: Float[Tensor, "points *batch width"] | None = None
-    values: Float[Tensor, "points *batch"] | None = None
+    values: Float[Tensor, "points *batch"] | None = None  # noqa: UP037 - a shape, no type
 
 
 def value(net: ReluNet, state: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch"]:
@@ -119,7 +120,7 @@ def gram_of(first: Float[Tensor, "hidden width"]) -> Float[Tensor, "hidden hidde
 
 def cheaper_form(*, width: int, hidden: int, steps: int) -> Form:
     """The form that needs fewer operations, and reads fewer weights; see the module's text."""
-    return "gram" if steps > 1 and hidden * steps < 2 * width * (steps - 1) else "plain"
+    return "gram" if steps > 1 and hidden < 2 * width else "plain"
 
 
 def ascend(
@@ -182,9 +183,8 @@ def ascend(
             path.append(x if gram is None else _times(x, net.first.T))
             values.append(v)
     if x is None:
-        u = torch.zeros_like(z)
-    else:
-        u = x if gram is None else _times(x, net.first.T)
+        x, gram = torch.zeros_like(z), None
+    u = x if gram is None else _times(x, net.first.T)
     failed = guard.failed(u) if guard is not None else torch.zeros_like(z[:, 0], dtype=torch.int64)
     shape = state.shape[:-1]
     found = Ascent(u.reshape(state.shape), failed.reshape(shape))

@@ -225,8 +225,10 @@ class ReControl(Law):
         if not len(self.first) or self.first.shape[1] != state.shape[-1]:
             held = f"holds a value of states of width {self.first.shape[1]}" if len(self.first) else "is not fitted"
             raise LawError(f"{type(self).__name__}: {held}; the state has width {state.shape[-1]}. Fix: fit it.")
-        parts = [getattr(self, name) for name in WEIGHTS]
-        return ReluNet(*[part if part.numel() else None for part in parts])
+        parts: dict[str, Any] = {name: getattr(self, name) for name in WEIGHTS}
+        if self.layers == 2:
+            parts |= {"inner": None, "inner_bias": None}
+        return ReluNet(**parts)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """What falls back is counted where the states are."""
@@ -243,6 +245,7 @@ class ReControl(Law):
         """Fit on answers of the unsteered plant, which the source lets it give and rewards."""
         return self.fit_rewarded(cast("RewardedSource", source).trajectories([source.site])[0])
 
+    @torch.inference_mode(False)
     def fit_rewarded(self, rewarded: Rewarded) -> Self:
         """Train the value; see `steerlib.control.values.fit_value` for what is refused."""
         data = rewarded.trajectories
@@ -255,6 +258,7 @@ class ReControl(Law):
         self.history = fitted.history
         return self
 
+    @torch.inference_mode(False)
     def hold(self, network: ValueNetwork, header: LawHeader | None = None) -> Self:
         """Take a value that was trained elsewhere; return the law.
 
