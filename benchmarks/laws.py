@@ -11,8 +11,8 @@ Two parts, each runnable alone:
     python benchmarks/laws.py --part decode --batch 1 --batch 16 --batch 64 --compile none --compile inductor
     python benchmarks/laws.py --law mimic --law repe --n 200 --width 256 --batch 1 --tokens 8 --rounds 2 --compile none
 
-Prints a table for each part; the last line is JSON. HPR and TruthFlow train networks, and original ITI fits a probe for
-each head: they are no part of the target for fits.
+Prints a table for each part; the last line is JSON. HPR, TruthFlow and RE-Control train networks, and original ITI fits
+a probe for each head: they are no part of the target for fits. RE-Control makes a single pass over the data.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from steerlib import tasks
 from steerlib.actuator import Site
 from steerlib.laws.answers import Answers
 from steerlib.laws.base import Contrast
+from steerlib.laws.rewarded import Rewarded
 from steerlib.laws.scored import Scored
 from steerlib.plant import Plant
 from steerlib.registry import LAWS, law_class
@@ -47,6 +48,7 @@ TARGET = 10.0  # seconds for a fit
 OPTIONS: dict[str, dict[str, Any]] = {
     "conditional": {"behaviour": "difference-of-means"},
     "iti": {"num_heads": 4},
+    "re-control": {"passes": 1, "batch": 512},
 }
 #: Laws that are meant for other tokens than those of the answer.
 SCOPES: dict[str, str] = {"actadd": "prefill", "iti": "last"}
@@ -98,6 +100,10 @@ class MadeUp:
         """The clouds, with a reward for those of one class."""
         return [Scored.of_classes(self.contrast) for _ in sites]
 
+    def trajectories(self, sites: Sequence[Site]) -> list[Rewarded]:
+        """The clouds as answers of one token, with a reward for those of one class."""
+        return [Rewarded.of_classes(self.contrast) for _ in sites]
+
     def answers(self, sites: Sequence[Site]) -> list[Answers]:
         """The clouds as right and wrong answers, and what they share as the question."""
         right, wrong = self.contrast
@@ -140,7 +146,7 @@ def fitted(names: Sequence[str], plant: Plant) -> dict[str, Any]:
     for name in names:
         source = TaskSource(task, Site(plant.depth // 2), n=50, scope=SCOPES.get(name, "generated"))
         short = {key: value for key, value in SHORT.items() if key in signature(law_class(name)).parameters}
-        found[name] = law_class(name)(**OPTIONS.get(name, {}), **short).fit_from(source)
+        found[name] = law_class(name)(**{**OPTIONS.get(name, {}), **short}).fit_from(source)
     return found
 
 

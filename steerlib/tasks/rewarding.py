@@ -18,6 +18,7 @@ from steerlib.control.rollouts import Trajectories
 from steerlib.errors import ContrastError
 from steerlib.laws.base import LawHeader
 from steerlib.laws.rewarded import Rewarded
+from steerlib.plant import Plant
 from steerlib.tasks.base import Task, spread
 from steerlib.tasks.grammar import GrammarTask
 from steerlib.tasks.helpfulness import Helpfulness
@@ -89,26 +90,53 @@ def rewarded_answers(task: Task, site: Site, *, n: int, seed: int, scope: str = 
         ContrastError: if no answer has a reward, or the task samples none.
         PlantError: if a law is attached.
     """
-    plant, site = task.plant, site.resolve(task.plant.depth)
     items, how, earned = answering(task, n=n, seed=seed)
-    prompts = [item.text for item in items]
-    missing: list[int] = []
+    return rewarded_texts(
+        task.plant, [item.text for item in items], lambda texts: earned(items, texts), how=how,
+        named=f"{task.name}: {task.labels.wanted}", site=site, scope=scope,
+    )  # fmt: skip
+
+
+def rewarded_texts(
+    plant: Plant,
+    prompts: Sequence[str],
+    earned: Callable[[Sequence[str]], Float[np.ndarray, " answers"]],
+    *,
+    how: Sampling,
+    named: str,
+    site: Site,
+    scope: str = "generated",
+) -> Rewarded:
+    """Let the unsteered plant answer prompts of one's own, and keep what a law of value needs.
+
+    Args:
+        plant: with nothing attached.
+        prompts: texts.
+        earned: rewards of the answers, in the order of the prompts; NaN where nobody gave one.
+        how: how answers are drawn.
+        named: name of the reward, for the header's hash.
+        site: where the states are taken.
+        scope: name of the token scope that the law is meant for.
+
+    Raises:
+        ContrastError: if no answer has a reward.
+        PlantError: if a law is attached.
+    """
+    site, missing = site.resolve(plant.depth), []
 
     def reward(_prompts: Sequence[str], texts: Sequence[str]) -> Float[np.ndarray, " answers"]:
-        rewards = earned(items, texts)
+        rewards = earned(texts)
         missing.extend(np.flatnonzero(np.isnan(rewards)).tolist())
-        return np.nan_to_num(rewards)
+        return np.nan_to_num(rewards, posinf=np.inf, neginf=-np.inf)
 
-    # One shard: a reward then sees all answers, in the order of the items.
-    whole = collect(
-        plant, prompts, reward, how=how, rewarded_by=f"{task.name}: {task.labels.wanted}", site=site, shard=len(prompts)
-    )
+    # One shard: the reward then sees all answers, in order.
+    whole = collect(plant, prompts, reward, how=how, rewarded_by=named, site=site, shard=len(prompts))
     if len(missing) == len(prompts):
-        raise ContrastError(f"{task.name}: none of {len(prompts)} answers has a reward. Fix: look at the judge.")
-    digest = hashlib.sha256("\0".join([*prompts, str(how), whole.digest]).encode()).hexdigest()
+        raise ContrastError(f"{named}: none of {len(prompts)} answers has a reward. Fix: look at the judge.")
+    digest = hashlib.sha256("\0".join([*prompts, str(how), named, whole.digest]).encode()).hexdigest()
     header = LawHeader(
         layer=site.layer, point=site.point, scope=scope, plant=plant.name, weight_hash=plant.weight_hash,
-        width=whole.width, data_hash=digest, seed=seed,
+        width=whole.width, data_hash=digest, seed=how.seed,
     )  # fmt: skip
     return Rewarded(_without(whole, missing), header)
 
