@@ -26,6 +26,7 @@ from decode_cost import seconds
 from rich.console import Console
 from rich.table import Table
 
+from steerlib import tasks
 from steerlib.control.bellman import ValueNetwork
 from steerlib.control.networks import frozen, seeded
 from steerlib.laws.value import ReControl
@@ -66,10 +67,10 @@ def bound(plant: Plant, law: ReControl) -> float:
 
 
 def turns(
-    plant: Plant, law: ReControl, *, batch: int, tokens: int, rounds: int, compile: str | None
+    plant: Plant, law: ReControl, prompt: str, *, batch: int, tokens: int, rounds: int, compile: str | None
 ) -> list[tuple[float, float]]:
     """Seconds of the unsteered plant and of the steered one, in turns."""
-    prompts = [" ".join(["a"] * WORDS)] * batch
+    prompts = [prompt] * batch
     plant.model.generation_config.eos_token_id = None  # every answer has the same length
     cache: Any = "static" if compile else "dynamic"
 
@@ -101,6 +102,7 @@ def main(
 ) -> None:
     """Measure and print."""
     loaded = Plant.load(plant)
+    prompt = " ".join(tasks.for_plant(loaded).prompts("test")[0].split()[:WORDS])
     if shape is not None:
         loaded = random_plant(shape, loaded.tokenizer)
     rows = []
@@ -110,7 +112,7 @@ def main(
                 law = law_of(loaded, layers=depth, form=way, steps=steps, hidden=hidden, precision=precision)
                 for size in batch or [1, 16, 64]:
                     found = turns(
-                        loaded, law, batch=size, tokens=tokens, rounds=rounds,
+                        loaded, law, prompt, batch=size, tokens=tokens, rounds=rounds,
                         compile=None if backend == "none" else backend,
                     )  # fmt: skip
                     low, middle, high = np.quantile([free / own for free, own in found], [0.25, 0.5, 0.75])

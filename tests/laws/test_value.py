@@ -179,14 +179,14 @@ class TestInput:
     def test_a_target_on_the_way_and_a_goal(self) -> None:
         value = network(hidden=64)
         z = states(200, WIDTH)
-        law = ReControl(steps=200, alpha=0.002, goal=1.5, tolerance=0.05, radius=0.5).hold(value)
+        law = ReControl(steps=200, alpha=0.002, goal=1.5, tolerance=0.1, radius=0.5).hold(value)
         u = law.input(z)
         away, ahead = (law.value(z + u) - 1.5).abs(), (law.value(z) - 1.5).abs()
-        reached = away <= 0.05 + 1e-4
+        reached = away <= 0.1 + 1e-4
         stopped = u.norm(dim=1) >= 0.5 * z.norm(dim=1) * (1 - 1e-4)
         assert (away <= ahead + 1e-4).all() and (u.norm(dim=1) <= 0.5001 * z.norm(dim=1)).all()
         assert (reached & ~stopped).any() and (stopped & ~reached).any()
-        at_home = ahead <= 0.05
+        at_home = ahead <= 0.099
         assert at_home.any() and not u[at_home].any()
         law.tune(goal=-1.0, tolerance=0.1)
         assert ((law.value(z + law.input(z)) + 1).abs() <= 0.1 + 1e-4).any()
