@@ -21,12 +21,15 @@ Knows tensors; knows nothing about plants or laws.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import linear, relu
+
+from steerlib.control.bellman import ValueNetwork
+from steerlib.control.networks import frozen, seeded
 
 Form = Literal["plain", "gram"]
 
@@ -51,6 +54,26 @@ class ReluNet(NamedTuple):
     inner_bias: Float[Tensor, " hidden2"] | None
     out: Float[Tensor, " last"]
     out_bias: Float[Tensor, ""]
+
+    @classmethod
+    def of(cls, network: ValueNetwork, dtype: torch.dtype) -> Self:
+        """Copies of a network's weights."""
+        weights, biases = ([t.detach().to(dtype).clone() for t in ts] for ts in (network.weights, network.biases))
+        inner = (weights[1], biases[1]) if network.layers == 3 else (None, None)
+        return cls(weights[0], biases[0], *inner, weights[-1][0], biases[-1][0])
+
+    def network(self) -> ValueNetwork:
+        """A frozen network of these weights, in float32."""
+        hidden, width = self.first.shape
+        made = seeded(lambda: ValueNetwork(width, hidden, 2 if self.inner is None else 3), seed=0)
+        inner = () if self.inner is None else ((self.inner, self.inner_bias),)
+        parts = ((self.first, self.first_bias), *inner, (self.out[None], self.out_bias[None]))
+        with torch.no_grad():
+            for held, given in zip(
+                (*made.weights, *made.biases), (*(w for w, _ in parts), *(b for _, b in parts)), strict=True
+            ):
+                held.copy_(given)  # type: ignore[arg-type]
+        return frozen(made)
 
     def start(self, state: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch hidden"]:
         """The first pre-activation p."""

@@ -30,15 +30,13 @@ from torch import Tensor
 
 from steerlib.control.ascent import Ascent, Form, ReluNet, ascend, cheaper_form, gram_of, value
 from steerlib.control.bellman import Target, ValueNetwork, check_target
-from steerlib.control.networks import Training, frozen, seeded
+from steerlib.control.networks import Training
 from steerlib.control.values import ValueHistory, fit_value
 from steerlib.errors import LawError
 from steerlib.laws.base import Contrast, Law, LawHeader, Source
 from steerlib.laws.rewarded import Rewarded, RewardedSource
 
 Precision = Literal["float32", "bfloat16", "float16", "float64"]
-#: Buffers that hold the value, in the order of `ReluNet`; those of the inner layer are empty where there is none.
-WEIGHTS = ("first", "first_bias", "inner", "inner_bias", "out", "out_bias")
 
 
 class ReControl(Law):
@@ -115,7 +113,8 @@ class ReControl(Law):
             raise LawError(f"huber: got {huber!r} for goal={goal!r}, expected a positive number and a goal.")
         check_target(target, lam)
         Training(steps=1, batch=batch, rate=rate)  # refuses what cannot be meant
-        ValueNetwork(1, 1, layers)
+        if layers not in (2, 3):
+            raise LawError(f"layers: got {layers!r}, expected 2 or 3 linear layers.")
         self.steps, self.layers, self.hidden, self.lam, self.passes = steps, layers, hidden, lam, passes
         self.batch, self.rate, self.seed, self.huber, self.fallback = batch, rate, seed, huber, fallback
         self.target: Target = target
@@ -123,7 +122,7 @@ class ReControl(Law):
         self.precision: Precision = precision
         for name, number in (("alpha", alpha), ("radius", radius), ("goal", goal), ("tolerance", tolerance)):
             self.register_buffer(name, None if number is None else torch.tensor(_checked(name, number)))
-        for name in (*WEIGHTS, "gram"):
+        for name in (*ReluNet._fields, "gram"):
             self.register_buffer(name, torch.zeros((0, 0) if name in ("first", "inner", "gram") else (0,)))
         self.history: ValueHistory | None = None
         self._fell = torch.zeros(steps + 1, dtype=torch.int64)
@@ -183,9 +182,8 @@ class ReControl(Law):
         is not finite. A fall from one step to the next is none: ascent of fixed steps goes to and fro across a ridge.
         """
         net = self._net(state)
-        wide = state.to(torch.promote_types(torch.promote_types(state.dtype, torch.float32), net.first.dtype))
         return ascend(
-            net, wide, steps=self.steps, alpha=self.alpha, gram=self.gram if len(self.gram) else None,
+            net, _wide(state, net), steps=self.steps, alpha=self.alpha, gram=self.gram if len(self.gram) else None,
             radius=self.radius, goal=self.goal, tolerance=self.tolerance if self.goal is not None else None,
             huber=self.huber, watch=watch, trace=trace,
         )  # fmt: skip
@@ -219,13 +217,14 @@ class ReControl(Law):
 
     def value(self, state: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch"]:
         """V of each state, in float32 or wider."""
-        return value(self._net(state), state.to(torch.promote_types(state.dtype, torch.float32)))
+        net = self._net(state)
+        return value(net, _wide(state, net))
 
     def _net(self, state: Tensor) -> ReluNet:
         if not len(self.first) or self.first.shape[1] != state.shape[-1]:
             held = f"holds a value of states of width {self.first.shape[1]}" if len(self.first) else "is not fitted"
             raise LawError(f"{type(self).__name__}: {held}; the state has width {state.shape[-1]}. Fix: fit it.")
-        parts: dict[str, Any] = {name: getattr(self, name) for name in WEIGHTS}
+        parts: dict[str, Any] = {name: getattr(self, name) for name in ReluNet._fields}
         if self.layers == 2:
             parts |= {"inner": None, "inner_bias": None}
         return ReluNet(**parts)
@@ -274,39 +273,35 @@ class ReControl(Law):
                 f"value network: made for states of width {network.width}, got a header of {header.plant!r}, whose "
                 f"states have width {header.width}. Fix: a network fitted on this plant."
             )
-        kept = getattr(torch, self.precision)
-        weights, biases = ([t.detach().to(kept).clone() for t in ts] for ts in (network.weights, network.biases))
-        if not all(bool(tensor.isfinite().all()) for tensor in (*weights, *biases)):
-            raise LawError(f"value network: got weights that are not finite in {self.precision}. Fix: train it again.")
-        none = weights[0].new_zeros((0, 0)), weights[0].new_zeros((0,))
-        inner = (weights[1], biases[1]) if network.layers == 3 else none
-        parts = (weights[0], biases[0], *inner, weights[-1][0], biases[-1][0])
-        for name, tensor in zip(WEIGHTS, parts, strict=True):
+        net = ReluNet.of(network, getattr(torch, self.precision))
+        none, nothing = net.out.new_zeros((0, 0)), net.out.new_zeros((0,))
+        if net.inner is None:
+            net = net._replace(inner=none, inner_bias=nothing)
+        for name, tensor in net._asdict().items():
+            if not bool(tensor.isfinite().all()):
+                raise LawError(f"value network: {name} is not finite in {self.precision}. Fix: train it again.")
             self.register_buffer(name, tensor)
-        hidden, width = weights[0].shape
+        hidden, width = net.first.shape
         form = cheaper_form(width=width, hidden=hidden, steps=self.steps) if self.form == "auto" else self.form
-        self.gram = gram_of(weights[0]) if form == "gram" else none[0]
+        self.gram = gram_of(net.first) if form == "gram" else none
         self.layers, self.header, self.history = network.layers, header, None
         return self
 
     @property
     def network(self) -> ValueNetwork:
         """The value as a network, in float32: to look at it, or for another law to hold."""
-        net = self._net(self.first)
-        hidden, width = self.first.shape
-        made = seeded(lambda: ValueNetwork(width, hidden, self.layers), seed=0)
-        inner = [(net.inner, net.inner_bias)] if self.layers == 3 else []
-        parts = [(net.first, net.first_bias), *inner, (net.out[None], net.out_bias[None])]
-        with torch.no_grad():
-            for linear, (weight, bias) in zip(made.linears, parts, strict=True):
-                linear.weight.copy_(weight)  # type: ignore[union-attr, operator]
-                linear.bias.copy_(bias)  # type: ignore[union-attr, operator]
-        return frozen(made)
+        return self._net(self.first).network()
+
+
+def _wide(state: Tensor, net: ReluNet) -> Tensor:
+    """The state in the type that sums are taken in."""
+    return state.to(torch.promote_types(torch.promote_types(state.dtype, torch.float32), net.first.dtype))
 
 
 def _checked(name: str, number: float) -> float:
-    """A number of the ascent that can be meant."""
-    low = -math.inf if name == "goal" else 0.0
-    if not isinstance(number, (int, float)) or not low <= number < math.inf or (name == "radius" and number == 0):
-        raise LawError(f"{name}: got {number!r}, expected a {'positive' if name == 'radius' else 'finite'} number.")
+    """A number of the ascent that can be meant, and that float32 can hold."""
+    low, most = (0.0 if name != "goal" else -math.inf), torch.finfo(torch.float32).max
+    if not isinstance(number, (int, float)) or not max(low, -most) <= number <= most or (name, number) == ("radius", 0):
+        kind = "positive" if name == "radius" else "finite" if name == "goal" else "non-negative"
+        raise LawError(f"{name}: got {number!r}, expected a {kind} number.")
     return float(number)

@@ -19,9 +19,7 @@ DOUBLE = torch.float64
 
 
 def net_of(network: ValueNetwork) -> ReluNet:
-    w, b = network.weights, network.biases
-    inner = (w[1], b[1]) if network.layers == 3 else (None, None)
-    return ReluNet(w[0], b[0], *inner, w[-1][0], b[-1][0])
+    return ReluNet.of(network, network.weights[0].dtype)
 
 
 def made(width: int, hidden: int, layers: int, *, seed: int = 0, size: float = 3.0) -> ValueNetwork:

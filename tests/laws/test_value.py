@@ -421,7 +421,7 @@ class TestRefused:
         big = network()
         big.weights[0].mul_(1e6)
         ReControl(precision="bfloat16").hold(big)
-        with pytest.raises(LawError, match="not finite in float16"):
+        with pytest.raises(LawError, match="first is not finite in float16"):
             ReControl(precision="float16").hold(big)
 
     def test_numbers_that_the_law_has_not(self) -> None:
