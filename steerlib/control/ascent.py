@@ -75,6 +75,10 @@ class ReluNet(NamedTuple):
                 held.copy_(given)  # type: ignore[arg-type]
         return frozen(made)
 
+    def wide(self, state: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
+        """The state in the type that sums are taken in: float32, or that of the weights if it is wider."""
+        return state.to(torch.promote_types(torch.promote_types(state.dtype, torch.float32), self.first.dtype))
+
     def start(self, state: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch hidden"]:
         """The first pre-activation p."""
         return _times(state, self.first, self.first_bias)

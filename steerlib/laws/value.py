@@ -37,6 +37,8 @@ from steerlib.laws.base import Contrast, Law, LawHeader, Source
 from steerlib.laws.rewarded import Rewarded, RewardedSource
 
 Precision = Literal["float32", "bfloat16", "float16", "float64"]
+#: Numbers of the ascent, in buffers, so that changing one recompiles nothing.
+NUMBERS = ("alpha", "radius", "goal", "tolerance")
 
 
 class ReControl(Law):
@@ -100,12 +102,10 @@ class ReControl(Law):
         super().__init__(strength=strength)
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
             raise LawError(f"steps: got {steps!r}, expected a whole number from 0 (the unsteered plant) on.")
-        for name, got, known in (
-            ("form", form, ("auto", *get_args(Form))),
-            ("precision", precision, get_args(Precision)),
-        ):
-            if got not in known:
-                raise LawError(f"{name}: got {got!r}, expected one of {', '.join(known)}.")
+        if form not in (known := ("auto", *get_args(Form))):
+            raise LawError(f"form: got {form!r}, expected one of {', '.join(known)}.")
+        if precision not in get_args(Precision):
+            raise LawError(f"precision: got {precision!r}, expected one of {', '.join(get_args(Precision))}.")
         for name, got in (("passes", passes), ("hidden", 1 if hidden is None else hidden)):
             if got < 1:
                 raise LawError(f"{name}: got {got}, expected at least 1.")
@@ -120,7 +120,7 @@ class ReControl(Law):
         self.target: Target = target
         self.form: Form | Literal["auto"] = form
         self.precision: Precision = precision
-        for name, number in (("alpha", alpha), ("radius", radius), ("goal", goal), ("tolerance", tolerance)):
+        for name, number in zip(NUMBERS, (alpha, radius, goal, tolerance), strict=True):
             self.register_buffer(name, None if number is None else torch.tensor(_checked(name, number)))
         for name in (*ReluNet._fields, "gram"):
             self.register_buffer(name, torch.zeros((0, 0) if name in ("first", "inner", "gram") else (0,)))
@@ -129,15 +129,13 @@ class ReControl(Law):
 
     def options(self) -> dict[str, Any]:
         """The ascent, and how the value is trained."""
-        held = ("alpha", "radius", "goal", "tolerance")
         names = (
             "steps", "target", "lam", "layers", "hidden", "passes", "batch", "rate", "seed", "form", "precision",
             "huber", "fallback",
         )  # fmt: skip
-        numbers = {name: getattr(self, name) for name in held}
-        return {name: None if n is None else float(n) for name, n in numbers.items()} | {
-            name: getattr(self, name) for name in names
-        }
+        numbers = {name: getattr(self, name) for name in NUMBERS}
+        held = {name: None if number is None else float(number) for name, number in numbers.items()}
+        return {name: getattr(self, name) for name in names} | held
 
     def tune(
         self, *, alpha: float | None = None, radius: float | None = None, goal: float | None = None,
@@ -148,12 +146,11 @@ class ReControl(Law):
         Raises:
             LawError: if one is out of its range, or the law was made without a radius or goal to set.
         """
-        for name, number in (("alpha", alpha), ("radius", radius), ("goal", goal), ("tolerance", tolerance)):
-            if number is None:
-                continue
-            if getattr(self, name) is None:
+        for name, number in zip(NUMBERS, (alpha, radius, goal, tolerance), strict=True):
+            if number is not None and getattr(self, name) is None:
                 raise LawError(f"{name}: got {number}, but this law has none. Fix: ReControl({name}={number}, ...).")
-            getattr(self, name).fill_(_checked(name, number))
+            if number is not None:
+                getattr(self, name).fill_(_checked(name, number))
         return self
 
     # While running
@@ -183,7 +180,7 @@ class ReControl(Law):
         """
         net = self._net(state)
         return ascend(
-            net, _wide(state, net), steps=self.steps, alpha=self.alpha, gram=self.gram if len(self.gram) else None,
+            net, net.wide(state), steps=self.steps, alpha=self.alpha, gram=self.gram if len(self.gram) else None,
             radius=self.radius, goal=self.goal, tolerance=self.tolerance if self.goal is not None else None,
             huber=self.huber, watch=watch, trace=trace,
         )  # fmt: skip
@@ -218,7 +215,7 @@ class ReControl(Law):
     def value(self, state: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch"]:
         """V of each state, in float32 or wider."""
         net = self._net(state)
-        return value(net, _wide(state, net))
+        return value(net, net.wide(state))
 
     def _net(self, state: Tensor) -> ReluNet:
         if not len(self.first) or self.first.shape[1] != state.shape[-1]:
@@ -291,11 +288,6 @@ class ReControl(Law):
     def network(self) -> ValueNetwork:
         """The value as a network, in float32: to look at it, or for another law to hold."""
         return self._net(self.first).network()
-
-
-def _wide(state: Tensor, net: ReluNet) -> Tensor:
-    """The state in the type that sums are taken in."""
-    return state.to(torch.promote_types(torch.promote_types(state.dtype, torch.float32), net.first.dtype))
 
 
 def _checked(name: str, number: float) -> float:
