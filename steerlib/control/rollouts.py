@@ -24,7 +24,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from steerlib.control.bellman import within
 from steerlib.errors import ContrastError
 from steerlib.files import write_atomic
 
@@ -161,9 +160,11 @@ class Trajectories:
         """Some trajectories, in the order asked for; their states are read here."""
         lengths = self.lengths[index]
         if isinstance(self._states, Tensor):
-            longest = int(lengths.max())
-            states = self._states[:, :longest][index.to(self._states.device)]
-            states = states[within(lengths, longest).to(states.device)]
+            # Row and column of every state that is there: one copy, and none of the padding.
+            starts = lengths.cumsum(0) - lengths
+            rows = index.repeat_interleave(lengths)
+            columns = torch.arange(len(rows)) - starts.repeat_interleave(lengths)
+            states = self._states[rows.to(self._states.device), columns.to(self._states.device)]
         else:
             shards, firsts = self._shard[index].tolist(), self._first[index].tolist()
             where = zip(shards, firsts, lengths.tolist(), strict=True)
