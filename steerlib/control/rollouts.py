@@ -150,7 +150,7 @@ class Trajectories:
         """Hash of lengths, rewards and the first states: tells sets and sites apart without reading all states."""
         first = self.take(torch.arange(min(_SAMPLE, len(self)))).states
         whole = sha256(f"{first.dtype} {tuple(first.shape)}".encode())
-        for part in (self.lengths, self.rewards, first.cpu().contiguous().view(torch.uint8)):
+        for part in (self.lengths, self.rewards, first.detach().cpu().contiguous().view(torch.uint8)):
             whole.update(part.numpy().tobytes())
         return whole.hexdigest()
 
