@@ -15,30 +15,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from steerlib.actuator import Actuator, Scope, Site
-from steerlib.control.rollouts import Batch, Shards, Trajectories
-from steerlib.errors import ContrastError, PlantError
-from steerlib.files import write_atomic
+from steerlib.actuator import Site
+from steerlib.control.rollouts import Trajectories
+from steerlib.errors import PlantError
+from steerlib.generation import _ends as answer_ends
 from steerlib.generation import answer_texts, check_generation, cut, generate_batch
+from steerlib.harvest import Answers, Collected, Reward, Tap, collected, in_shards
 from steerlib.laws.base import Law
 from steerlib.laws.stack import Stack
 from steerlib.plant import Plant
 from steerlib.sampling import GumbelSampler
 
-#: Rewards of answers to prompts: as many numbers as there are answers.
-Reward = Callable[[Sequence[str], Sequence[str]], "Sequence[float] | np.ndarray | Tensor"]
+__all__ = ["READ_OUT", "Collected", "Reward", "Sampling", "collect", "collected", "given"]
+
 #: Where the paper controls: what the unembedding reads.
 READ_OUT = Site(-1, "final_norm")
 
@@ -62,19 +59,6 @@ class Sampling:
     top_k: int | None = None
     top_p: float | None = None
     samples: int = 1
-
-
-class _Tap:
-    """A transform that keeps the last position of each pass and changes nothing."""
-
-    pure = True  # see `steerlib.actuator`: it needs no copy of its own
-
-    def __init__(self) -> None:
-        self.seen: list[Tensor] = []
-
-    def __call__(self, state: Float[Tensor, "batch time width"]) -> Float[Tensor, "batch time width"]:
-        self.seen.append(state[:, -1].clone())  # prompts are padded on the left; the model may change the tensor
-        return state
 
 
 def collect(
@@ -114,79 +98,86 @@ def collect(
             trajectories.
         DiskFullError: no space left; finished shards are kept.
     """
-    if plant.wiring.active():
-        raise PlantError("collect: a law is attached, which no folder can record. Fix: collect(..., law=law).")
     check_generation(
         how.max_new_tokens, how.temperature, how.top_k, how.top_p, how.samples, batch_size, "dynamic", None
     )
-    if shard < 1:
-        raise PlantError(f"shard: got {shard}, expected at least 1.")
     rows = [row for row in plant._ids(prompts) for _ in range(how.samples)]
     asked = [prompt for prompt in prompts for _ in range(how.samples)]
-    about = {
-        "plant": plant.name, "weights": plant.weight_hash, "dtype": str(plant.dtype),
-        "site": str(site.resolve(plant.depth)), "law": _law_hash(law), "prompts": _hash(list(prompts)),
-        "rewarded_by": rewarded_by, **asdict(how),
-    }  # fmt: skip
-    kept = _Kept() if folder is None else Shards.begin(folder, count=len(rows), size=shard, about=about)
-    numbers = kept.missing if isinstance(kept, Shards) else range(-(-len(rows) // shard))
-    with ExitStack() as attached:
-        tap = _Tap()
-        attached.enter_context(Actuator(plant.wiring, [(site.resolve(plant.depth), tap, Scope("all"))]))
-        if law is not None:
-            attached.enter_context(plant.under(law))
-        for number in tqdm(numbers, desc="collecting", disable=not progress, leave=False):
-            chosen = range(number * shard, min(len(rows), (number + 1) * shard))
-            states, tokens = _answers(plant, tap, rows, chosen, how, batch_size)
-            texts = answer_texts(plant, [rows[i] for i in chosen], tuple(tokens))
-            earned = _earned(reward, [asked[i] for i in chosen], texts)
-            batch = Batch(torch.cat(states), torch.tensor([len(t) for t in tokens]), earned)
-            if isinstance(kept, Shards):
-                write_atomic(_texts_file(kept, number), json.dumps([[asked[i] for i in chosen], texts]))
-            kept.write(number, batch)
-    return kept.read()
+    about = {"law": _law_hash(law), "prompts": _hash(list(prompts)), **asdict(how)}
+
+    def answer(tap: Tap, chosen: range) -> Answers:
+        states, tokens = _sampled(plant, tap, rows, chosen, how, batch_size)
+        return Answers(states, tokens, answer_texts(plant, [rows[i] for i in chosen], tuple(tokens)))
+
+    return in_shards(
+        plant, asked, answer, reward, folder,
+        law=law, site=site, shard=shard, about={**about, "rewarded_by": rewarded_by}, progress=progress,
+    )  # fmt: skip
 
 
-def collected_texts(folder: Path | str) -> tuple[list[str], list[str]]:
-    """Prompt and answer of each trajectory of a folder, to look at or to reward otherwise.
+def given(
+    plant: Plant,
+    prompts: Sequence[str],
+    answers: Sequence[str],
+    reward: Reward,
+    folder: Path | str | None = None,
+    *,
+    rewarded_by: str,
+    ended: bool = True,
+    site: Site = READ_OUT,
+    batch_size: int = 64,
+    shard: int = 256,
+    progress: bool = False,
+) -> Trajectories:
+    """Trajectories of answers that somebody else wrote, such as those of a preference set; the plant only reads them.
+
+    Args:
+        plant: with nothing attached.
+        prompts: one for each answer.
+        answers: non-empty; usually begin with a space.
+        reward: as in `collect`.
+        folder: as in `collect`.
+        rewarded_by: as in `collect`.
+        ended: whether an answer is whole, so that the end token is its last one, as in a sampled answer.
+        site: where states are taken.
+        batch_size: answers at a time.
+        shard: answers of a file.
+        progress: show a bar.
 
     Raises:
-        ContrastError: if the folder holds no trajectories, or not all of them yet.
+        PlantError: as in `Plant.logprobs` and `collect`, if an answer is too long, or there is no end token to add.
+        SiteError: as in `collect`.
+        ContrastError: as in `collect`.
     """
-    shards = Shards.open(Path(folder))
-    shards.read()  # says what is missing
-    prompts: list[str] = []
-    answers: list[str] = []
-    for number in range(len(shards)):
-        asked, texts = json.loads(_texts_file(shards, number).read_text(encoding="utf-8"))
-        prompts += asked
-        answers += texts
-    return prompts, answers
+    heads, rows = plant._pairs(prompts, answers)
+    if ended:
+        rows = [[*row, _end(plant)] for row in rows]
+    if (limit := plant.context_length) is not None and max(map(len, rows)) > limit:
+        raise PlantError(f"answers: got {max(map(len, rows))} tokens with the prompt, but {plant.name} reads {limit}.")
+
+    def read(tap: Tap, chosen: range) -> Answers:
+        found: dict[int, Tensor] = {}
+        order = sorted(chosen, key=lambda i: len(rows[i]))
+        for start in range(0, len(order), batch_size):
+            index = order[start : start + batch_size]
+            tap.seen.clear()
+            plant.forward(plant._pad([rows[i] for i in index]))
+            for row, i in enumerate(index):
+                # On the left is padding; the state of the last token draws nothing.
+                found[i] = tap.seen[0][row, len(heads[i]) - len(rows[i]) - 1 : -1].cpu()
+        tokens = [tuple(rows[i][len(heads[i]) :]) for i in chosen]
+        return Answers([found[i] for i in chosen], tokens, tuple(answers[i] for i in chosen))
+
+    about = {"prompts": _hash(list(prompts)), "answers": _hash(list(answers)), "ended": ended}
+    return in_shards(
+        plant, list(prompts), read, reward, folder,
+        law=None, site=site, shard=shard, about={**about, "rewarded_by": rewarded_by}, progress=progress,
+        whole=True,
+    )  # fmt: skip
 
 
-def _texts_file(shards: Shards, number: int) -> Path:
-    return shards.path(number).with_suffix(".texts.json")
-
-
-class _Kept:
-    """Shards that stay in memory."""
-
-    def __init__(self) -> None:
-        self.batches: list[Batch] = []
-
-    def write(self, _number: int, batch: Batch) -> None:
-        self.batches.append(batch)
-
-    def read(self) -> Trajectories:
-        return Trajectories(
-            [batch.states for batch in self.batches],
-            torch.cat([batch.lengths for batch in self.batches]),
-            torch.cat([batch.rewards for batch in self.batches]),
-        )
-
-
-def _answers(
-    plant: Plant, tap: _Tap, rows: list[list[int]], chosen: range, how: Sampling, batch_size: int
+def _sampled(
+    plant: Plant, tap: Tap, rows: list[list[int]], chosen: range, how: Sampling, batch_size: int
 ) -> tuple[list[Tensor], list[tuple[int, ...]]]:
     """States and tokens of the answers to some prompts; as in `Plant.generate`, which keeps no states."""
     order = sorted(chosen, key=lambda i: len(rows[i]))
@@ -208,19 +199,13 @@ def _answers(
     return [found[i][0] for i in chosen], [found[i][1] for i in chosen]
 
 
-def _earned(reward: Reward, prompts: Sequence[str], answers: Sequence[str]) -> Float[Tensor, " n"]:
-    """The rewards, once it is known that they are one finite number for each answer."""
-    earned = torch.as_tensor(reward(prompts, answers), dtype=torch.float64).detach().cpu()
-    if earned.shape != (len(answers),):
-        raise ContrastError(f"reward: got shape {tuple(earned.shape)} for {len(answers)} answers, expected one each.")
-    wrong = (~earned.isfinite()).nonzero()
-    if len(wrong):
-        i = int(wrong[0])
-        raise ContrastError(
-            f"reward: got {float(earned[i])} for the answer {answers[i][:60]!r} to {prompts[i][-60:]!r}. Fix: a reward "
-            "that is a finite number for every answer, also an empty one."
-        )
-    return earned
+def _end(plant: Plant) -> int:
+    """The token that ends an answer; where there are several, the tokenizer's own."""
+    ends = answer_ends(plant)
+    if not ends:
+        raise PlantError(f"{plant.name}: has no token that ends an answer. Fix: ended=False.")
+    own = plant.tokenizer.eos_token_id
+    return own if isinstance(own, int) and own in ends else min(ends)
 
 
 def _law_hash(law: Law | Stack | None) -> str | None:

@@ -20,7 +20,7 @@ from steerlib.laws.additive import DifferenceOfMeans
 from steerlib.laws.base import Contrast, LawHeader
 from steerlib.plant import Plant
 from steerlib.recorder import record
-from steerlib.trajectories import READ_OUT, Sampling, collect, collected_texts
+from steerlib.trajectories import READ_OUT, Sampling, collect, collected, given
 from tests.families import DEPTH, FAMILIES, WIDTH, plant, words
 from tests.samples import MODELS, needs_models
 
@@ -111,16 +111,16 @@ def test_a_collection_that_was_killed_goes_on(tmp_path: Path, monkeypatch: pytes
         collect(p, PROMPTS, length, tmp_path, **options)
     assert not p.wiring.active(), "nothing may stay attached"
     with pytest.raises(ContrastError, match="holds 1 of 3 shards"):
-        collected_texts(tmp_path)
+        collected(tmp_path)
     batches[:] = [1, 1]
     again = collect(p, PROMPTS, length, tmp_path, **options)
     assert len(batches) == 2 + 2, "the finished shard must not be made again"
     for kept in (again, Trajectories.open(tmp_path)):
-        assert kept.digest == whole.digest
+        assert torch.equal(kept.lengths, whole.lengths) and torch.equal(kept.rewards, whole.rewards)
         for one, other in zip(split(kept), split(whole), strict=True):
             torch.testing.assert_close(one, other, atol=2e-5, rtol=2e-5)  # other batches round otherwise
-    prompts, answers = collected_texts(tmp_path)
-    assert prompts == PROMPTS and answers == list(p.generate(PROMPTS, max_new_tokens=6, seed=3).texts)
+    said, sampled = collected(tmp_path), p.generate(PROMPTS, max_new_tokens=6, seed=3)
+    assert (said.prompts, said.answers, said.tokens) == (PROMPTS, list(sampled.texts), list(sampled.tokens))
     with pytest.raises(ContrastError, match=r"holds other trajectories \(rewarded_by, seed differ\)"):
         collect(p, PROMPTS, length, tmp_path, **{**options, "how": Sampling(6, seed=4), "rewarded_by": "x"})
     with pytest.raises(ContrastError, match=r"\(law, plant, weights differ\)"):
@@ -164,7 +164,7 @@ def test_refusals(tmp_path: Path) -> None:
     def go(reward=length, **options):  # noqa: ANN001, ANN003, ANN202
         return collect(p, PROMPTS, reward, **{"how": HOW, "rewarded_by": "length", **options})
 
-    with p.under(lambda state: state, layer=0), pytest.raises(PlantError, match=r"Fix: collect\(..., law=law\)"):
+    with p.under(lambda state: state, layer=0), pytest.raises(PlantError, match=r"or collect\(..., law=law\)"):
         go()
     with pytest.raises(ContrastError, match=r"got shape \(4,\) for 5 answers"):
         go(lambda _, __: [1.0] * 4)
@@ -179,7 +179,35 @@ def test_refusals(tmp_path: Path) -> None:
         go(site=Site(9))
     with pytest.raises(PlantError, match="texts: got an empty list"):
         collect(p, [], length, how=HOW, rewarded_by="length")
+    with pytest.raises(PlantError, match="got 2 prompts and 1 continuations"):
+        given(p, PROMPTS[:2], [" w3"], length, rewarded_by="length")
+    with pytest.raises(PlantError, match="got 65 tokens with the prompt, but random-llama-0 reads 64"):
+        given(p, ["w3"], [" w3" * 63], length, rewarded_by="length")
+    p.model.generation_config.eos_token_id = None
+    with pytest.raises(PlantError, match="has no token that ends an answer. Fix: ended=False"):
+        given(p, ["w3"], [" w3"], length, rewarded_by="length")
     assert READ_OUT.resolve(DEPTH) == Site(DEPTH - 1, "final_norm") and not p.wiring.active()
+
+
+@pytest.mark.parametrize("family", ["llama", "falcon", "gemma2", "opt"])
+def test_answers_that_are_given_have_the_states_they_would_have_been_sampled_with(family: str, tmp_path: Path) -> None:
+    p = plant(family)
+    sampled = p.generate(PROMPTS, max_new_tokens=6, seed=3)
+    kept = [i for i, tokens in enumerate(sampled.tokens) if tokens[-1] != 2]  # those that were cut off, not ended
+    assert len(kept) >= 3
+    prompts, answers = [PROMPTS[i] for i in kept], [sampled.texts[i] for i in kept]
+    wanted = [split(collect(p, PROMPTS, length, how=HOW, rewarded_by="length"))[i] for i in kept]
+    found = given(p, prompts, answers, length, tmp_path, rewarded_by="length", ended=False, batch_size=2, shard=2)
+    assert found.rewards.tolist() == length(prompts, answers)
+    for one, other in zip(split(found), wanted, strict=True):
+        torch.testing.assert_close(one, other, atol=2e-4, rtol=2e-4)
+    assert collected(tmp_path).tokens == [sampled.tokens[i] for i in kept]
+    whole = given(p, prompts, answers, length, rewarded_by="length")
+    assert (whole.lengths - found.lengths).unique().tolist() == [1]
+    for one, other in zip(split(whole), wanted, strict=True):
+        torch.testing.assert_close(one[:-1], other, atol=2e-4, rtol=2e-4)
+    with pytest.raises(ContrastError, match=r"\(ended differ\)"):
+        given(p, prompts, answers, length, tmp_path, rewarded_by="length", shard=2)
 
 
 @needs_models

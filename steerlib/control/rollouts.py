@@ -24,12 +24,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from steerlib.control.bellman import within
 from steerlib.errors import ContrastError
 from steerlib.files import write_atomic
 
 FORMAT = "steerlib-trajectories/1"
 MANIFEST = "trajectories.json"
+_SAMPLE = 8  # trajectories whose states a digest reads
 
 
 @dataclass(frozen=True)
@@ -147,9 +147,10 @@ class Trajectories:
 
     @property
     def digest(self) -> str:
-        """Hash of width, lengths and rewards: tells two sets apart without reading the states."""
-        whole = sha256(f"{self.width}".encode())
-        for part in (self.lengths, self.rewards):
+        """Hash of lengths, rewards and the first states: tells sets and sites apart without reading all states."""
+        first = self.take(torch.arange(min(_SAMPLE, len(self)))).states
+        whole = sha256(f"{first.dtype} {tuple(first.shape)}".encode())
+        for part in (self.lengths, self.rewards, first.detach().cpu().contiguous().view(torch.uint8)):
             whole.update(part.numpy().tobytes())
         return whole.hexdigest()
 
@@ -161,9 +162,11 @@ class Trajectories:
         """Some trajectories, in the order asked for; their states are read here."""
         lengths = self.lengths[index]
         if isinstance(self._states, Tensor):
-            longest = int(lengths.max())
-            states = self._states[:, :longest][index.to(self._states.device)]
-            states = states[within(lengths, longest).to(states.device)]
+            # Row and column of every state that is there: one copy, and none of the padding.
+            starts = lengths.cumsum(0) - lengths
+            rows = index.repeat_interleave(lengths)
+            columns = torch.arange(len(rows)) - starts.repeat_interleave(lengths)
+            states = self._states[rows.to(self._states.device), columns.to(self._states.device)]
         else:
             shards, firsts = self._shard[index].tolist(), self._first[index].tolist()
             where = zip(shards, firsts, lengths.tolist(), strict=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 from steerlib.control.bellman import TARGETS
 from steerlib.control.networks import Training
 from steerlib.control.rollouts import Batch, Shards, Trajectories
-from steerlib.control.values import Fitted, fit_value, paper_training
+from steerlib.control.values import Fitted, Pairs, fit_value, paper_training
 from steerlib.errors import ContrastError, LawError
 
 STEPS = 4
@@ -170,3 +170,39 @@ def test_refusals() -> None:
         fit_value(data, target="tdl", hidden=4, how=HOW, seed=0)  # type: ignore[arg-type]
     with pytest.raises(LawError, match="made for states of width 3, got width 2"):
         fit_value(data, target="td0", hidden=4, how=replace(HOW, steps=1), seed=0).predict(WALK)
+
+
+def test_pairs_set_apart_what_rewards_do_not(tmp_path: Path) -> None:
+    """Rewards follow the first coordinate, preferences the second: with pairs, the value follows both."""
+    draw = torch.Generator().manual_seed(0)
+    states = torch.randn(64, 1, 2, generator=draw)
+    own = Trajectories(states, [1] * 64, states[:, 0, 0])
+    shift = torch.tensor([0.0, 2.0])
+    pairs = Pairs(*(Trajectories(states + by, [1] * 64, torch.zeros(64)) for by in (shift, -shift)), pull=0.0)
+    how = Training(steps=300, batch=16, rate=0.01, held_out=0.2, check=100)
+    without, with_pairs = (
+        fit_value(own, target="td0", hidden=16, how=how, seed=0, pairs=chosen) for chosen in (None, pairs)
+    )
+
+    def gap(found: Fitted) -> float:
+        sides = (found.predict(side, found.held_out) for side in (pairs.preferred, pairs.rejected))
+        better, worse = (values[:, 0] for values in sides)
+        return float((better - worse).mean())
+
+    assert gap(with_pairs) > 1.0 and abs(gap(without)) < 0.2
+    values = with_pairs.predict(own, with_pairs.held_out)[:, 0]
+    assert float(torch.corrcoef(torch.stack([values, states[with_pairs.held_out, 0, 0]]))[0, 1]) > 0.9
+    look = with_pairs.history.looks[-1]
+    ends = [with_pairs.predict(t, with_pairs.held_out)[:, 0] for t in (own, pairs.preferred, pairs.rejected)]
+    expected = look.error + float(torch.nn.functional.softplus(ends[2] - ends[1]).mean())
+    assert look.loss == pytest.approx(expected, rel=1e-5)
+    pulled = fit_value(own, target="td0", hidden=16, how=how, seed=0, pairs=replace(pairs, pull=10.0))
+    near = [(found.predict(own) - found.predict(pairs.preferred)).abs().mean() for found in (pulled, with_pairs)]
+    assert float(near[0]) < 0.5 * float(near[1])
+    with pytest.raises(ContrastError, match="got 16 rejected answers of width 2 beside 64 trajectories of width 2"):
+        fit_value(own, target="td0", hidden=4, how=how, seed=0, pairs=replace(pairs, rejected=Trajectories(
+            states[:16], [1] * 16, torch.zeros(16))))  # fmt: skip
+    file = tmp_path / "fit.safetensors"
+    fit_value(own, target="td0", hidden=4, how=replace(how, steps=1), seed=0, pairs=pairs, checkpoint=file)
+    with pytest.raises(LawError, match=r"another fit \(pairs differ\)"):
+        fit_value(own, target="td0", hidden=4, how=replace(how, steps=1), seed=0, checkpoint=file)
