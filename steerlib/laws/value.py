@@ -274,9 +274,9 @@ class ReControl(Law):
         none, nothing = net.out.new_zeros((0, 0)), net.out.new_zeros((0,))
         if net.inner is None:
             net = net._replace(inner=none, inner_bias=nothing)
+        if bad := [name for name, tensor in net._asdict().items() if not bool(tensor.isfinite().all())]:
+            raise LawError(f"value network: {bad[0]} is not finite in {self.precision}. Fix: train it again.")
         for name, tensor in net._asdict().items():
-            if not bool(tensor.isfinite().all()):
-                raise LawError(f"value network: {name} is not finite in {self.precision}. Fix: train it again.")
             self.register_buffer(name, tensor)
         hidden, width = net.first.shape
         form = cheaper_form(width=width, hidden=hidden, steps=self.steps) if self.form == "auto" else self.form

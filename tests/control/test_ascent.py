@@ -91,7 +91,7 @@ class TestByHand:
         assert found.path[:, 0, 0].tolist() == [0.0, 1.0, 0.0, 1.0, 0.0]
 
     def test_no_step_is_no_input(self) -> None:
-        found = both(made(4, 8, 2).double() and net_of(made(4, 8, 2)), states(3, 4), steps=0, alpha=1.0, watch=True)
+        found = both(net_of(made(4, 8, 2)), states(3, 4), steps=0, alpha=1.0, watch=True)
         assert not found.input.any() and not found.failed.any()
 
     @pytest.mark.parametrize("layers", [2, 3])
