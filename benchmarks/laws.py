@@ -1,7 +1,8 @@
 """How long each registered law takes to fit, in its main variants, and how much memory: each in a process of its own.
 
 States are made up: 5,000 + 5,000 of width 4096, two Gaussians with the same decaying spectrum. The target is 10 seconds
-on two processors; HPR and TruthFlow train networks and original ITI fits a probe for each head: they have none.
+on two processors; HPR, TruthFlow and RE-Control train networks and original ITI fits a probe for each head: they have
+none. RE-Control makes a single pass over the states, which stand for answers of one token.
 
     python benchmarks/laws.py --keep build/laws.jsonl
     python benchmarks/laws.py --law mimic --law repe --n 200 --width 256 --most 60
@@ -36,6 +37,7 @@ from safetensors.torch import load_file, save_file
 from steerlib.actuator import Site
 from steerlib.laws.answers import Answers
 from steerlib.laws.base import Contrast
+from steerlib.laws.rewarded import Rewarded
 from steerlib.laws.scored import Scored
 from steerlib.registry import law_class
 
@@ -97,6 +99,10 @@ class MadeUp:
     def scored(self, sites: Sequence[Site]) -> list[Scored]:
         """The clouds, with a reward for those of one class."""
         return [Scored.of_classes(self.contrast) for _ in sites]
+
+    def trajectories(self, sites: Sequence[Site]) -> list[Rewarded]:
+        """The clouds as answers of one token, with a reward for those of one class."""
+        return [Rewarded.of_classes(self.contrast) for _ in sites]
 
     def answers(self, sites: Sequence[Site]) -> list[Answers]:
         """The clouds as right and wrong answers, and what they share as the question."""

@@ -24,6 +24,7 @@ LAWS: dict[str, str] = {
     "mean-act": "steerlib.laws.act.MeanAcT",
     "mimic": "steerlib.laws.mimic.MiMiC",
     "random-direction": "steerlib.laws.additive.RandomDirection",
+    "re-control": "steerlib.laws.value.ReControl",
     "repe": "steerlib.laws.repe.RepE",
     "static-re": "steerlib.laws.regression.StaticRE",
     "truthflow": "steerlib.laws.truthflow.TruthFlow",

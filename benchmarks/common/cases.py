@@ -109,6 +109,7 @@ CASES: tuple[Case, ...] = (
     ),  # fmt: skip
     Case("truthflow", "other", trained=True, short={"updates": 20}),
     Case("householder-rotation", "other", trained=True, short={"passes": 1}),
+    Case("re-control", "other", {"passes": 1, "batch": 512}, trained=True),
 )
 
 

@@ -29,6 +29,7 @@ from steerlib.experiment.judging import check_judges, judged
 from steerlib.experiment.keys import present_parts
 from steerlib.experiment.provenance import provenance
 from steerlib.laws.base import Contrast, Law
+from steerlib.laws.rewarded import Rewarded
 from steerlib.laws.stack import Stack
 from steerlib.metrics import Estimate
 from steerlib.plant import Generation, Plant
@@ -49,7 +50,7 @@ def plant_of(name: str, device: str) -> Plant:
     What was made on the plant before goes with it: a task that outlived its plant would score one while the law acts
     on another, which is steering that is silently off.
     """
-    for kept in (_task, _states, _law):
+    for kept in (_task, _states, _answers, _law):
         kept.cache_clear()
     return Plant.load(name, device=device)
 
@@ -71,12 +72,22 @@ class _Source(TaskSource):
             return super()._measured(sites, position)
         return list(_states(self.task, sites, self.n, self.seed, self.at, self.scope, position))
 
+    def _answered(self, site: Site) -> Rewarded:
+        if self.plant.wiring.active():
+            return super()._answered(site)
+        return _answers(self.task, site, self.n, self.seed, self.scope)
+
 
 @lru_cache(maxsize=16)
 def _states(
     task: Task, sites: tuple[Site, ...], n: int, seed: int, at: str, scope: str, position: Position
 ) -> list[Contrast]:
     return task.contrasts(sites, n=n, seed=seed, at=at, scope=scope, position=position)
+
+
+@lru_cache(maxsize=2)  # states of every token of every answer
+def _answers(task: Task, site: Site, n: int, seed: int, scope: str) -> Rewarded:
+    return TaskSource(task, site, n=n, seed=seed, scope=scope)._answered(site)
 
 
 @lru_cache(maxsize=64)

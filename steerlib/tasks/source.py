@@ -19,11 +19,13 @@ from steerlib.errors import ContrastError
 from steerlib.laws.additive import shuffled
 from steerlib.laws.answers import Answers
 from steerlib.laws.base import Contrast, LawHeader
+from steerlib.laws.rewarded import Rewarded
 from steerlib.laws.scored import Scored
 from steerlib.plant import Plant
 from steerlib.recorder import Activations, Position, record
 from steerlib.tasks.answering import answers_of
 from steerlib.tasks.base import Task
+from steerlib.tasks.rewarding import rewarded_answers
 
 Labels = Literal["true", "shuffled"]
 
@@ -163,6 +165,18 @@ class TaskSource:
         return [
             Scored(found.at(site), torch.from_numpy(rewards), self._header(site, found, digest)) for site in found.sites
         ]
+
+    def trajectories(self, sites: Sequence[Site]) -> list[Rewarded]:
+        """For each site, the states of the unsteered plant's answers with what each earned; see `rewarded_answers`.
+
+        As many prompts as a contrast has texts of both classes, if the task has as many. Shuffled labels are rewards
+        in another order.
+        """
+        found = [self._answered(site) for site in sites]
+        return found if self.labels == "true" else [one.shuffled(seed=self.seed) for one in found]
+
+    def _answered(self, site: Site) -> Rewarded:
+        return rewarded_answers(self.task, site, n=2 * self.n, seed=self.seed, scope=self.scope)
 
     def _classes(self, positive: Sequence[str], negative: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
         """The texts of both classes, or mixed where labels are shuffled."""

@@ -5,16 +5,20 @@ The class of a text is its first word, which the random weights carry to every l
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from steerlib.actuator import Site
+from steerlib.laws.rewarded import Rewarded
 from steerlib.laws.stack import Stack
 from steerlib.plant import Plant
 from steerlib.registry import law_class
 from steerlib.tasks.base import Labels, Pair, Scores, Task
+from steerlib.tasks.rewarding import rewarded_texts
 from steerlib.tasks.source import TaskSource
+from steerlib.trajectories import Sampling
 from tests.families import words
 from tests.laws.variants import Variant
 
@@ -64,10 +68,22 @@ class Chatter(Task):
         return None
 
 
+class _Source(TaskSource):
+    """The source of a task whose answers earn what share of their words stands in the first half of the vocabulary."""
+
+    def _answered(self, site: Site) -> Rewarded:
+        def earned(texts: Sequence[str]) -> np.ndarray:
+            return np.array([np.mean([int(w[1:]) < 48 for w in text.split()] or [0.0]) for text in texts])
+
+        prompts = self.task.prompts("fit")
+        how = Sampling(4, self.seed)
+        return rewarded_texts(self.plant, prompts, earned, how=how, named="early words", site=site, scope=self.scope)
+
+
 def source(p: Plant, variant: Variant) -> TaskSource:
     """The texts, measured where the variant asks."""
     layer = -1 if variant.law == "iti" else LAYER  # which chooses among the heads of all blocks
-    return TaskSource(Chatter(p), Site(layer), n=TEXTS, scope=variant.scope)
+    return _Source(Chatter(p), Site(layer), n=TEXTS, scope=variant.scope)
 
 
 def made(variant: Variant) -> Any:

@@ -45,6 +45,7 @@ def _of(law: str, *options: dict[str, Any], **use: Any) -> tuple[Variant, ...]:
 #: Options that make training short: the contracts do not ask how good a network is.
 _SHORT_TURN = {"passes": 3}
 _SHORT_FLOW = {"updates": 60, "steps": 4}
+_SHORT_VALUE = {"passes": 10, "rate": 5e-3, "alpha": 1.0}
 
 VARIANTS: tuple[Variant, ...] = (
     *_of("actadd", {}, {"positions": 2}, {"prompts": ("w7 w9", "w11"), "filler": " w5"}, scope="prefill"),
@@ -70,6 +71,11 @@ VARIANTS: tuple[Variant, ...] = (
     *_of("mean-act", {}, {"support": "q_0_100"}),
     *_of("mimic", {}, {"gate": "none"}, {"reg": 1.0, "reg_scale": "relative"}),
     *_of("random-direction", {}, {"seed": 5}, strength=3.0),
+    *_of("re-control", {**_SHORT_VALUE, "steps": 6}, strength=3.0),
+    *_of("re-control", {**_SHORT_VALUE, "steps": 4, "layers": 3, "radius": 0.3, "fallback": True, "form": "plain"}),
+    *_of(
+        "re-control", {**_SHORT_VALUE, "alpha": 0.3, "steps": 5, "goal": 2.0, "tolerance": 0.1, "target": "monte-carlo"}
+    ),
     *_of("repe", {}, {"variant": "unpaired"}, {"variant": "as-compared"}, strength=20.0),
     *_of("static-re", {"scale": "unit"}, {"scale": "unit", "rewards": "labels"}, strength=20.0),
     *_of("static-re", {"ridge": 1.0}, strength=300.0),
