@@ -8,9 +8,11 @@ after the text y, the one with the highest
 goes on. With a scorer of beginnings it is the token-wise form of Mudgal et al. (2023), called CD prefix there.
 `Blockwise` is their other form: k blocks of M tokens are sampled, and the one with the highest score goes on.
 
-`base` is the raw "logit" in the authors' code of ARGS and the "log-probability" in its paper's equation, as we read it.
-Within one step both differ by a number that all candidates share, so they choose alike, greedily and by sampling; what
-does differ is "probability".
+`base` is the raw "logit" in the authors' code of ARGS (argsearch.py). A "log-probability" differs from it by a number
+that all candidates of a step share, so both choose alike, greedily and by sampling; "probability" does not.
+
+That code answers one prompt at a time, samples at temperature 0.7 where it samples, and never looks for an end token:
+it always writes the most tokens it may. Here prompts and candidates go in batches, and an answer ends where it ends.
 
 Knows candidates and choices; knows nothing about what a scorer reads.
 """

@@ -8,7 +8,11 @@ plant wrote (Mudgal et al. 2023), by one of two targets:
 | "fudge" | the reward of the whole answer (Yang and Klein 2021) | "monte-carlo"                        |
 | "cd-q"  | V of the beginning with one token more; at the end r | "td0"                                |
 
-Both learn the expected reward under the plant's own further sampling. A beginning y_1..y_t is read after its last
+Both learn the expected reward under the plant's own further sampling. CD-Q's authors average the target over the next
+token by the plant's probabilities; here it is the value after the token that was sampled, as in RE-Control. The update
+is the same on average and noisier, and needs no probabilities beside the rollouts.
+
+A beginning y_1..y_t is read after its last
 token, the end token included, so that V says what ending here is worth. RE-Control's trajectories hold the states that
 tokens are drawn from and hence one fewer: `prefix_states` are theirs, moved on by one token.
 
