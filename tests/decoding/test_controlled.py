@@ -27,7 +27,7 @@ def test_the_token_with_the_highest_logit_and_reward_is_chosen(cache: str) -> No
     expected = [plainly(p, prompt, lambda _, t: worth(t), k=7, weight=2.0, most=6) for prompt in PROMPTS]
     assert list(out.tokens) == expected
     assert len({len(tokens) for tokens in expected}) > 1, "every answer has one length: the end was not tried"
-    unguided = [plainly(p, prompt, lambda _, t: 0.0, k=7, weight=2.0, most=6) for prompt in PROMPTS]
+    unguided = [plainly(p, prompt, lambda *_: 0.0, k=7, weight=2.0, most=6) for prompt in PROMPTS]
     assert expected != unguided
     assert list(out.rewards) == pytest.approx(word_rewards(PROMPTS, out.texts), abs=1e-5)
 

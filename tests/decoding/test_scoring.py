@@ -88,9 +88,9 @@ def test_a_judge_rewards_and_blanks_are_worth_what_is_said() -> None:
 @pytest.mark.parametrize(
     ("reward", "message"),
     [
-        (lambda q, a: [float("nan")] * len(a), r"reward: got nan for ' w\d+', as an answer to 'w.*also an empty one"),
-        (lambda q, a: [0.0], r"reward: got shape \(1,\) for 40 answers"),
-        (lambda q, a: np.full(len(a), np.inf), "reward: got inf"),
+        (lambda _, a: [float("nan")] * len(a), r"reward: got nan for ' w\d+', as an answer to 'w.*also an empty one"),
+        (lambda *_: [0.0], r"reward: got shape \(1,\) for 40 answers"),
+        (lambda _, a: np.full(len(a), np.inf), "reward: got inf"),
     ],
 )
 def test_rewards_that_are_none_are_refused(reward, message: str) -> None:
