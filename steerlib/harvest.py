@@ -117,7 +117,7 @@ def in_shards(
         for number in tqdm(numbers, desc="collecting", disable=not progress, leave=False):
             chosen = range(number * shard, min(len(asked), (number + 1) * shard))
             found, prompts = answer(tap, chosen), [asked[i] for i in chosen]
-            earned = _earned(reward, prompts, found.texts)
+            earned = rewards_of(reward, prompts, found.texts)
             if isinstance(kept, Shards):
                 said = {"prompts": prompts, "answers": found.texts, "tokens": found.tokens}
                 write_atomic(_said_file(kept, number), json.dumps(said, ensure_ascii=False))
@@ -147,7 +147,7 @@ class _Kept:
         )
 
 
-def _earned(reward: Reward, prompts: Sequence[str], answers: Sequence[str]) -> Float[Tensor, " n"]:
+def rewards_of(reward: Reward, prompts: Sequence[str], answers: Sequence[str]) -> Float[Tensor, " n"]:
     """The rewards, once it is known that they are one finite number for each answer."""
     earned = torch.as_tensor(reward(prompts, answers), dtype=torch.float64).detach().cpu()
     if earned.shape != (len(answers),):

@@ -116,7 +116,7 @@ def test_a_collection_that_was_killed_goes_on(tmp_path: Path, monkeypatch: pytes
     again = collect(p, PROMPTS, length, tmp_path, **options)
     assert len(batches) == 2 + 2, "the finished shard must not be made again"
     for kept in (again, Trajectories.open(tmp_path)):
-        assert kept.digest == whole.digest
+        assert torch.equal(kept.lengths, whole.lengths) and torch.equal(kept.rewards, whole.rewards)
         for one, other in zip(split(kept), split(whole), strict=True):
             torch.testing.assert_close(one, other, atol=2e-5, rtol=2e-5)  # other batches round otherwise
     said, sampled = collected(tmp_path), p.generate(PROMPTS, max_new_tokens=6, seed=3)

@@ -9,14 +9,16 @@ reward that is still to be expected, so
 if o_t says all that the future depends on. The state of a plant does not: its key-value cache is hidden. Then the
 targets below part ways even with endless data; `steerlib.control.linear_values` has their limits in closed form.
 
-| target        | V(o_t) is drawn to                                  | source                                      |
-|---------------|-----------------------------------------------------|---------------------------------------------|
-| "td0"         | V(o_{t+1}), held fixed; r at the last token         | RE-Control, the paper (Kong et al. 2024)    |
-| "residual"    | the same, but V(o_{t+1}) gives way too              | residual gradient (Baird 1995)              |
-| "released"    | V(o_{t+1}), which gives way; r at the *first* token | RE-Control, the released code               |
-| "monte-carlo" | r, at every token                                   | regression on the outcome                   |
-| "td-lambda"   | a mixture of V at later tokens and r                | Sutton 1988; 0 is td0, 1 is monte-carlo     |
-| "prompt-only" | r, at the first token; no other token is seen       | control: a value that knows the prompt only |
+=============  ===================================================  =========================================
+target         V(o_t) is drawn to                                   source
+=============  ===================================================  =========================================
+"td0"          V(o_{t+1}), held fixed; r at the last token          RE-Control, the paper (Kong et al. 2024)
+"residual"     the same, but V(o_{t+1}) gives way too               residual gradient (Baird 1995)
+"released"     V(o_{t+1}), which gives way; r at the *first* token  RE-Control, the released code
+"monte-carlo"  r, at every token                                    regression on the outcome
+"td-lambda"    a mixture of V at later tokens and r                 Sutton 1988; 0 is td0, 1 is monte-carlo
+"prompt-only"  r, at the first token; no other token is seen        control: a value that knows the prompt only
+=============  ===================================================  =========================================
 
 The released code seeks the last token of a padded row by `argmax` over ones and zeros, and `argmax` gives the first of
 equal numbers: index 0. So the reward meets the value of the prompt, and the rest of the answer is only asked to have

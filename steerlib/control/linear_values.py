@@ -7,14 +7,16 @@ Every target makes an error e_t = d_t . w - g_t at every state, and stops where 
 What p_t is depends on where gradients flow. If they flow through the whole error, the loss E[e^2] is least and
 p_t = d_t. If the target is held fixed ("semi-gradient"), only V(o_t) answers for the error and p_t = f_t. With f_L = 0:
 
-| target        | d_t                                     | g_t                | p_t | the solution's name           |
-|---------------|-----------------------------------------|--------------------|-----|-------------------------------|
-| "td0"         | f_t - f_{t+1}                           | r at L - 1, else 0 | f_t | LSTD (Bradtke and Barto 1996) |
-| "residual"    | f_t - f_{t+1}                           | r at L - 1, else 0 | d_t | Bellman residual (Baird 1995) |
-| "released"    | f_t - f_{t+1} for t < L - 1; and f_0    | 0; and r           | d_t | none                          |
-| "monte-carlo" | f_t                                     | r                  | f_t | linear regression             |
-| "td-lambda"   | f_t - (1-l) sum_{k>=1} l^(k-1) f_{t+k}  | l^(L-1-t) r        | f_t | LSTD(lambda) (Boyan 2002)     |
-| "prompt-only" | f_0 at t = 0, else 0                    | r at t = 0, else 0 | d_t | regression on the prompt      |
+=============  ======================================  ==================  ===  =============================
+target         d_t                                     g_t                 p_t  the solution's name
+=============  ======================================  ==================  ===  =============================
+"td0"          f_t - f_{t+1}                           r at L - 1, else 0  f_t  LSTD (Bradtke and Barto 1996)
+"residual"     f_t - f_{t+1}                           r at L - 1, else 0  d_t  Bellman residual (Baird 1995)
+"released"     f_t - f_{t+1} for t < L - 1; and f_0    0; and r            d_t  none
+"monte-carlo"  f_t                                     r                   f_t  linear regression
+"td-lambda"    f_t - (1-l) sum_{k>=1} l^(k-1) f_{t+k}  l^(L-1-t) r         f_t  LSTD(lambda) (Boyan 2002)
+"prompt-only"  f_0 at t = 0, else 0                    r at t = 0, else 0  d_t  regression on the prompt
+=============  ======================================  ==================  ===  =============================
 
 If f is Markov and some w gives the true value, "td0", "td-lambda" and "monte-carlo" find it. "residual" does not, but
 where the next state is certain: E[d d'] holds the variance of f_{t+1}, which a smaller w makes smaller (the bias of a

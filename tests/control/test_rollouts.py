@@ -66,6 +66,7 @@ def test_other_rewards_on_the_same_states(tmp_path: Path) -> None:
     assert torch.equal(other.take(torch.tensor([2])).states, flat([2]))
     assert kept.digest == Trajectories(STATES, LENGTHS, REWARDS).digest
     assert kept.digest != Trajectories(STATES, [3, 1, 4, 2, 3], REWARDS).digest
+    assert kept.digest != Trajectories(STATES + 1, LENGTHS, REWARDS).digest, "another site"
     with pytest.raises(ContrastError, match="rewards: got nan for trajectory 1, one of 2"):
         kept.with_rewards([0, np.nan, 0, np.inf, 0])
 
