@@ -75,6 +75,7 @@ class ModelScorer(TextScorer):
         pair = self.reads == "pair"
         first = list(prompts) if pair else [p + a for p, a in zip(prompts, answers, strict=True)]
         rows = self.tokenizer(first, list(answers) if pair else None)
+        _fits(self.model, max(map(len, rows["input_ids"])))  # type: ignore[arg-type]
         order = sorted(range(len(first)), key=lambda i: len(rows["input_ids"][i]))  # type: ignore[arg-type, index]
         found = torch.empty(len(first))
         for start in range(0, len(order), self.batch_size):
@@ -116,6 +117,7 @@ class TokenScorer(Scorer):
     def begin(self, job: Job) -> Session:
         """Read the prompts."""
         one_tokenizer(job.plant.tokenizer, self.tokenizer)
+        _fits(self.model, job.batch.input_ids.shape[1] + job.room)
         return _TokenSession(self, job)
 
 
@@ -215,6 +217,15 @@ class _StateSession(Session):
     def keep(self, choice: Tensor) -> None:
         assert self.states is not None
         self.states = kept(self.states, choice)
+
+
+def _fits(model: PreTrainedModel, tokens: int) -> None:
+    most = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if most is not None and tokens > most:
+        raise DecodingError(
+            f"{type(model).__name__}: got up to {tokens} tokens of prompt and answer, but it reads at most {most}. "
+            "Fix: shorter prompts or answers, or another reward model."
+        )
 
 
 def _one_output(model: PreTrainedModel) -> None:

@@ -132,6 +132,16 @@ def test_what_cannot_be_meant_is_refused() -> None:
         (lambda: ModelScorer(reader(labels=2), tokenizer()), "has 2 outputs, expected one reward"),
         (lambda: TokenScorer(reader(labels=2), tokenizer()), "has 2 outputs, expected one reward"),
         (lambda: TokenScorer(BertForSequenceClassification(small), tokenizer()), "no `score` head .*Fix: ModelScorer"),
+        (
+            lambda: ModelScorer(reader(), tokenizer()).reward(["w5 " * 60], ["w5 " * 9]),
+            "got up to 69 tokens .* at most 64",
+        ),
+        (
+            lambda: ControlledDecoding(TokenScorer(reader(), tokenizer())).generate(
+                toy(), ["w5 " * 50], max_new_tokens=15, seed=0
+            ),
+            "got up to 65 tokens",
+        ),
         (lambda: ModelScorer(reader(), no_pad), "no padding token"),
         (lambda: ModelScorer(reader(), tokenizer(), reads="chat"), "reads: got 'chat'"),  # type: ignore[arg-type]
     ]
