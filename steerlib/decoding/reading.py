@@ -19,6 +19,7 @@ Knows models and what they read; knows nothing about how candidates are proposed
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -64,6 +65,7 @@ class ModelScorer(TextScorer):
                 "Fix: give it one that the model knows (model.config.pad_token_id), or batch_size=1."
             )
         self.model, self.tokenizer = model.eval(), tokenizer
+        self._takes = frozenset(inspect.signature(model.forward).parameters)
         self.reads, self.batch_size = reads, batch_size
         super().__init__(self._unmetered)
 
@@ -82,9 +84,11 @@ class ModelScorer(TextScorer):
             chosen = order[start : start + self.batch_size]
             some = {name: [column[i] for i in chosen] for name, column in rows.items()}
             batch = self.tokenizer.pad(some, padding=len(chosen) > 1, return_tensors="pt").to(self.model.device)
+            # Some tokenizers tell the first text of a pair from the second, which not every model asks for.
+            given = {name: tensor for name, tensor in batch.items() if name in self._takes}
             with torch.inference_mode():
-                found[chosen] = self.model(**batch).logits[:, 0].float().cpu()
-            cost.reward_positions += batch["input_ids"].numel()  # type: ignore[union-attr]
+                found[chosen] = self.model(**given).logits[:, 0].float().cpu()
+            cost.reward_positions += given["input_ids"].numel()
         cost.reward_calls += 1
         cost.rewards += len(answers)
         return checked(found, prompts, answers)

@@ -88,7 +88,7 @@ def test_a_judge_rewards_and_blanks_are_worth_what_is_said() -> None:
 @pytest.mark.parametrize(
     ("reward", "message"),
     [
-        (lambda _, a: [float("nan")] * len(a), r"reward: got nan for ' w\d+', as an answer to 'w.*also an empty one"),
+        (lambda _, a: [float("nan")] * len(a), "reward: got nan for '.*', as an answer to 'w.*also an empty one"),
         (lambda *_: [0.0], r"reward: got shape \(1,\) for 40 answers"),
         (lambda _, a: np.full(len(a), np.inf), "reward: got inf"),
     ],
