@@ -156,7 +156,7 @@ for name, law in runners.items():
 
 
 # %%
-def scores(law=None, strength=None, limit=24):
+def scores(law=None, strength=None, limit=20):
     """Exact scores on test prompts, unsteered or under a law."""
     if law is None:
         return task.exact(limit=limit)
@@ -200,13 +200,13 @@ table(
 # On {glue:text}`n.six` test prompts. At strength 1 the six cost between {glue:text}`six.cheapest` and {glue:text}`six.dearest` nats per token: one hardly acts and another shouts. Ranked by {glue:text}`word.combined`, the best at strength 1 is: {glue:text}`six.own`; at equal effort: {glue:text}`six.equal`; {glue:text}`six.luck`. Here is what they write after one prompt, drawn by a seed among those to which they do not all say the same.
 
 # %%
-written = {"left alone": task.sampled(seed=seeds[0], limit=12)}
+written = {"left alone": task.sampled(seed=seeds[0], limit=8)}
 for name, law in runners.items():
     with lm.under(law.at(spent[name].strength)):
-        written[name] = task.sampled(seed=seeds[0], limit=12)
+        written[name] = task.sampled(seed=seeds[0], limit=8)
 
 # %% tags=["hide-input"]
-prompts = spread(task.prompts("test"), 12)
+prompts = spread(task.prompts("test"), 8)
 verdicts = np.array([s.wanted for s, _ in written.values()])
 split = np.flatnonzero(np.ptp(verdicts, axis=0) > 0)
 rng = np.random.default_rng(seeds[0])
@@ -537,18 +537,26 @@ page.text(
 #
 # ### The papers' tables
 #
-# With the columns of ODESteer's and A-LQR's tables {cite:p}`zhao2026odesteer,skifstad2026alqr`: True, Info and their product; toxicity, perplexity and Dist-2; win rate, mean and 90th percentile of the reward. Every cell has its 95 % interval over prompts and seeds, and the number of answers behind it. Perplexity is read by a plant of another family, from one seed's answers to some prompts, sampled anew on this page at the methods' own settings; it is the only column that is not in the records. *RE-Control* and *ODESteer*, rows of the published tables, come in their own parts of the book.
+# With the columns of ODESteer's and A-LQR's tables {cite:p}`zhao2026odesteer,skifstad2026alqr`: True, Info and their product; toxicity, perplexity and Dist-2; win rate, mean and 90th percentile of the reward. Every cell has its 95 % interval over prompts and seeds, and the number of answers behind it. Perplexity is read by a plant of another family, from one seed's answers to some prompts, sampled anew on this page at the methods' own settings; it is the only column that is not in the records. Laws that take long to fit are not fitted again here, and have a dash. *RE-Control* and *ODESteer*, rows of the published tables, come in their own parts of the book.
 
 
 # %% tags=["hide-input"]
+SLOW = 8.0  # seconds that a fit took when the records were made
+
+
+def again(course, setting, names):
+    """Entries that ran, whose laws can be fitted again while a reader waits."""
+    entries = [race_tables.entry_of(course, n, setting) for n in names]
+    return [
+        e for e in entries
+        if e and e.records and max(r.fit_seconds for r in e.records) < SLOW
+    ]  # fmt: skip
+
+
 def fluency(course, setting):
     """Perplexity of the main plant's answers to provocations, by method."""
-    entries = [
-        e for e in (*race_tables.entries_at(course, "none"),
-                    *race_tables.entries_at(course, setting))
-        if e.name in shown_as and e.records
-    ]  # fmt: skip
-    return {e.name: perplexity_under(e, reader, limit=16) for e in entries}
+    entries = again(course, setting, shown_as)
+    return {e.name: perplexity_under(e, reader, limit=12) for e in entries}
 
 
 def tables_of(behaviour, settings=("own", "budget"), columns=None):
@@ -589,22 +597,23 @@ tables_of("toxicity", columns=perplexities)
 # A-LQR's table of toxicity has the share of toxic completions beside the general knowledge that is left, in multiple-choice questions. Its open-loop baselines, at their own settings, under one seed:
 
 # %% tags=["hide-input"]
+A_LQR = ("unsteered", "ITI", "ActAdd", "Mean-AcT", "Linear-AcT")
 utility = {}
 if f"{main}/toxicity" in courses:
     course = courses[f"{main}/toxicity"]
     asked_of = tasks.Utility(plant_of(main, "cpu"))
-    for name in ("unsteered", "ITI", "ActAdd", "Mean-AcT", "Linear-AcT"):
-        e = race_tables.entry_of(course, name, "own")
-        if e is not None and e.records:
-            utility[name] = scores_elsewhere(e, asked_of, limit=40).wanted
+    for e in again(course, "own", A_LQR):
+        utility[e.name] = scores_elsewhere(e, asked_of, limit=24).wanted
 toxic = race_tables.estimates(course, "own") if utility else {}
-rows = [
-    (name, race_tables.shown(toxic[name]["toxic share"]),
-     race_tables.shown(metrics.mean_interval(right)),
-     "" if name == "unsteered"
-     else signed(metrics.paired_difference(right, utility["unsteered"])))
-    for name, right in utility.items()
-]  # fmt: skip
+rows = []
+for name in A_LQR if utility else ():
+    right = utility.get(name)
+    rows.append(
+        (name, race_tables.shown(toxic[name]["toxic share"]),
+         "–" if right is None else race_tables.shown(metrics.mean_interval(right)),
+         "–" if right is None or name == "unsteered"
+         else signed(metrics.paired_difference(right, utility["unsteered"])))
+    )  # fmt: skip
 columns = ("method", "toxic share", "questions answered rightly", "change")
 table(rows, *columns) if rows else Markdown("*Not run yet.*")
 
@@ -760,8 +769,9 @@ if f"{main}/truth" in courses:
         main, {"truth": "truth", "civility": "toxicity", "refusal": "refusal"},
         limit=8,
     )  # fmt: skip
-    for e in race_tables.entries_at(course, "budget"):
-        if e.records and (e.name in shown_as or e.control):
+    names = [*shown_as, *(e.name for e in course.entries if e.control)]
+    for e in again(course, "budget", dict.fromkeys(names)):
+        if e.setting == "budget":
             drifts[e.name] = others.under(e, "truth")
 
 
