@@ -835,8 +835,8 @@ if drifts:
         figures.fronts(parts, ylabel="True"),
         alt="True against Info and against drift on other behaviours, one mark for "
         "each method and setting, controls grey. On the front at equal budget by "
-        f"Info: {', '.join(on['Info: own settings and equal budget'])}; by drift: "
-        f"{', '.join(on['drift: equal budget'])}. The least drift has {calmest}, "
+        f"Info: {', '.join(on['Info, both settings'])}; by drift: "
+        f"{', '.join(on['drift, equal budget'])}. The least drift has {calmest}, "
         f"{drifts[calmest].worst:.2f} of a gap.",
     )
 else:
