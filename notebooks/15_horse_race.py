@@ -834,7 +834,7 @@ if drifts:
         "fronts",
         figures.fronts(parts, ylabel="True"),
         alt="True against Info and against drift on other behaviours, one mark for "
-        "each method and setting, controls grey. On the front at equal budget by "
+        "each method and setting, controls grey. On the front by "
         f"Info: {', '.join(on['Info, both settings'])}; by drift: "
         f"{', '.join(on['drift, equal budget'])}. The least drift has {calmest}, "
         f"{drifts[calmest].worst:.2f} of a gap.",
@@ -845,7 +845,7 @@ else:
     display(Markdown(f"*No figure: {told}*"))
 
 # %% [markdown]
-# Among the methods of ODESteer's table, on the front of truth against Info at equal budget: {glue:text}`front.info`. On the front of truth against drift: {glue:text}`front.drift`. For the sampled behaviours the second price is what can still be read:
+# Among the methods of ODESteer's table, each taken at equal budget or, where it dropped out there, at its own setting, on the front of truth against Info: {glue:text}`front.info`. On the front of truth against drift, at equal budget: {glue:text}`front.drift`. For the sampled behaviours the second price is what can still be read:
 
 # %% tags=["hide-input"]
 parts = {}
