@@ -1023,7 +1023,7 @@ by_count = race_tables.swept(pairs_course) if pairs_race else {}
 
 # %% tags=["hide-input"]
 page.text("pairs.line", pairs_told)
-said_of_pairs = "not known yet"
+said_of_pairs, falls = "not known yet", []
 if by_count:
     pairs_bare = race_tables.entry_of(pairs_course, "unsteered", "none")
     pair_values = swept_figure(
@@ -1036,12 +1036,16 @@ if by_count:
         for name, es in pair_values.items()
     }
     said_of_pairs = ", ".join(f"{name} with {n}" for name, n in enough.items())
+    falls = [
+        n for n, es in pair_values.items() if es[min(es)].low > es[max(es)].high
+    ]
 else:
     display(Markdown(f"*{pairs_told}*"))
 page.text("pairs.enough", said_of_pairs)
+page.text("pairs.falls", ", ".join(falls) or "none")
 
 # %% [markdown]
-# Within a hundredth of what {glue:text}`word.wanted`-times-{glue:text}`word.intact` each law reaches with the most texts: {glue:text}`pairs.enough`. Chapter [11](11_difference_of_means) has the theory for the mean: its angle to the true direction falls like $1/\sqrt n$, and the score follows its cosine, which is flat near zero. A law that also estimates variances should ask for more. ({glue:text}`pairs.line`)
+# Within a hundredth of what {glue:text}`word.wanted`-times-{glue:text}`word.intact` each law reaches with the most texts: {glue:text}`pairs.enough`. Chapter [11](11_difference_of_means) has the theory for the mean: its angle to the true direction falls like $1/\sqrt n$, and the score follows its cosine, which is flat near zero. A law that also estimates variances should ask for more. And there are laws that more texts make clearly *worse* at equal budget: {glue:text}`pairs.falls`. What tells the classes apart better is not therefore what moves them more cheaply. ({glue:text}`pairs.line`)
 #
 # ## What the control view says
 #
@@ -1125,6 +1129,12 @@ page.record("slope.half", slope["before"]["half-space projection"], digits=2)
 pays = [
     n for n in ("MiMiC", "half-space projection") if slope["before"][n] < 0.95
 ]
+over = [n for n in pays if slope["before"][n] < -0.05]
+page.text(
+    "slope.over",
+    f" ({', '.join(over)} overshoots: at a multiplier above 1 it answers a "
+    "disturbance with more than its size)" if over else "",
+)  # fmt: skip
 page.text("slope.pays", ", ".join(pays) or "neither")
 page.record(
     "slope.feedback", abs(slope["before"]["feedback at the site"]), digits=3
@@ -1146,7 +1156,7 @@ page.figure(
 )  # fmt: skip
 
 # %% [markdown]
-# Constant pushes lie on the diagonal, and on each other, the slope of the difference of means being {glue:text}`slope.push` and that of a random direction {glue:text}`slope.random`: at any effort, all of the disturbance arrives. A transport has the slope of its map, for MiMiC {glue:text}`slope.mimic`, and the projection on a half-space, which pushes only as far as its boundary, {glue:text}`slope.half`. Of these two, which look at the state, it removes a part of the error for: {glue:text}`slope.pays`. The feedback line has {glue:text}`slope.feedback`; the feedback part will remove the error in this way.
+# Constant pushes lie on the diagonal, and on each other, the slope of the difference of means being {glue:text}`slope.push` and that of a random direction {glue:text}`slope.random`: at any effort, all of the disturbance arrives. A transport has the slope of its map, for MiMiC {glue:text}`slope.mimic`, and the projection on a half-space, which pushes only as far as its boundary, {glue:text}`slope.half`. Of these two, which look at the state, an answer to the disturbance is seen for: {glue:text}`slope.pays`{glue:text}`slope.over`. The feedback line has {glue:text}`slope.feedback`; the feedback part will remove the error in this way.
 
 # %% tags=["hide-input"]
 page.figure(
