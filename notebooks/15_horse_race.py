@@ -156,7 +156,7 @@ for name, law in runners.items():
 
 
 # %%
-def scores(law=None, strength=None, limit=24):
+def scores(law=None, strength=None, limit=20):
     """Exact scores on test prompts, unsteered or under a law."""
     if law is None:
         return task.exact(limit=limit)
@@ -200,13 +200,13 @@ table(
 # On {glue:text}`n.six` test prompts. At strength 1 the six cost between {glue:text}`six.cheapest` and {glue:text}`six.dearest` nats per token: one hardly acts and another shouts. Ranked by {glue:text}`word.combined`, the best at strength 1 is: {glue:text}`six.own`; at equal effort: {glue:text}`six.equal`; {glue:text}`six.luck`. Here is what they write after one prompt, drawn by a seed among those to which they do not all say the same.
 
 # %%
-written = {"left alone": task.sampled(seed=seeds[0], limit=12)}
+written = {"left alone": task.sampled(seed=seeds[0], limit=8)}
 for name, law in runners.items():
     with lm.under(law.at(spent[name].strength)):
-        written[name] = task.sampled(seed=seeds[0], limit=12)
+        written[name] = task.sampled(seed=seeds[0], limit=8)
 
 # %% tags=["hide-input"]
-prompts = spread(task.prompts("test"), 12)
+prompts = spread(task.prompts("test"), 8)
 verdicts = np.array([s.wanted for s, _ in written.values()])
 split = np.flatnonzero(np.ptp(verdicts, axis=0) > 0)
 rng = np.random.default_rng(seeds[0])
@@ -537,18 +537,26 @@ page.text(
 #
 # ### The papers' tables
 #
-# With the columns of ODESteer's and A-LQR's tables {cite:p}`zhao2026odesteer,skifstad2026alqr`: True, Info and their product; toxicity, perplexity and Dist-2; win rate, mean and 90th percentile of the reward. Every cell has its 95 % interval over prompts and seeds, and the number of answers behind it. Perplexity is read by a plant of another family, from one seed's answers to some prompts, sampled anew on this page at the methods' own settings; it is the only column that is not in the records. *RE-Control* and *ODESteer*, rows of the published tables, come in their own parts of the book.
+# With the columns of ODESteer's and A-LQR's tables {cite:p}`zhao2026odesteer,skifstad2026alqr`: True, Info and their product; toxicity, perplexity and Dist-2; win rate, mean and 90th percentile of the reward. Every cell has its 95 % interval over prompts and seeds, and the number of answers behind it. Perplexity is read by a plant of another family, from one seed's answers to some prompts, sampled anew on this page at the methods' own settings; it is the only column that is not in the records. Laws that take long to fit are not fitted again here, and have a dash. *RE-Control* and *ODESteer*, rows of the published tables, come in their own parts of the book.
 
 
 # %% tags=["hide-input"]
+SLOW = 8.0  # seconds that a fit took when the records were made
+
+
+def again(course, setting, names):
+    """Entries that ran, whose laws can be fitted again while a reader waits."""
+    entries = [race_tables.entry_of(course, n, setting) for n in names]
+    return [
+        e for e in entries
+        if e and e.records and max(r.fit_seconds for r in e.records) < SLOW
+    ]  # fmt: skip
+
+
 def fluency(course, setting):
     """Perplexity of the main plant's answers to provocations, by method."""
-    entries = [
-        e for e in (*race_tables.entries_at(course, "none"),
-                    *race_tables.entries_at(course, setting))
-        if e.name in shown_as and e.records
-    ]  # fmt: skip
-    return {e.name: perplexity_under(e, reader, limit=16) for e in entries}
+    entries = again(course, setting, shown_as)
+    return {e.name: perplexity_under(e, reader, limit=12) for e in entries}
 
 
 def tables_of(behaviour, settings=("own", "budget"), columns=None):
@@ -589,22 +597,23 @@ tables_of("toxicity", columns=perplexities)
 # A-LQR's table of toxicity has the share of toxic completions beside the general knowledge that is left, in multiple-choice questions. Its open-loop baselines, at their own settings, under one seed:
 
 # %% tags=["hide-input"]
+A_LQR = ("unsteered", "ITI", "ActAdd", "Mean-AcT", "Linear-AcT")
 utility = {}
 if f"{main}/toxicity" in courses:
     course = courses[f"{main}/toxicity"]
     asked_of = tasks.Utility(plant_of(main, "cpu"))
-    for name in ("unsteered", "ITI", "ActAdd", "Mean-AcT", "Linear-AcT"):
-        e = race_tables.entry_of(course, name, "own")
-        if e is not None and e.records:
-            utility[name] = scores_elsewhere(e, asked_of, limit=40).wanted
+    for e in again(course, "own", A_LQR):
+        utility[e.name] = scores_elsewhere(e, asked_of, limit=24).wanted
 toxic = race_tables.estimates(course, "own") if utility else {}
-rows = [
-    (name, race_tables.shown(toxic[name]["toxic share"]),
-     race_tables.shown(metrics.mean_interval(right)),
-     "" if name == "unsteered"
-     else signed(metrics.paired_difference(right, utility["unsteered"])))
-    for name, right in utility.items()
-]  # fmt: skip
+rows = []
+for name in A_LQR if utility else ():
+    right = utility.get(name)
+    rows.append(
+        (name, race_tables.shown(toxic[name]["toxic share"]),
+         "–" if right is None else race_tables.shown(metrics.mean_interval(right)),
+         "–" if right is None or name == "unsteered"
+         else signed(metrics.paired_difference(right, utility["unsteered"])))
+    )  # fmt: skip
 columns = ("method", "toxic share", "questions answered rightly", "change")
 table(rows, *columns) if rows else Markdown("*Not run yet.*")
 
@@ -760,8 +769,9 @@ if f"{main}/truth" in courses:
         main, {"truth": "truth", "civility": "toxicity", "refusal": "refusal"},
         limit=8,
     )  # fmt: skip
-    for e in race_tables.entries_at(course, "budget"):
-        if e.records and (e.name in shown_as or e.control):
+    names = [*shown_as, *(e.name for e in course.entries if e.control)]
+    for e in again(course, "budget", dict.fromkeys(names)):
+        if e.setting == "budget":
             drifts[e.name] = others.under(e, "truth")
 
 
@@ -824,9 +834,9 @@ if drifts:
         "fronts",
         figures.fronts(parts, ylabel="True"),
         alt="True against Info and against drift on other behaviours, one mark for "
-        "each method and setting, controls grey. On the front at equal budget by "
-        f"Info: {', '.join(on['Info: own settings and equal budget'])}; by drift: "
-        f"{', '.join(on['drift: equal budget'])}. The least drift has {calmest}, "
+        "each method and setting, controls grey. On the front by "
+        f"Info: {', '.join(on['Info, both settings'])}; by drift: "
+        f"{', '.join(on['drift, equal budget'])}. The least drift has {calmest}, "
         f"{drifts[calmest].worst:.2f} of a gap.",
     )
 else:
@@ -835,7 +845,7 @@ else:
     display(Markdown(f"*No figure: {told}*"))
 
 # %% [markdown]
-# Among the methods of ODESteer's table, on the front of truth against Info at equal budget: {glue:text}`front.info`. On the front of truth against drift: {glue:text}`front.drift`. For the sampled behaviours the second price is what can still be read:
+# Among the methods of ODESteer's table, each taken at equal budget or, where it dropped out there, at its own setting, on the front of truth against Info: {glue:text}`front.info`. On the front of truth against drift, at equal budget: {glue:text}`front.drift`. For the sampled behaviours the second price is what can still be read:
 
 # %% tags=["hide-input"]
 parts = {}
@@ -1013,7 +1023,7 @@ by_count = race_tables.swept(pairs_course) if pairs_race else {}
 
 # %% tags=["hide-input"]
 page.text("pairs.line", pairs_told)
-said_of_pairs = "not known yet"
+said_of_pairs, falls = "not known yet", []
 if by_count:
     pairs_bare = race_tables.entry_of(pairs_course, "unsteered", "none")
     pair_values = swept_figure(
@@ -1026,12 +1036,16 @@ if by_count:
         for name, es in pair_values.items()
     }
     said_of_pairs = ", ".join(f"{name} with {n}" for name, n in enough.items())
+    falls = [
+        n for n, es in pair_values.items() if es[min(es)].low > es[max(es)].high
+    ]
 else:
     display(Markdown(f"*{pairs_told}*"))
 page.text("pairs.enough", said_of_pairs)
+page.text("pairs.falls", ", ".join(falls) or "none")
 
 # %% [markdown]
-# Within a hundredth of what {glue:text}`word.wanted`-times-{glue:text}`word.intact` each law reaches with the most texts: {glue:text}`pairs.enough`. Chapter [11](11_difference_of_means) has the theory for the mean: its angle to the true direction falls like $1/\sqrt n$, and the score follows its cosine, which is flat near zero. A law that also estimates variances should ask for more. ({glue:text}`pairs.line`)
+# Within a hundredth of what {glue:text}`word.wanted`-times-{glue:text}`word.intact` each law reaches with the most texts: {glue:text}`pairs.enough`. Chapter [11](11_difference_of_means) has the theory for the mean: its angle to the true direction falls like $1/\sqrt n$, and the score follows its cosine, which is flat near zero. A law that also estimates variances should ask for more. And there are laws that more texts make clearly *worse* at equal budget: {glue:text}`pairs.falls`. What tells the classes apart better is not therefore what moves them more cheaply. ({glue:text}`pairs.line`)
 #
 # ## What the control view says
 #
@@ -1115,6 +1129,12 @@ page.record("slope.half", slope["before"]["half-space projection"], digits=2)
 pays = [
     n for n in ("MiMiC", "half-space projection") if slope["before"][n] < 0.95
 ]
+over = [n for n in pays if slope["before"][n] < -0.05]
+page.text(
+    "slope.over",
+    f" ({', '.join(over)} overshoots: at a multiplier above 1 it answers a "
+    "disturbance with more than its size)" if over else "",
+)  # fmt: skip
 page.text("slope.pays", ", ".join(pays) or "neither")
 page.record(
     "slope.feedback", abs(slope["before"]["feedback at the site"]), digits=3
@@ -1136,7 +1156,7 @@ page.figure(
 )  # fmt: skip
 
 # %% [markdown]
-# Constant pushes lie on the diagonal, and on each other, the slope of the difference of means being {glue:text}`slope.push` and that of a random direction {glue:text}`slope.random`: at any effort, all of the disturbance arrives. A transport has the slope of its map, for MiMiC {glue:text}`slope.mimic`, and the projection on a half-space, which pushes only as far as its boundary, {glue:text}`slope.half`. Of these two, which look at the state, it removes a part of the error for: {glue:text}`slope.pays`. The feedback line has {glue:text}`slope.feedback`; the feedback part will remove the error in this way.
+# Constant pushes lie on the diagonal, and on each other, the slope of the difference of means being {glue:text}`slope.push` and that of a random direction {glue:text}`slope.random`: at any effort, all of the disturbance arrives. A transport has the slope of its map, for MiMiC {glue:text}`slope.mimic`, and the projection on a half-space, which pushes only as far as its boundary, {glue:text}`slope.half`. Of these two, which look at the state, an answer to the disturbance is seen for: {glue:text}`slope.pays`{glue:text}`slope.over`. The feedback line has {glue:text}`slope.feedback`; the feedback part will remove the error in this way.
 
 # %% tags=["hide-input"]
 page.figure(

@@ -122,6 +122,15 @@ def test_a_sweep_marks_the_chosen_layer_over_the_controls() -> None:
     assert names == ["random directions", "one", "two", "unsteered", "chosen on validation"]
 
 
+def test_a_sweep_over_numbers_of_examples_is_logarithmic_with_a_tick_at_each() -> None:
+    axis = method_sweep(
+        [4, 40, 400], {"truth": {"one": estimates(0.2, 0.7, 0.4)}}, ylabel="score", xlabel="texts", log=True
+    ).axes[0]
+    assert axis.get_xscale() == "log" and axis.get_xlabel() == "texts"
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["4", "40", "400"]
+    assert list(axis.get_xticks()) == [4, 40, 400] and len(axis.get_xticks(minor=True)) == 0
+
+
 def test_rejection_draws_the_diagonal_and_every_law() -> None:
     axis = rejection(
         [0, 1, 2], {"push": estimates(0, 1, 2), "feedback": estimates(0, 0.1, 0.1)}, xlabel="w", ylabel="e",
