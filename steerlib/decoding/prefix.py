@@ -12,9 +12,9 @@ Both learn the expected reward under the plant's own further sampling. CD-Q's au
 token by the plant's probabilities; here it is the value after the token that was sampled, as in RE-Control. The update
 is the same on average and noisier, and needs no probabilities beside the rollouts.
 
-A beginning y_1..y_t is read after its last
-token, the end token included, so that V says what ending here is worth. RE-Control's trajectories hold the states that
-tokens are drawn from and hence one fewer: `prefix_states` are theirs, moved on by one token.
+A beginning y_1..y_t is read after its last token, the end token included, so that V says what ending here is worth.
+RE-Control's trajectories hold the states o_0..o_{L-1} that the L tokens of an answer are drawn from; those after the
+tokens are o_1..o_L: `prefix_states` are theirs, moved on by one token.
 
 `state_scorer` learns a small network on states of the plant; `token_scorer` a model of its own, which reads tokens.
 
@@ -41,7 +41,7 @@ from steerlib.control.values import fit_value
 from steerlib.decoding.base import DecodingError
 from steerlib.decoding.reading import StateScorer, TokenScorer
 from steerlib.errors import unknown
-from steerlib.generation import Generation, answer_texts
+from steerlib.generation import Generation, answer_texts, check_generation
 from steerlib.harvest import Answers, Reward, Tap, in_shards
 from steerlib.plant import Plant
 from steerlib.trajectories import READ_OUT, Sampling, _hash, _sampled
@@ -65,8 +65,29 @@ def prefix_states(
 ) -> Trajectories:
     """Let the plant answer, and record its state after each token of the answer, the end token included.
 
-    Args and errors are those of `steerlib.trajectories.collect`, whose answers these are.
+    The answers are those of `steerlib.trajectories.collect`, token by token.
+
+    Args:
+        plant: with nothing attached.
+        prompts: texts.
+        reward: called with the prompts and answers of each shard, when they are written.
+        folder: where to stream to, and to go on from; None keeps all states in memory.
+        how: how answers are drawn.
+        rewarded_by: name of the reward: a folder is not continued with another.
+        site: where states are taken.
+        batch_size: answers at a time.
+        shard: answers of a file.
+        progress: show a bar.
+
+    Raises:
+        PlantError: if a law is attached already, or an argument is out of its range.
+        SiteError: if the site does not exist.
+        ContrastError: if a reward is no number, there are not as many as answers, or the folder holds other
+            trajectories, such as those of `collect`.
     """
+    check_generation(
+        how.max_new_tokens, how.temperature, how.top_k, how.top_p, how.samples, batch_size, "dynamic", None
+    )
     rows = [row for row in plant._ids(prompts) for _ in range(how.samples)]
     asked = [prompt for prompt in prompts for _ in range(how.samples)]
 
