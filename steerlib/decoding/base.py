@@ -214,16 +214,14 @@ class _Tellable(Protocol):
 def told_prompts(task: _Tellable, split: str = "test") -> dict[str, str]:
     """For each bare prompt of a task, the one that says what is wanted: the prompting baseline of its world.
 
+    A prompt that is among the items twice may be told in two wordings; the first stands for both.
+
     Raises:
-        DecodingError: if two items have one bare prompt and are told differently.
         MetricError: if no prompt of the task can say it (`steerlib.tasks.base.NotTellable`).
     """
     found: dict[str, str] = {}
     for bare, told in zip(task.items(split, told=False), task.items(split, told=True), strict=True):
-        if found.setdefault(bare.text, told.text) != told.text:
-            raise DecodingError(
-                f"told_prompts: got the prompt {bare.text[-60:]!r} twice, told differently. Fix: one instruction."
-            )
+        found.setdefault(bare.text, told.text)
     return found
 
 

@@ -153,9 +153,10 @@ def small_reader(plant: Plant, *, width: int = 64, depth: int = 2, heads: int = 
     size = int(plant.model.get_input_embeddings().weight.shape[0])  # type: ignore[union-attr, arg-type]
     config = LlamaConfig(
         vocab_size=size, hidden_size=width, intermediate_size=4 * width, num_hidden_layers=depth,
-        num_attention_heads=heads, num_labels=1, pad_token_id=plant.pad_id,
+        num_attention_heads=heads, pad_token_id=plant.pad_id,
         max_position_embeddings=plant.context_length or 2048,
     )  # fmt: skip
+    config.num_labels = 1
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return LlamaForSequenceClassification(config).eval()
