@@ -71,8 +71,12 @@ VARIANTS: tuple[Variant, ...] = (
     *_of("mean-act", {}, {"support": "q_0_100"}),
     *_of("mimic", {}, {"gate": "none"}, {"reg": 1.0, "reg_scale": "relative"}),
     *_of("random-direction", {}, {"seed": 5}, strength=3.0),
-    *_of("re-control", {**_SHORT_VALUE, "steps": 6}, strength=3.0),
-    *_of("re-control", {**_SHORT_VALUE, "steps": 4, "layers": 3, "radius": 0.3, "fallback": True, "form": "plain"}),
+    *_of("re-control", {**_SHORT_VALUE, "steps": 6}, strength=40.0),
+    *_of(
+        "re-control",
+        {**_SHORT_VALUE, "steps": 4, "layers": 3, "radius": 0.3, "fallback": True, "form": "plain"},
+        strength=40.0,
+    ),
     *_of(
         "re-control", {**_SHORT_VALUE, "alpha": 0.3, "steps": 5, "goal": 2.0, "tolerance": 0.1, "target": "monte-carlo"}
     ),
