@@ -76,11 +76,15 @@ def main(
     tokens: Annotated[int, typer.Option(min=1, help="tokens of each answer")] = 24,
     k: Annotated[int, typer.Option(min=1, help="candidates, blocks or samples")] = 10,
     rounds: Annotated[int, typer.Option(min=1, help="interleaved rounds")] = 3,
+    way: Annotated[list[str] | None, typer.Option(help="measure this way beside plain; repeat; all by default")] = None,
 ) -> None:
     """Measure and print."""
     loaded = Plant.load(plant)
     loaded.model.generation_config.eos_token_id = None  # every answer has the same length
     ways, known = decoders(loaded, k=k), tasks.for_plant(loaded).prompts("test")
+    if unknown := sorted(set(way or []) - set(ways)):
+        raise typer.BadParameter(f"got the way {unknown[0]!r}, expected one of {', '.join(ways)}")
+    ways = {name: decoder for name, decoder in ways.items() if not way or name in ("plain", *way)}
     table = Table(
         title=f"{loaded}, k={k}, {tokens} tokens, {torch.get_num_threads()} threads, {loaded.device}",
         title_justify="left",
