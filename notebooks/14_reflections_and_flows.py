@@ -925,7 +925,7 @@ for name, key in zip(heard, ("none", "push", "angular", "mirror"), strict=True):
         f"read.{key}", (heard[name][-1] - heard[name][0]) / force, digits=2
     )
 between = done["law: angular"][3].combined_gain(done["constant push"][3])
-noted("reject.between", between)
+page.record("reject.between", between)
 page.figure(
     "disturbance",
     figures.disturbance(

@@ -68,6 +68,7 @@ from steerlib.experiment.race_plan import read_race
 from steerlib.experiment.race_records import replay
 from steerlib.experiment.running import plant_of
 from steerlib.experiment.samples import product_scores
+from steerlib.experiment.showing import table
 from steerlib.files import data_folder
 from steerlib.laws.additive import Additive, DifferenceOfMeans, RandomDirection
 from steerlib.laws.mimic import MiMiC
@@ -86,23 +87,12 @@ plan = read_race(data_folder() / "races" / "open_loop.yml")
 budget = plan.budget.amount
 
 
-def table(rows, *columns):
-    """A table whose first column names its rows."""
-    return pd.DataFrame(rows, columns=columns).set_index(columns[0])
-
-
-def noted(name, e, **more):
-    """Record an estimate with its interval."""
-    page.record(name, e.value, low=e.low, high=e.high, n=e.n, **more)
-
-
 def signed(e):
     """A change with its interval."""
     return f"{e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]"
 
 
-for name in ("behaviour", "wanted", "intact", "combined", "positive", "negative"):
-    page.text(f"word.{name}", getattr(labels, name))
+page.words(labels)
 page.record("budget", budget, digits=2)
 lm
 
@@ -946,7 +936,7 @@ if by_layer:
         for n, es in layer_values.items()
     }
     for name, i in layer_best.items():
-        noted(f"layers.{name.replace(' ', '-')}", layer_values[name][i])
+        page.record(f"layers.{name.replace(' ', '-')}", layer_values[name][i])
 else:
     display(Markdown(f"*{layers_told}*"))
 
