@@ -20,7 +20,7 @@ from steerlib.generation import answer_texts, check_generation, cut, generate_ba
 from steerlib.harvest import Reward, rewards_of
 from steerlib.plant import Plant
 from steerlib.sampling import GumbelSampler
-from steerlib.trajectories import Sampling, answer_ends
+from steerlib.trajectories import RolloutSampling, answer_ends
 
 #: Added to the seed: the noise of a continuation must not be that of the answer it continues.
 _APART = 0x5DEECE66D
@@ -45,7 +45,7 @@ def continued(
     beginnings: Sequence[Sequence[int]],
     reward: Reward,
     *,
-    how: Sampling,
+    how: RolloutSampling,
     batch_size: int = 256,
 ) -> Continued:
     """Expected reward of answers that have begun, under whatever is attached to the plant.
@@ -107,7 +107,9 @@ def continued(
     return Continued(mean, (spread / (counts - 1).clamp(min=1) / counts).sqrt())
 
 
-def _drawn(plant: Plant, whole: list[list[int]], index: list[int], left: int, how: Sampling) -> list[tuple[int, ...]]:
+def _drawn(
+    plant: Plant, whole: list[list[int]], index: list[int], left: int, how: RolloutSampling
+) -> list[tuple[int, ...]]:
     batch = plant._pad(whole)
     sampler = GumbelSampler(
         seed=how.seed, rows=torch.tensor(index, device=plant.device), temperature=how.temperature,

@@ -34,14 +34,14 @@ from steerlib.laws.stack import Stack
 from steerlib.plant import Plant
 from steerlib.sampling import GumbelSampler
 
-__all__ = ["READ_OUT", "Collected", "Reward", "Sampling", "collect", "collected", "given"]
+__all__ = ["READ_OUT", "Collected", "Reward", "RolloutSampling", "collect", "collected", "given"]
 
 #: Where the paper controls: what the unembedding reads.
 READ_OUT = Site(-1, "final_norm")
 
 
 @dataclass(frozen=True)
-class Sampling:
+class RolloutSampling:
     """How answers are drawn; see `Plant.generate`.
 
     Attributes:
@@ -67,7 +67,7 @@ def collect(
     reward: Reward,
     folder: Path | str | None = None,
     *,
-    how: Sampling,
+    how: RolloutSampling,
     rewarded_by: str,
     law: Law | Stack | None = None,
     site: Site = READ_OUT,
@@ -177,7 +177,7 @@ def given(
 
 
 def _sampled(
-    plant: Plant, tap: Tap, rows: list[list[int]], chosen: range, how: Sampling, batch_size: int
+    plant: Plant, tap: Tap, rows: list[list[int]], chosen: range, how: RolloutSampling, batch_size: int
 ) -> tuple[list[Tensor], list[tuple[int, ...]]]:
     """States and tokens of the answers to some prompts; as in `Plant.generate`, which keeps no states."""
     order = sorted(chosen, key=lambda i: len(rows[i]))

@@ -9,7 +9,7 @@ import torch
 
 from steerlib.continuing import continued
 from steerlib.errors import ContrastError, PlantError
-from steerlib.trajectories import Sampling
+from steerlib.trajectories import RolloutSampling
 from tests.families import plant, words
 
 PROMPTS = [words(5, 9, 30, 41), words(60, 3), words(12, 13, 14)]
@@ -28,7 +28,7 @@ def test_the_share_of_a_next_token_is_its_probability() -> None:
     likely = [p.forward(p._pad([row]))[0, -1].softmax(-1) for row in rows]
     words_ = [int(share[3:].argmax()) + 3 for share in likely]
     for i, (share, word) in enumerate(zip(likely, words_, strict=True)):
-        how = Sampling(max_new_tokens=len(BEGINNINGS[i]) + 1, seed=0, samples=400)
+        how = RolloutSampling(max_new_tokens=len(BEGINNINGS[i]) + 1, seed=0, samples=400)
         found = continued(
             p, PROMPTS[i : i + 1], BEGINNINGS[i : i + 1],
             lambda _, answers, word=word: [float(a.split()[-1:] == [f"w{word}"]) for a in answers], how=how,
@@ -48,7 +48,7 @@ def test_beginnings_count_and_do_not_depend_on_batches() -> None:
         return [float(len(answer.split())) for answer in answers]
 
     p.model.generation_config.eos_token_id = None  # answers have their full length, and depend on logits only
-    how = Sampling(max_new_tokens=4, seed=1, samples=3)
+    how = RolloutSampling(max_new_tokens=4, seed=1, samples=3)
     one = continued(p, PROMPTS, BEGINNINGS, lengths, how=how)
     other = continued(p, PROMPTS, BEGINNINGS, lengths, how=how, batch_size=2)
     assert calls[0] == calls[1] and torch.equal(one.mean, other.mean)
@@ -68,7 +68,7 @@ def test_answers_that_have_ended_are_rewarded_as_they_are() -> None:
         seen.extend(answers)
         return [5.0] * len(answers)
 
-    how = Sampling(max_new_tokens=3, seed=0, samples=2)
+    how = RolloutSampling(max_new_tokens=3, seed=0, samples=2)
     found = continued(p, PROMPTS, [(7, 2), (8, 9, 10), (WORD, 9, 2)], reward, how=how)
     assert found.mean.tolist() == [5, 5, 5] and found.error.tolist() == [0, 0, 0] and len(seen) == 3
     assert [text.split() for text in seen] == [["w7"], ["w8", "w9", "w10"], [f"w{WORD}", "w9"]]
@@ -77,11 +77,11 @@ def test_answers_that_have_ended_are_rewarded_as_they_are() -> None:
 def test_refusals() -> None:
     p = plant("llama")
     with pytest.raises(PlantError, match="got 3 tokens, expected at most 2"):
-        continued(p, PROMPTS, BEGINNINGS, has_word, how=Sampling(max_new_tokens=2, seed=0, samples=2))
+        continued(p, PROMPTS, BEGINNINGS, has_word, how=RolloutSampling(max_new_tokens=2, seed=0, samples=2))
     with pytest.raises(PlantError, match="expected several samples"):
-        continued(p, PROMPTS, BEGINNINGS, has_word, how=Sampling(max_new_tokens=4, seed=0))
+        continued(p, PROMPTS, BEGINNINGS, has_word, how=RolloutSampling(max_new_tokens=4, seed=0))
     with pytest.raises(ContrastError, match="got 3 prompts and 1 beginnings"):
-        continued(p, PROMPTS, [()], has_word, how=Sampling(max_new_tokens=4, seed=0, samples=2))
+        continued(p, PROMPTS, [()], has_word, how=RolloutSampling(max_new_tokens=4, seed=0, samples=2))
     with pytest.raises(ContrastError, match="reward: got nan"):
-        bad = Sampling(max_new_tokens=4, seed=0, samples=2)
+        bad = RolloutSampling(max_new_tokens=4, seed=0, samples=2)
         continued(p, PROMPTS, BEGINNINGS, lambda _, answers: [math.nan] * len(answers), how=bad)

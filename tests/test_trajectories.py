@@ -20,19 +20,19 @@ from steerlib.laws.additive import DifferenceOfMeans
 from steerlib.laws.base import Contrast, LawHeader
 from steerlib.plant import Plant
 from steerlib.recorder import record
-from steerlib.trajectories import READ_OUT, Sampling, collect, collected, given
+from steerlib.trajectories import READ_OUT, RolloutSampling, collect, collected, given
 from tests.families import DEPTH, FAMILIES, WIDTH, plant, words
 from tests.samples import MODELS, needs_models
 
 PROMPTS = [words(5, 9, 30, 41, 8, 77), words(60, 3), words(12, 13, 14, 15), words(60, 3, 9), words(20)]
-HOW = Sampling(max_new_tokens=6, seed=3)
+HOW = RolloutSampling(max_new_tokens=6, seed=3)
 
 
 def length(prompts, answers) -> list[float]:  # noqa: ANN001
     return [float(len(answer)) for answer in answers]
 
 
-def ids(p: Plant, how: Sampling = HOW) -> list[tuple[int, ...]]:
+def ids(p: Plant, how: RolloutSampling = HOW) -> list[tuple[int, ...]]:
     sampled = p.generate(PROMPTS, max_new_tokens=how.max_new_tokens, seed=how.seed, temperature=how.temperature)
     return list(sampled.tokens)
 
@@ -61,7 +61,7 @@ def test_the_head_makes_of_a_state_the_logits_its_token_was_drawn_from(family: s
 
 
 def test_greedy_tokens_are_the_largest_logits() -> None:
-    p, how = plant("llama"), Sampling(max_new_tokens=6, seed=0, temperature=0.0)
+    p, how = plant("llama"), RolloutSampling(max_new_tokens=6, seed=0, temperature=0.0)
     found = collect(p, PROMPTS, length, how=how, rewarded_by="length")
     for answer, states in zip(ids(p, how), split(found), strict=True):
         assert tuple(p.model.get_output_embeddings()(states).argmax(-1).tolist()) == answer
@@ -85,7 +85,7 @@ def test_several_answers_and_their_rewards_stay_with_their_prompts() -> None:
         calls.append((list(prompts), list(answers)))
         return np.arange(len(answers)) + 100 * len(calls)
 
-    how = Sampling(max_new_tokens=4, seed=1, samples=2)
+    how = RolloutSampling(max_new_tokens=4, seed=1, samples=2)
     found = collect(p, PROMPTS, reward, how=how, rewarded_by="count", shard=4, batch_size=3)
     sampled = p.generate(PROMPTS, max_new_tokens=4, seed=1, samples=2)
     assert [prompt for prompts, _ in calls for prompt in prompts] == list(sampled.prompts)
@@ -122,7 +122,7 @@ def test_a_collection_that_was_killed_goes_on(tmp_path: Path, monkeypatch: pytes
     said, sampled = collected(tmp_path), p.generate(PROMPTS, max_new_tokens=6, seed=3)
     assert (said.prompts, said.answers, said.tokens) == (PROMPTS, list(sampled.texts), list(sampled.tokens))
     with pytest.raises(ContrastError, match=r"holds other trajectories \(rewarded_by, seed differ\)"):
-        collect(p, PROMPTS, length, tmp_path, **{**options, "how": Sampling(6, seed=4), "rewarded_by": "x"})
+        collect(p, PROMPTS, length, tmp_path, **{**options, "how": RolloutSampling(6, seed=4), "rewarded_by": "x"})
     with pytest.raises(ContrastError, match=r"\(law, plant, weights differ\)"):
         collect(plant("llama", seed=1), PROMPTS, length, tmp_path, law=pushing(plant("llama", seed=1)), **options)
 
@@ -172,7 +172,7 @@ def test_refusals(tmp_path: Path) -> None:
         go(lambda _, __: [1.0, float("nan"), 1.0, 1.0, 1.0], folder=tmp_path)
     assert not list(tmp_path.glob("*.safetensors"))
     with pytest.raises(PlantError, match="max_new_tokens: got 0"):
-        go(how=Sampling(max_new_tokens=0, seed=0))
+        go(how=RolloutSampling(max_new_tokens=0, seed=0))
     with pytest.raises(PlantError, match="shard: got 0, expected at least 1"):
         go(shard=0)
     with pytest.raises(SiteError, match="layer 9 is out of range"):
@@ -219,7 +219,7 @@ def test_end_to_end_on_a_real_model(tmp_path: Path) -> None:
     def rare(_prompts, answers) -> list[float]:  # noqa: ANN001
         return [-answer.count("a") / max(1, len(answer)) for answer in answers]
 
-    collect(p, prompts, rare, tmp_path, how=Sampling(12, seed=0), rewarded_by="no a", shard=10, batch_size=8)
+    collect(p, prompts, rare, tmp_path, how=RolloutSampling(12, seed=0), rewarded_by="no a", shard=10, batch_size=8)
     manifest = json.loads((tmp_path / "trajectories.json").read_text())
     assert manifest["count"] == 24 and manifest["about"]["weights"] == p.weight_hash
     found = fit_value(

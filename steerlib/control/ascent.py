@@ -123,10 +123,10 @@ class Ascent(NamedTuple):
         values: V along the path; likewise.
     """
 
-    input: Float[Tensor, "*batch width"]
-    failed: Int[Tensor, "*batch"]
-    path: Float[Tensor, "points *batch width"] | None = None
-    values: Float[Tensor, "points *batch"] | None = None  # noqa: UP037 - a shape, no type
+    input: Float[Tensor, "... width"]
+    failed: Int[Tensor, ...]
+    path: Float[Tensor, "points ... width"] | None = None
+    values: Float[Tensor, "points ..."] | None = None  # noqa: UP037 - a shape, no type
 
 
 def value(net: ReluNet, state: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch"]:

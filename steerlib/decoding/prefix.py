@@ -44,7 +44,7 @@ from steerlib.errors import unknown
 from steerlib.generation import Generation, answer_texts, check_generation
 from steerlib.harvest import Answers, Reward, Tap, in_shards
 from steerlib.plant import Plant
-from steerlib.trajectories import READ_OUT, Sampling, _hash, _sampled
+from steerlib.trajectories import READ_OUT, RolloutSampling, _hash, _sampled
 
 Method = Literal["fudge", "cd-q"]
 METHODS: dict[str, Target] = {"fudge": "monte-carlo", "cd-q": "td0"}
@@ -56,7 +56,7 @@ def prefix_states(
     reward: Reward,
     folder: Path | str | None = None,
     *,
-    how: Sampling,
+    how: RolloutSampling,
     rewarded_by: str,
     site: Site = READ_OUT,
     batch_size: int = 64,

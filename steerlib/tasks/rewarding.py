@@ -23,13 +23,13 @@ from steerlib.tasks.base import Task, spread
 from steerlib.tasks.grammar import GrammarTask
 from steerlib.tasks.helpfulness import Helpfulness
 from steerlib.tasks.real.base import RealTask, cut
-from steerlib.trajectories import Sampling, collect
+from steerlib.trajectories import RolloutSampling, collect
 
 #: What answers earn, NaN where nobody gave a reward: (the task's prompts, sampled texts) -> rewards.
 Earned = Callable[[Sequence[Any], Sequence[str]], Float[np.ndarray, " answers"]]
 
 
-def answering(task: Task, *, n: int, seed: int) -> tuple[list[Any], Sampling, Earned]:
+def answering(task: Task, *, n: int, seed: int) -> tuple[list[Any], RolloutSampling, Earned]:
     """How a task lets its plant answer, and what an answer earns.
 
     The reward is the one that the task reports for sampled answers; where it reports none (truth, toxicity) it is the
@@ -50,7 +50,7 @@ def answering(task: Task, *, n: int, seed: int) -> tuple[list[Any], Sampling, Ea
     if n < 1:
         raise ContrastError(f"n: got {n}, expected at least one prompt.")
     if isinstance(task, GrammarTask):
-        how = Sampling(task.answer_tokens, seed)
+        how = RolloutSampling(task.answer_tokens, seed)
         kept: Callable[[str], str] = (lambda text: text.partition("\n")[0]) if task.first_line else str
         items: Sequence[Any] = (
             # A held-out family is one that nothing is fitted on.
@@ -61,7 +61,7 @@ def answering(task: Task, *, n: int, seed: int) -> tuple[list[Any], Sampling, Ea
     elif isinstance(task, RealTask):
         task.ready()
         settings = task.settings
-        how = Sampling(settings.max_new_tokens, seed, temperature=settings.temperature, top_p=settings.top_p)
+        how = RolloutSampling(settings.max_new_tokens, seed, temperature=settings.temperature, top_p=settings.top_p)
         kept, items = lambda text: cut(text, settings.stop), task.items("fit")
     else:
         raise ContrastError(f"{task.name}: this task samples no answers that could be rewarded. Fix: another task.")
@@ -102,7 +102,7 @@ def rewarded_texts(
     prompts: Sequence[str],
     earned: Callable[[Sequence[str]], Float[np.ndarray, " answers"]],
     *,
-    how: Sampling,
+    how: RolloutSampling,
     named: str,
     site: Site,
     scope: str = "generated",

@@ -11,11 +11,11 @@ from steerlib.control.networks import Training
 from steerlib.control.rollouts import Trajectories
 from steerlib.decoding import ControlledDecoding, DecodingError, prefix_states, small_reader, state_scorer, token_scorer
 from steerlib.errors import ContrastError, PlantError
-from steerlib.trajectories import Sampling, collect
+from steerlib.trajectories import RolloutSampling, collect
 from tests.decoding.test_controlled import read_anew
 from tests.decoding.toys import PROMPTS, ids_of, next_logits, toy, word_rewards, worth
 
-HOW = Sampling(max_new_tokens=5, seed=2, samples=2)
+HOW = RolloutSampling(max_new_tokens=5, seed=2, samples=2)
 
 
 def test_states_are_those_after_each_token_the_end_included(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_states_before_and_after_tokens_do_not_mix(tmp_path: Path) -> None:
     with pytest.raises(ContrastError, match="holds other trajectories"):
         prefix_states(p, PROMPTS, word_rewards, tmp_path, how=HOW, rewarded_by="words")
     with pytest.raises(PlantError, match="max_new_tokens: got 0"):
-        prefix_states(p, PROMPTS, word_rewards, how=Sampling(max_new_tokens=0, seed=0), rewarded_by="words")
+        prefix_states(p, PROMPTS, word_rewards, how=RolloutSampling(max_new_tokens=0, seed=0), rewarded_by="words")
 
 
 def test_a_value_of_states_learns_the_reward_from_every_beginning_or_from_the_end() -> None:

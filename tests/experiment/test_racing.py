@@ -38,7 +38,10 @@ def race(tmp_path_factory):
             "grounds": [{"plants": [str(plant)], "tasks": ["truth"], "seeds": [0, 1]}],
             "methods": [
                 *MINI["methods"],
-                {"name": "heads", "law": "iti", "layers": [1.0], "source": SOURCE, "options": {"num_heads": 999}, "strengths": [1.0]},
+                {
+                    "name": "heads", "law": "iti", "layers": [1.0], "source": SOURCE, "options": {"num_heads": 999},
+                    "strengths": [1.0],
+                },
             ],
         }
     )  # fmt: skip

@@ -18,7 +18,7 @@ from steerlib.registry import law_class
 from steerlib.tasks.base import Labels, Pair, Scores, Task
 from steerlib.tasks.rewarding import rewarded_texts
 from steerlib.tasks.source import TaskSource
-from steerlib.trajectories import Sampling
+from steerlib.trajectories import RolloutSampling
 from tests.families import words
 from tests.laws.variants import Variant
 
@@ -76,7 +76,7 @@ class _Source(TaskSource):
             return np.array([np.mean([int(w[1:]) < 48 for w in text.split()] or [0.0]) for text in texts])
 
         prompts = self.task.prompts("fit")
-        how = Sampling(4, self.seed)
+        how = RolloutSampling(4, self.seed)
         return rewarded_texts(self.plant, prompts, earned, how=how, named="early words", site=site, scope=self.scope)
 
 

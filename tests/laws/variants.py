@@ -78,7 +78,9 @@ VARIANTS: tuple[Variant, ...] = (
         strength=40.0,
     ),
     *_of(
-        "re-control", {**_SHORT_VALUE, "alpha": 0.3, "steps": 5, "goal": 2.0, "tolerance": 0.1, "target": "monte-carlo"}
+        "re-control",
+        {**_SHORT_VALUE, "alpha": 0.3, "steps": 5, "goal": 2.0, "tolerance": 0.1, "target": "monte-carlo"},
+        strength=20.0,
     ),
     *_of("repe", {}, {"variant": "unpaired"}, {"variant": "as-compared"}, strength=20.0),
     *_of("static-re", {"scale": "unit"}, {"scale": "unit", "rewards": "labels"}, strength=20.0),

@@ -19,7 +19,7 @@ from steerlib.tasks.helpfulness import Helpfulness
 from steerlib.tasks.rewarding import answering, rewarded_answers, rewarded_texts
 from steerlib.tasks.source import TaskSource
 from steerlib.tasks.truth import Truth
-from steerlib.trajectories import Sampling
+from steerlib.trajectories import RolloutSampling
 from steerlib.world import World
 from tests.laws.chatter import Chatter
 
@@ -119,7 +119,7 @@ class TestRefused:
             answering(Truth(plant), n=0, seed=0)
 
     def test_rewards_that_nobody_gave_or_that_are_no_numbers(self, plant: Plant) -> None:
-        how, prompt = Sampling(2, 0), Helpfulness(plant).prompts("fit")[0]
+        how, prompt = RolloutSampling(2, 0), Helpfulness(plant).prompts("fit")[0]
 
         def collected(*rewards: float) -> Any:
             given = np.array(rewards)
