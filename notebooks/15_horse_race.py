@@ -481,8 +481,9 @@ def shipped_race(name):
         )
     found = replay(name, profile=profile, page=page)
     count, moved = found.measured
+    line = found.reference.line.replace("**", "").replace("`", "")
     return found, (
-        f"{found.reference.line} Of its calibrations {count} was measured again, "
+        f"{line} Of its calibrations {count} was measured again, "
         f"and moved by {100 * moved:.1f} % of the budget."
     )
 
@@ -527,7 +528,7 @@ page.text(
 #
 # ### The papers' tables
 #
-# With the columns of ODESteer's and A-LQR's tables {cite:p}`zhao2026odesteer,skifstad2026alqr`: True, Info and their product; toxicity, perplexity and Dist-2; win rate, mean and 90th percentile of the reward. Every cell has its 95 % interval over prompts and seeds, and the number of answers behind it. Perplexity is read by a plant of another family, from one seed's answers to some prompts, sampled anew on this page at the methods' own settings; it is the only column that is not in the records. Laws that take long to fit are not fitted again here, and have a dash. *RE-Control* and *ODESteer*, rows of the published tables, come in their own parts of the book.
+# With the columns of ODESteer's and A-LQR's tables {cite:p}`zhao2026odesteer,skifstad2026alqr`: True, Info and their product; toxicity, perplexity and Dist-2; win rate, mean and 90th percentile of the reward. Every cell has its 95 % interval over prompts and seeds, and the number of answers behind it; a click opens a table. Perplexity is read by a plant of another family, from one seed's answers to some prompts, sampled anew on this page at the methods' own settings; it is the only column that is not in the records. Laws that take long to fit are not fitted again here, and have a dash. *RE-Control* and *ODESteer*, rows of the published tables, come in their own parts of the book.
 
 
 # %% tags=["hide-input"]
@@ -555,9 +556,9 @@ def tables_of(behaviour, settings=("own", "budget"), columns=None):
         if title.endswith(f"/{behaviour}"):
             for setting in settings:
                 named = {"own": "own settings", "budget": "equal budget"}[setting]
-                display(Markdown(f"**{title}, {named}**"))
                 more = (columns or {}).get((title, setting), {})
-                display(race_tables.paper_table(course, setting, more=more))
+                found = race_tables.paper_table(course, setting, more=more)
+                display(race_tables.folded(f"{title}, {named}", found))
     if not any(title.endswith(f"/{behaviour}") for title in courses):
         display(Markdown(f"*{behaviour}: not run yet.*"))
 

@@ -11,6 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +26,7 @@ from steerlib.metrics.products import product_grid_difference, product_grid_inte
 
 if TYPE_CHECKING:
     import pandas as pd
+    from IPython.display import HTML
 
 #: What stands where there is nothing to estimate.
 NOTHING = Estimate(math.nan, math.nan, math.nan, 0)
@@ -210,6 +212,19 @@ def paper_table(
         row |= {title: shown(values.get(name, NOTHING), 2) for title, values in extra.items()}
         rows.append(row)
     return pd.DataFrame(rows).set_index("method")
+
+
+def folded(title: str, frame: pd.DataFrame) -> HTML:
+    """A wide table behind its title: opened by a click, its numbers never broken over lines, scrolled in its own box.
+
+    Args:
+        title: what stands on the fold, as plain text.
+        frame: the table; its first column may hold words.
+    """
+    from IPython.display import HTML
+
+    inside = f'<div class="wide-table" tabindex="0" role="region" aria-label="{escape(title)}">{frame.to_html()}</div>'
+    return HTML(f'<details class="folded-table"><summary>{escape(title)}</summary>{inside}</details>')
 
 
 def shown(e: Estimate, digits: int = 3) -> str:

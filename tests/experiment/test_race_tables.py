@@ -13,6 +13,7 @@ from steerlib.experiment.cells import Cell
 from steerlib.experiment.methods import Method, controls_of
 from steerlib.experiment.races import Entry, Race, horse_race
 from steerlib.experiment.selecting import RaceError
+from steerlib.experiment.showing import table
 from tests.experiment.racetrack import Runner, method, spend
 from tests.experiment.toys import record
 
@@ -124,3 +125,9 @@ def test_draws_are_one_product_for_each_seed() -> None:
     draws = race_tables.draws([control])
     wanted, intact = (race_tables.scores(control, name) for name in ("wanted", "intact"))
     assert draws == pytest.approx(wanted.mean(1) * intact.mean(1)) and len(draws) == 3
+
+
+def test_a_folded_table_says_what_it_is_and_hides_nothing_of_it():
+    html = race_tables.folded("a < b", table([("one", "x & y"), ("two", 2)], "name", "value")).data
+    assert html.startswith('<details class="folded-table"><summary>a &lt; b</summary>')
+    assert 'aria-label="a &lt; b"' in html and "x &amp; y" in html and html.count("<tr") == 4
