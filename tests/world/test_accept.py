@@ -239,8 +239,6 @@ def test_an_untrained_plant_is_not_accepted(seedling, capsys, monkeypatch):
     monkeypatch.setattr(accepting, "FITTED_ON", 12)
     few = World.questions
     monkeypatch.setattr(World, "questions", lambda *a, **k: few(*a, **k)[:3])
-    for task in (Toxicity, Refusal):  # an untrained plant talks to the end of every answer
-        monkeypatch.setattr(task, "items", lambda *a, every=task.items, **k: every(*a, **k)[:6])
     result = accepting.accept(str(seedling), seeds=1, randoms=1, concepts=("music",), progress=False)
     assert not result.passed
     assert "FAIL Info, unsteered" in result.table()
