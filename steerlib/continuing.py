@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steerlib.errors import ContrastError, PlantError
-from steerlib.generation import answer_texts, check_generation, cut, generate_batch
+from steerlib.generation import answer_texts, cut, generate_batch
 from steerlib.harvest import Reward, rewards_of
 from steerlib.plant import Plant
 from steerlib.sampling import GumbelSampler
@@ -66,9 +66,7 @@ def continued(
         PlantError: if an argument is out of its range, or a beginning is longer than an answer may be.
         ContrastError: if there are not as many beginnings as prompts, or a reward is no number.
     """
-    check_generation(
-        how.max_new_tokens, how.temperature, how.top_k, how.top_p, how.samples, batch_size, "dynamic", None
-    )
+    how.check(batch_size)
     if how.samples < 2 or how.temperature == 0:
         raise PlantError(f"continued: got {how}, expected several samples at a positive temperature.")
     if len(prompts) != len(beginnings):

@@ -60,6 +60,20 @@ class RolloutSampling:
     top_p: float | None = None
     samples: int = 1
 
+    def check(self, batch_size: int, cache: str = "dynamic") -> None:
+        """Refuse what `Plant.generate` would.
+
+        Args:
+            batch_size: answers at a time.
+            cache: kind of key-value cache.
+
+        Raises:
+            PlantError: if an argument is out of its range.
+        """
+        check_generation(
+            self.max_new_tokens, self.temperature, self.top_k, self.top_p, self.samples, batch_size, cache, None
+        )
+
 
 def collect(
     plant: Plant,
@@ -98,9 +112,7 @@ def collect(
             trajectories.
         DiskFullError: no space left; finished shards are kept.
     """
-    check_generation(
-        how.max_new_tokens, how.temperature, how.top_k, how.top_p, how.samples, batch_size, "dynamic", None
-    )
+    how.check(batch_size)
     rows = [row for row in plant._ids(prompts) for _ in range(how.samples)]
     asked = [prompt for prompt in prompts for _ in range(how.samples)]
     about = {"law": _law_hash(law), "prompts": _hash(list(prompts)), **asdict(how)}

@@ -16,7 +16,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Protocol, TypeVar
 
 import torch
@@ -24,6 +24,7 @@ import torch
 from steerlib.errors import SteerlibError
 from steerlib.generation import Generation
 from steerlib.plant import Plant
+from steerlib.trajectories import RolloutSampling
 
 CacheKind = Literal["dynamic", "static"]
 AnyTask = TypeVar("AnyTask")
@@ -79,10 +80,43 @@ class Decoded(Generation):
     rewards: tuple[float, ...] = ()
 
 
+@dataclass(frozen=True)
+class Request(RolloutSampling):
+    """What `Decoder.generate` was asked for, besides the prompts.
+
+    Attributes:
+        batch_size: see `Decoder.generate`, as for the others.
+        cache: likewise.
+        asked: likewise.
+    """
+
+    batch_size: int = 64
+    cache: CacheKind = "dynamic"
+    asked: Sequence[str] | None = None
+
+    def of_plant(self, plant: Plant, prompts: Sequence[str], *, times: int = 1) -> Generation:
+        """The plant's own answers, so many times as many, all of a prompt in one batch."""
+        return plant.generate(
+            prompts, max_new_tokens=self.max_new_tokens, seed=self.seed, temperature=self.temperature,
+            top_k=self.top_k, top_p=self.top_p, samples=self.samples * times, batch_size=self.batch_size * times,
+            cache=self.cache,
+        )  # fmt: skip
+
+    def told_to_rewards(self, prompts: Sequence[str], *, times: int = 1) -> list[str]:
+        """What rewards are told was asked, once for each answer.
+
+        Raises:
+            DecodingError: if there is not one for each prompt.
+        """
+        if self.asked is not None and len(self.asked) != len(prompts):
+            raise DecodingError(f"asked: got {len(self.asked)} for {len(prompts)} prompts, expected one for each.")
+        said = self.asked if self.asked is not None else prompts
+        return [text for text in said for _ in range(self.samples * times)]
+
+
 class Decoder(ABC):
     """A way to answer prompts with a plant, in place of the plant's own sampling or around it."""
 
-    @abstractmethod
     def generate(
         self,
         plant: Plant,
@@ -119,32 +153,27 @@ class Decoder(ABC):
             NotFiniteError: if a token was chosen from logits that are no numbers.
             DecodingError: if a reward is no number.
         """
+        return self._decode(
+            plant,
+            prompts,
+            Request(
+                max_new_tokens=max_new_tokens, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p,
+                samples=samples, batch_size=batch_size, cache=cache, asked=asked,
+            ),
+        )  # fmt: skip
+
+    @abstractmethod
+    def _decode(self, plant: Plant, prompts: Sequence[str], how: Request) -> Decoded:
+        """Answer each prompt as `generate` was asked to."""
 
 
 class Plain(Decoder):
     """The plant's own sampling: the row of a table that every other decoder is compared with."""
 
-    def generate(
-        self,
-        plant: Plant,
-        prompts: Sequence[str],
-        *,
-        max_new_tokens: int,
-        seed: int,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        samples: int = 1,
-        batch_size: int = 64,
-        cache: CacheKind = "dynamic",
-        asked: Sequence[str] | None = None,  # noqa: ARG002 - nobody is told
-    ) -> Decoded:
-        """As `Plant.generate`."""
+    def _decode(self, plant: Plant, prompts: Sequence[str], how: Request) -> Decoded:
+        """As `Plant.generate`; nobody is told what was asked."""
         with metered(plant) as cost:
-            out = plant.generate(
-                prompts, max_new_tokens=max_new_tokens, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p,
-                samples=samples, batch_size=batch_size, cache=cache,
-            )  # fmt: skip
+            out = how.of_plant(plant, prompts)
         cost.answer_tokens = sum(map(len, out.tokens))
         return Decoded(out.prompts, out.texts, out.tokens, out.seed, cost)
 
@@ -182,28 +211,11 @@ class Prompted(Decoder):
             )
         return self.instruction[bare]
 
-    def generate(
-        self,
-        plant: Plant,
-        prompts: Sequence[str],
-        *,
-        max_new_tokens: int,
-        seed: int,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        samples: int = 1,
-        batch_size: int = 64,
-        cache: CacheKind = "dynamic",
-        asked: Sequence[str] | None = None,
-    ) -> Decoded:
+    def _decode(self, plant: Plant, prompts: Sequence[str], how: Request) -> Decoded:
         """As the inner decoder, to the longer prompts; `Decoded.prompts` are the bare ones."""
-        out = self.inner.generate(
-            plant, [self.prompt(prompt) for prompt in prompts], max_new_tokens=max_new_tokens, seed=seed,
-            temperature=temperature, top_k=top_k, top_p=top_p, samples=samples, batch_size=batch_size, cache=cache,
-            asked=asked if asked is not None else prompts,
-        )  # fmt: skip
-        bare = tuple(prompt for prompt in prompts for _ in range(samples))
+        longer = [self.prompt(prompt) for prompt in prompts]
+        out = self.inner._decode(plant, longer, how if how.asked is not None else replace(how, asked=prompts))
+        bare = tuple(prompt for prompt in prompts for _ in range(how.samples))
         return Decoded(bare, out.texts, out.tokens, out.seed, out.cost, out.rewards)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from steerlib.decoding.base import CacheKind, Cost, Decoded, Decoder, DecodingError, metered
+from steerlib.decoding.base import Cost, Decoded, Decoder, DecodingError, Request, metered
 from steerlib.decoding.scoring import TextScorer
 from steerlib.harvest import Reward
 from steerlib.plant import Plant
@@ -36,39 +36,19 @@ class BestOf(Decoder):
             raise DecodingError(f"n: got {n}, expected at least one sample.")
         self.scorer, self.n = reward if isinstance(reward, TextScorer) else TextScorer(reward), n
 
-    def generate(
-        self,
-        plant: Plant,
-        prompts: Sequence[str],
-        *,
-        max_new_tokens: int,
-        seed: int,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        samples: int = 1,
-        batch_size: int = 64,
-        cache: CacheKind = "dynamic",
-        asked: Sequence[str] | None = None,
-    ) -> Decoded:
-        """See `Decoder.generate`."""
-        if temperature == 0 and self.n > 1:
+    def _decode(self, plant: Plant, prompts: Sequence[str], how: Request) -> Decoded:
+        if how.temperature == 0 and self.n > 1:
             raise DecodingError("temperature: got 0, where all samples are the same. Fix: a positive temperature.")
-        if asked is not None and len(asked) != len(prompts):
-            raise DecodingError(f"asked: got {len(asked)} for {len(prompts)} prompts, expected one for each.")
+        said = how.told_to_rewards(prompts, times=self.n)
         with metered(plant) as cost:
-            out = plant.generate(
-                prompts, max_new_tokens=max_new_tokens, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p,
-                samples=samples * self.n, batch_size=batch_size * self.n, cache=cache,
-            )  # fmt: skip
-            said = [a for a in (asked if asked is not None else prompts) for _ in range(samples * self.n)]
+            out = how.of_plant(plant, prompts, times=self.n)
             rewards = self.scorer.rewards(said, out.texts, cost).reshape(-1, self.n)
         best = rewards.argmax(1)
         chosen = (torch.arange(len(best)) * self.n + best).tolist()
         texts, tokens = tuple(out.texts[i] for i in chosen), tuple(out.tokens[i] for i in chosen)
         cost.answer_tokens = sum(map(len, tokens))
         earned = tuple(rewards.amax(1).tolist())
-        return Decoded(tuple(out.prompts[i] for i in chosen), texts, tokens, seed, cost, earned)
+        return Decoded(tuple(out.prompts[i] for i in chosen), texts, tokens, how.seed, cost, earned)
 
 
 def pool_rewards(

@@ -41,7 +41,7 @@ from steerlib.control.values import fit_value
 from steerlib.decoding.base import DecodingError
 from steerlib.decoding.reading import StateScorer, TokenScorer
 from steerlib.errors import unknown
-from steerlib.generation import Generation, answer_texts, check_generation
+from steerlib.generation import Generation, answer_texts
 from steerlib.harvest import Answers, Reward, Tap, in_shards
 from steerlib.plant import Plant
 from steerlib.trajectories import READ_OUT, RolloutSampling, _hash, _sampled
@@ -85,9 +85,7 @@ def prefix_states(
         ContrastError: if a reward is no number, there are not as many as answers, or the folder holds other
             trajectories, such as those of `collect`.
     """
-    check_generation(
-        how.max_new_tokens, how.temperature, how.top_k, how.top_p, how.samples, batch_size, "dynamic", None
-    )
+    how.check(batch_size)
     rows = [row for row in plant._ids(prompts) for _ in range(how.samples)]
     asked = [prompt for prompt in prompts for _ in range(how.samples)]
 

@@ -16,12 +16,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from steerlib.actuator import Actuator, Scope
-from steerlib.decoding.base import CacheKind, Decoded, Decoder, DecodingError, metered
+from steerlib.decoding.base import CacheKind, Decoded, Decoder, DecodingError, Request, metered
 from steerlib.decoding.branches import Branches, last_logits
 from steerlib.decoding.scoring import Job, Scorer
 from steerlib.finite import not_finite, not_numbers
 from steerlib.generation import _ends as answer_ends
-from steerlib.generation import answer_texts, check_generation, cut
+from steerlib.generation import answer_texts, cut
 from steerlib.harvest import Tap
 from steerlib.plant import Plant
 from steerlib.sampling import truncate, uniforms
@@ -52,40 +52,25 @@ class Walking(Decoder):
     scorer: Scorer
     k: int
 
-    def generate(
-        self,
-        plant: Plant,
-        prompts: Sequence[str],
-        *,
-        max_new_tokens: int,
-        seed: int,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        samples: int = 1,
-        batch_size: int = 64,
-        cache: CacheKind = "dynamic",
-        asked: Sequence[str] | None = None,
-    ) -> Decoded:
-        """See `Decoder.generate`."""
-        check_generation(max_new_tokens, temperature, top_k, top_p, samples, batch_size, cache, None)
-        if cache not in get_args(CacheKind):
-            raise DecodingError(f"cache: got {cache!r}, expected dynamic or static: candidates share what was read.")
-        if asked is not None and len(asked) != len(prompts):
-            raise DecodingError(f"asked: got {len(asked)} for {len(prompts)} prompts, expected one for each.")
-        draw = Draw(seed, self._temperature(temperature), top_k, top_p)
+    def _decode(self, plant: Plant, prompts: Sequence[str], how: Request) -> Decoded:
+        how.check(how.batch_size, how.cache)
+        if how.cache not in get_args(CacheKind):
+            raise DecodingError(
+                f"cache: got {how.cache!r}, expected dynamic or static: candidates share what was read."
+            )
+        said = how.told_to_rewards(prompts)
+        draw = Draw(how.seed, self._temperature(how.temperature), how.top_k, how.top_p)
         with metered(plant) as cost:
-            rows = [row for row in plant._ids(prompts) for _ in range(samples)]
-            said = [a for a in (asked if asked is not None else prompts) for _ in range(samples)]
+            rows = [row for row in plant._ids(prompts) for _ in range(how.samples)]
             order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
             tokens: list[tuple[int, ...]] = [()] * len(rows)
             rewards = [0.0] * len(rows)
-            for start in range(0, len(order), batch_size):
-                index = order[start : start + batch_size]
+            for start in range(0, len(order), how.batch_size):
+                index = order[start : start + how.batch_size]
                 heads = [rows[i] for i in index]
                 job = Job(
-                    plant, plant._pad(heads), heads, [said[i] for i in index], self._branches(plant), max_new_tokens,
-                    cache, cost,
+                    plant, plant._pad(heads), heads, [said[i] for i in index], self._branches(plant),
+                    how.max_new_tokens, how.cache, cost,
                 )  # fmt: skip
                 with torch.inference_mode(), plant.passing(prompt_lengths=None):
                     new, earned = self._answer(job, draw, torch.tensor(index, device=plant.device))
@@ -93,8 +78,8 @@ class Walking(Decoder):
                     tokens[i], rewards[i] = row, reward
             texts = answer_texts(plant, rows, tuple(tokens))
         cost.answer_tokens = sum(map(len, tokens))
-        bare = tuple(prompt for prompt in prompts for _ in range(samples))
-        return Decoded(bare, texts, tuple(tokens), seed, cost, tuple(rewards))
+        bare = tuple(prompt for prompt in prompts for _ in range(how.samples))
+        return Decoded(bare, texts, tuple(tokens), how.seed, cost, tuple(rewards))
 
     def _temperature(self, asked: float) -> float:
         return asked
