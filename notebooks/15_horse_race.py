@@ -443,7 +443,7 @@ f"strength {search.strength:.3f}, {len(search.tried)} evaluations"
 #
 # :::{prf:definition} Choice on validation
 # :label: race-choice
-# Whatever may be chosen is chosen on validation prompts: the candidate with the best product of both scores among those that keep nine tenths of the unsteered plant's second score. Test prompts are measured once, after the choice.
+# Whatever may be chosen is chosen on validation prompts: the candidate with the best product of both scores. At its own setting, which a user would have to live with, a candidate must also keep nine tenths of the unsteered plant's second score. At equal budget it need not: all have then done the same to the plant, and what is left of the second score is a result. Test prompts are measured once, after the choice.
 # :::
 #
 # :::{prf:definition} Controls choose as freely
@@ -620,7 +620,7 @@ tables_of("concept")
 #
 # ### Who stands out
 #
-# At equal budget, against the unsteered plant and all controls ({prf:ref}`race-union`). A star says that it does; where it does not, the opponent that comes closest. A control can drop out like a method, if no candidate of it keeps the second score or spends the budget; it is then no opponent, and a star says the less the fewer controls are left.
+# At equal budget, against the unsteered plant and all controls ({prf:ref}`race-union`). A star says that it does; where it does not, the opponent that comes closest. A control that cannot spend the budget drops out like a method; it is then no opponent, and a star says the less the fewer controls are left.
 
 # %%
 standing = {

@@ -232,7 +232,7 @@ class RacePlan(_Data):
         test: prompts of the test.
         choose_on: how many of the seeds, the first ones, are chosen under.
         score: what is maximised.
-        keep: share of the unsteered plant's other score that must be kept.
+        keep: share of the unsteered plant's other score that must be kept at a method's own setting.
         budget: of the second setting.
         own: whether the first setting, that of the papers, is run at all.
     """

@@ -156,7 +156,8 @@ def horse_race(
         limit: test prompts, spread evenly; None for all.
         validation_limit: validation prompts.
         score: what is maximised on validation prompts.
-        keep: share of the unsteered plant's intact score that a candidate must keep there.
+        keep: share of the unsteered plant's intact score that a candidate must keep there at its own setting. At equal
+            budget all have done the same to the plant, so that what is left intact is a result, not a condition.
         against: whom each method is compared with: "unsteered", "told", or a method at the same setting.
         told: also measure the unsteered plant told by name what is wanted.
         level: of tests and intervals.
@@ -189,7 +190,8 @@ def horse_race(
         plans += [_at_budget(method, course, spend) for method in methods]
     # All of validation in one batch, then all of the test: a runner with many workers is kept busy.
     course.measure([candidate.cells for plan in plans for candidate in plan.candidates])
-    chosen = [_choose(plan, course, score, floor, spend) for plan in plans]
+    floors = {"own": floor, "budget": 0.0}
+    chosen = [_choose(plan, course, score, floors[plan.entry.setting], spend) for plan in plans]
     baselines = [(UNSTEERED, course.cells(None, "test"))]
     if told:
         baselines.append((TOLD, course.cells(None, "test", told=True)))

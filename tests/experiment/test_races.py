@@ -198,6 +198,8 @@ def test_what_cannot_run_stands_in_the_table_with_the_reason():
     assert math.isnan(lost.value) and math.isnan(lost.p) and Status.TOO_FEW.value in lost.note and lost.prompts == 0
     table = race(keep=1.0).table()
     assert "keeps the other score at 0.900" in row(table, "push", "own").note
+    at_budget = row(table, "push", "budget")
+    assert not at_budget.note and math.isfinite(at_budget.value), "at equal budget nothing has to be kept"
     assert len(table[table["method"] == "unsteered"]) == 3
 
 
