@@ -485,18 +485,25 @@ page.figure(
 
 
 # %%
+def regret(theta, x, y, penalty):
+    """What logistic regression minimises; y is 1 or -1."""
+    return torch.nn.functional.softplus(-y * (x @ theta)).sum() + theta @ penalty @ theta / 2
+
+
+# %%
 def newton(z, y, steps=40):
-    """Weights and bias of a probe with C = 1; y is 1 or -1."""
+    """Weights and bias of a probe with C = 1, by Newton's steps, halved until they help."""
     x = torch.cat([z, torch.ones(len(z), 1)], 1).double()
     penalty = torch.eye(x.shape[1]).double()
-    penalty[-1, -1] = 0
+    penalty[-1, -1] = 1e-12  # as good as none, and the bend can be solved with
     theta = torch.zeros(x.shape[1]).double()
     for _ in range(steps):
         s = torch.sigmoid(-y * (x @ theta))  # how wrong each example is
         slope = penalty @ theta - x.T @ (y * s)
         bend = penalty + x.T @ (x * (s * (1 - s))[:, None])
-        bend[-1, -1] += 1e-12
-        theta = theta - torch.linalg.solve(bend, slope)
+        step, here = torch.linalg.solve(bend, slope), regret(theta, x, y, penalty)
+        tried = (theta - step / 2**k for k in range(30))
+        theta = next((t for t in tried if regret(t, x, y, penalty) < here), theta)
     return theta[:-1], theta[-1]
 
 
