@@ -22,7 +22,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steerlib.control.logistic import fit_logistic
-from steerlib.control.transport import RegScale, gaussian_map
+from steerlib.control.polar import gaussian_map
+from steerlib.control.transport import RegScale
 from steerlib.errors import ContrastError, LawError
 from steerlib.laws.base import Contrast, Law, check_width, one_of
 
@@ -90,7 +91,7 @@ class MiMiC(Law):
     def fit(self, contrast: Contrast) -> Self:
         """Fit the map and, for a gate, the probe; in float64.
 
-        The square root of a matrix of the width takes most of the time.
+        The inverses that lead to a polar factor of the width take most of the time, and the probe the rest.
 
         Raises:
             ContrastError: if a class has a single state, all negative states are the same, or reg is 0 and they do not
