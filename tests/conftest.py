@@ -1,4 +1,4 @@
-"""For all tests: one BLAS thread a worker, the optional samples, and a way to fail on a skip that nobody has allowed.
+"""For all tests: one BLAS thread a worker, no deadlines, the optional samples, and a way to fail on unlisted skips.
 
 The samples are real data and a real pretrained model, which the project does not ship. A test reaches them by the
 fixtures `sample_data` and `sample_models` and in no other way: the variables that name their folders are taken out of
@@ -16,6 +16,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before anything imports torch: workers must not fight over cores
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -50,6 +51,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # By default an example may take 0.2 s, which a busy machine decides.
+    settings.register_profile("untimed", deadline=None)
+    settings.load_profile("untimed")
     config.stash[SKIPS] = {}
     if config.getoption("--no-unlisted-skips"):
         config.pluginmanager.register(SkipCounter(config), "skip-counter")
