@@ -14,7 +14,7 @@ from steerlib.metrics import Estimate
 from steerlib.plant import Plant
 from steerlib.tasks import Refusal, Scores, Toxicity, Truth
 from steerlib.world import accept as accepting
-from steerlib.world import causation
+from steerlib.world import causation, representation
 from steerlib.world.accept import card_pushes
 from steerlib.world.almanac import World
 from steerlib.world.causation import Behaviour, Gauge, choose, chosen_push, rise
@@ -236,7 +236,10 @@ def test_a_push_of_strength_zero_changes_no_probability(truth):
 def test_an_untrained_plant_is_not_accepted(seedling, capsys, monkeypatch):
     monkeypatch.setattr(causation, "STRENGTHS", (1.0,))
     monkeypatch.setattr(accepting, "NAMES", ("music",))
-    monkeypatch.setattr(accepting, "FITTED_ON", 12)
+    for module in (accepting, representation):
+        monkeypatch.setattr(module, "FITTED_ON", 12)
+    monkeypatch.setattr(accepting, "SAMPLED_TOKENS", 8)  # what it says is as bad in eight tokens as in sixty
+    monkeypatch.setattr(causation, "CHOSEN_ON", 6)
     few = World.questions
     monkeypatch.setattr(World, "questions", lambda *a, **k: few(*a, **k)[:3])
     result = accepting.accept(str(seedling), seeds=1, randoms=1, concepts=("music",), progress=False)
