@@ -54,16 +54,16 @@ def counts(told: str) -> dict[str, int]:
 
 @pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["alone", "xdist"])
 def test_unlisted_skips_fail(tmp_path: Path, workers: tuple[str, ...]) -> None:
-    code, told = outcome(tmp_path, "test_b.py  # browsers are for people\n", "--no-unlisted-skips", *workers)
+    code, told = outcome(tmp_path, "", "--no-unlisted-skips", *workers)
     assert code == 1
     assert "UNLISTED SKIP test_a.py::test_skips: Skipped: no samples" in told
-    assert "UNLISTED SKIP test_b.py" not in told
-    code, told = outcome(tmp_path, "", "--no-unlisted-skips", *workers)
-    assert "UNLISTED SKIP test_b.py" in told
+    assert "UNLISTED SKIP test_b.py: Skipped: no browser" in told and "test_c.py" not in told
 
 
 def test_listed_skips_pass_and_others_are_not_asked(tmp_path: Path) -> None:
     assert outcome(tmp_path, "test_[ab].py*  # why\n", "--no-unlisted-skips")[0] == 0
+    code, told = outcome(tmp_path, "test_b.py  # browsers are for people\n", "--no-unlisted-skips")
+    assert code == 1 and told.count("UNLISTED SKIP") == 1
     assert outcome(tmp_path, "")[0] == 0
 
 
