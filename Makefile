@@ -40,7 +40,7 @@ test: env ## run the tests
 	@$(RUN) -m pytest -n auto --dist worksteal $(ARGS)
 
 test-slow: env ## run the slow tests
-	@$(RUN) -m pytest -m slow --timeout 1800 $(ARGS)
+	@$(RUN) -m pytest -m slow -n auto --dist worksteal --timeout 1800 $(ARGS)
 
 accept: env ## does the main plant still do what its card says
 	@$(RUN) -m steerlib.cli accept almanac-llama --quick

@@ -22,7 +22,6 @@ the ratios, so that longer answers make the last count less.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -34,7 +33,7 @@ import torch
 import typer
 from common.cases import Case, chosen, code_of
 from common.kept import Kept
-from common.timing import Spent, in_turn, ratio
+from common.timing import Clock, Spent, in_turn, ratio
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -115,14 +114,14 @@ class Inside:
 
 
 @contextmanager
-def counted(inside: Inside) -> Iterator[None]:
+def counted(inside: Inside, clock: Clock) -> Iterator[None]:
     """Count the time that passes through all sites take; not for compiled code, which does not call them."""
     apply = Slot.apply
 
     def timed(slot: Slot, state: Tensor) -> Tensor:
-        start = time.process_time()
+        start = clock.work()
         out = apply(slot, state)
-        took = time.process_time() - start
+        took = clock.work() - start
         if slot.now.decoding:
             inside.tokens += took
         else:
@@ -168,14 +167,24 @@ def fitted(case: Case, task: Task) -> Law | Stack:
 
 
 def compare(
-    way: Way, plant: Plant, prompts: Sequence[str], *, tokens: int, rounds: int, compile: str | None
+    way: Way,
+    plant: Plant,
+    prompts: Sequence[str],
+    *,
+    tokens: int,
+    rounds: int,
+    compile: str | None,
+    clock: Clock | None = None,
 ) -> dict[str, Any]:
     """Tokens per second in a way, over those of the unsteered plant, as many prompts in one batch.
+
+    Seconds are those of a clock, the machine's own by default.
 
     Raises:
         RuntimeError: if the code were to be compiled once more while it is measured, so that the figure would be of
             something else.
     """
+    clock = clock or Clock()
 
     def run() -> object:
         return plant.generate(
@@ -186,17 +195,17 @@ def compare(
     ways: tuple[Callable[[], AbstractContextManager[object]], ...] = (nullcontext, way.enter)
     if compile is not None:  # dynamo keeps few codes, and looks through all that it keeps at every step
         torch._dynamo.reset()
-    in_turn(ways, run, rounds=2 if compile else 1)  # caches, allocations, compiled code
+    in_turn(ways, run, rounds=2 if compile else 1, clock=clock)  # caches, allocations, compiled code
     with torch.compiler.set_stance("fail_on_recompile") if compile else nullcontext():
-        free, steered = in_turn(ways, run, rounds=rounds)
+        free, steered = in_turn(ways, run, rounds=rounds, clock=clock)
     row = row_of(way, free, steered, batch=len(prompts), tokens=tokens, compile=compile)
     if compile is None:
         looks = max(3, rounds // 4)
-        inside, start = Inside(), time.process_time()
-        with way.enter(), counted(inside):
+        inside, start = Inside(), clock.work()
+        with way.enter(), counted(inside, clock):
             for _ in range(looks):
                 run()
-        row["inside_ratio"] = round(1 - (inside.tokens + inside.prompts) / (time.process_time() - start), 4)
+        row["inside_ratio"] = round(1 - (inside.tokens + inside.prompts) / (clock.work() - start), 4)
         row["inside_token_us"] = round(1e6 * inside.tokens / looks / (tokens - 1), 1)  # the first comes of the prompt
         row["inside_prompts_us"] = round(1e6 * inside.prompts / looks, 1)
     return row

@@ -29,7 +29,7 @@ import typer
 from common.cases import FIT_TARGET, Case, chosen, code_of
 from common.kept import Kept
 from common.processes import alone
-from common.timing import memory_mb, peak_mb, spent
+from common.timing import Clock, memory_mb, peak_mb, spent
 from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load_file, save_file
@@ -127,7 +127,7 @@ def clouds(n: int, width: int, *, seed: int = 0) -> Contrast:
     return Contrast(states[0] + gap / 2, states[1] - gap / 2, paired=True)
 
 
-def fit_once(case: Case, states: Path, sizes: Sizes) -> dict[str, Any]:
+def fit_once(case: Case, states: Path, sizes: Sizes, clock: Clock | None = None) -> dict[str, Any]:
     """Time and memory of one fit in this process, which must be a new one: a peak of memory is that of its life."""
     torch.set_num_threads(sizes.threads)
     held = load_file(states)
@@ -137,7 +137,7 @@ def fit_once(case: Case, states: Path, sizes: Sizes) -> dict[str, Any]:
     law = law_class(case.law)(**case.options)
     source: Any = MadeUp(contrast, sizes, Site(sizes.depth - 1), case.scope)
     before = memory_mb()
-    took = spent(partial(law.fit_from, source))
+    took = spent(partial(law.fit_from, source), clock)
     return {
         "law": str(case), "seconds": round(took.wall, 3), "processor_s": round(took.processor, 3),
         "others": took.others and round(took.others, 2), "peak_mb": round(peak_mb()), "before_mb": round(before),

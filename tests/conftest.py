@@ -1,7 +1,12 @@
-"""For all tests: one BLAS thread a worker, and a way to fail on a skip that nobody has allowed.
+"""For all tests: one BLAS thread a worker, no deadlines, the optional samples, and a way to fail on unlisted skips.
 
-`pytest --no-unlisted-skips` is for a machine that has everything (samples, Chromium): there, a test that
-skips itself tests nothing, and must be listed in tests/allowed_skips.txt with the reason.
+The samples are real data and a real pretrained model, which the project does not ship. A test reaches them by the
+fixtures `sample_data` and `sample_models` and in no other way: the variables that name their folders are taken out of
+the environment, from the library and from the processes that tests start, too. So a test without these fixtures does
+the same with the samples and without them, and `pytest --samples only` leaves such tests out.
+
+`pytest --no-unlisted-skips` is for a machine that has everything (Chromium, and the samples unless `--samples absent`):
+there, a test that skips itself tests nothing, and must be listed in tests/allowed_skips.txt with the reason.
 """
 
 from __future__ import annotations
@@ -11,10 +16,21 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before anything imports torch: workers must not fight over cores
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "1")
+
+#: Where the samples are: the variable that names a folder, the folder's name beside the clone, what is said without it.
+SAMPLES = {
+    "STEERLIB_DATA": ("data", "no sample data: set STEERLIB_DATA to its folder"),
+    "STEERLIB_MODELS": ("models", "no sample models: set STEERLIB_MODELS to their folder"),
+}
+HIDDEN = "TESTS_"
+for name in SAMPLES:  # workers inherit what the first process has hidden
+    if given := os.environ.pop(name, ""):
+        os.environ[HIDDEN + name] = os.path.abspath(given)
 
 ALLOWED = Path(__file__).parent / "allowed_skips.txt"
 SKIPS = pytest.StashKey[dict[str, str]]()
@@ -26,12 +42,50 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="fail if a test skips that tests/allowed_skips.txt does not list",
     )
+    parser.addoption(
+        "--samples",
+        choices=("any", "absent", "only"),
+        default="any",
+        help="absent: as if there were none, whose lack is then no unlisted skip; only: the tests that need them",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # By default an example may take 0.2 s, which a busy machine decides.
+    settings.register_profile("untimed", deadline=None)
+    settings.load_profile("untimed")
     config.stash[SKIPS] = {}
     if config.getoption("--no-unlisted-skips"):
         config.pluginmanager.register(SkipCounter(config), "skip-counter")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--samples") == "only":
+        asked: tuple[list[pytest.Item], list[pytest.Item]] = [], []
+        for item in items:
+            asked[bool({"sample_data", "sample_models"} & set(getattr(item, "fixturenames", ())))].append(item)
+        others, items[:] = asked
+        config.hook.pytest_deselected(items=others)
+
+
+def _sample(config: pytest.Config, variable: str) -> Path:
+    beside, absent = SAMPLES[variable]
+    chosen = Path(os.environ.get(HIDDEN + variable) or Path(__file__).resolve().parents[2] / "shared" / beside)
+    if config.getoption("--samples") == "absent" or not chosen.is_dir():
+        pytest.skip(absent)
+    return chosen
+
+
+@pytest.fixture(scope="session")
+def sample_data(pytestconfig: pytest.Config) -> Path:
+    """The folder of real data; without it, the test skips."""
+    return _sample(pytestconfig, "STEERLIB_DATA")
+
+
+@pytest.fixture(scope="session")
+def sample_models(pytestconfig: pytest.Config) -> Path:
+    """The folder of real models; without it, the test skips."""
+    return _sample(pytestconfig, "STEERLIB_MODELS")
 
 
 def allowed_patterns(text: str) -> list[str]:
@@ -59,9 +113,11 @@ class SkipCounter:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.skips = config.stash[SKIPS]
+        absent = config.getoption("--samples") == "absent"
+        self.expected = {f"Skipped: {why}" for _, why in SAMPLES.values()} if absent else set()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.skipped and not hasattr(report, "wasxfail"):
+        if report.skipped and not hasattr(report, "wasxfail") and _reason(report) not in self.expected:
             self.skips[report.nodeid] = _reason(report)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:

@@ -22,7 +22,6 @@ from steerlib.plant import Plant
 from steerlib.recorder import record
 from steerlib.trajectories import READ_OUT, RolloutSampling, collect, collected, given
 from tests.families import DEPTH, FAMILIES, WIDTH, plant, words
-from tests.samples import MODELS, needs_models
 
 PROMPTS = [words(5, 9, 30, 41, 8, 77), words(60, 3), words(12, 13, 14, 15), words(60, 3, 9), words(20)]
 HOW = RolloutSampling(max_new_tokens=6, seed=3)
@@ -210,10 +209,9 @@ def test_answers_that_are_given_have_the_states_they_would_have_been_sampled_wit
         given(p, prompts, answers, length, tmp_path, rewarded_by="length", shard=2)
 
 
-@needs_models
-def test_end_to_end_on_a_real_model(tmp_path: Path) -> None:
+def test_end_to_end_on_a_real_model(sample_models: Path, tmp_path: Path) -> None:
     """Stories are rewarded for being short of one letter; the folder is all that the fit sees."""
-    p = Plant.load(str(MODELS / "stories260K"))  # type: ignore[operator]
+    p = Plant.load(str(sample_models / "stories260K"))
     prompts = ["Once upon a time", "Lily", "The dog", "One day, a cat"] * 6
 
     def rare(_prompts, answers) -> list[float]:  # noqa: ANN001

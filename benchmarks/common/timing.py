@@ -22,6 +22,27 @@ from scipy import stats
 TELLING = 0.1
 
 
+def _busy() -> float:
+    """Seconds that all processors together have worked since the machine was started."""
+    now = psutil.cpu_times()
+    return sum(getattr(now, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq"))
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Where seconds are read; a test gives one that goes on only when it is told to.
+
+    Attributes:
+        wall: the clock on the wall.
+        work: what this process has worked, all threads together.
+        busy: what all processors have worked, for whomever.
+    """
+
+    wall: Callable[[], float] = time.perf_counter
+    work: Callable[[], float] = time.process_time
+    busy: Callable[[], float] = _busy
+
+
 @dataclass(frozen=True)
 class Spent:
     """What a call took.
@@ -38,19 +59,24 @@ class Spent:
     others: float | None
 
 
-def spent(run: Callable[[], object]) -> Spent:
+def spent(run: Callable[[], object], clock: Clock | None = None) -> Spent:
     """What one call takes, waiting for a GPU if there is one."""
-    before = _busy()
+    clock = clock or Clock()
+    before = clock.busy()
     _wait()
-    start, work = time.perf_counter(), time.process_time()
+    start, work = clock.wall(), clock.work()
     run()
     _wait()
-    wall, work = time.perf_counter() - start, time.process_time() - work
-    return Spent(wall, work, max(0.0, (_busy() - before - work) / wall) if wall >= TELLING else None)
+    wall, work = clock.wall() - start, clock.work() - work
+    return Spent(wall, work, max(0.0, (clock.busy() - before - work) / wall) if wall >= TELLING else None)
 
 
 def in_turn(
-    ways: Sequence[Callable[[], AbstractContextManager[object]]], run: Callable[[], object], *, rounds: int
+    ways: Sequence[Callable[[], AbstractContextManager[object]]],
+    run: Callable[[], object],
+    *,
+    rounds: int,
+    clock: Clock | None = None,
 ) -> list[list[Spent]]:
     """The same call in several ways, one after another, in the reverse order in every other round.
 
@@ -60,6 +86,7 @@ def in_turn(
         ways: each makes what the call runs within; entering and leaving it is not counted.
         run: the call.
         rounds: how often.
+        clock: where seconds are read; the machine's own by default.
 
     Returns:
         What it took, for each way one a round.
@@ -69,7 +96,7 @@ def in_turn(
         order = range(len(ways))
         for which in order if number % 2 == 0 else reversed(order):
             with ways[which]():
-                found[which].append(spent(run))
+                found[which].append(spent(run, clock))
     return found
 
 
@@ -99,12 +126,6 @@ def peak_mb() -> float:
         return int(line.split()[1]) / 2**10
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # macOS counts bytes, Linux kilobytes
-
-
-def _busy() -> float:
-    """Seconds that all processors together have worked since the machine was started."""
-    now = psutil.cpu_times()
-    return sum(getattr(now, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq"))
 
 
 def _wait() -> None:

@@ -19,7 +19,6 @@ from steerlib.data.sources import SOURCES, AbsentDataError
 from steerlib.data.toxicity import load_jigsaw, load_paradetox, load_rtp
 from steerlib.data.truth import load_truthfulqa
 from tests.data import sets
-from tests.samples import DATA, needs_data
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +203,6 @@ def test_absent_data_say_how_to_get_them(tmp_path: Path, monkeypatch: pytest.Mon
     assert load_truthfulqa().files[0].is_relative_to(tmp_path)
 
 
-@needs_data
 class TestSamples:
     """The samples of the real files, whose numbers of rows their README states."""
 
@@ -230,12 +228,12 @@ class TestSamples:
             (load_concepts, 15_671),
         ],
     )
-    def test_every_row_is_loaded_or_left_out(self, load: Callable, rows: int) -> None:
-        found = load(DATA)
+    def test_every_row_is_loaded_or_left_out(self, sample_data: Path, load: Callable, rows: int) -> None:
+        found = load(sample_data)
         assert len(found.rows) + len(found.left_out) == rows
         assert len(found.left_out) < rows / 100
 
-    def test_the_two_layouts_of_shp_agree(self) -> None:
-        both = {row.entity: row for row in load_shp(DATA).rows}
-        for row in load_shp(DATA, layout="re_control").rows:
+    def test_the_two_layouts_of_shp_agree(self, sample_data: Path) -> None:
+        both = {row.entity: row for row in load_shp(sample_data).rows}
+        for row in load_shp(sample_data, layout="re_control").rows:
             assert both[row.entity].chosen == row.chosen

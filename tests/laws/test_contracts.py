@@ -2,6 +2,9 @@
 
 The laws are fitted as a cell would fit them (`tests.laws.chatter`) in every variant (`tests.laws.variants`). One
 number decides: the logits of a fixed answer, computed one row at a time without padding, cache or compiled code.
+
+Families differ in how a state comes to a law and leaves it, variants in what a law makes of a state. So each law, alone
+and in every stack, is asked on three families; its other options, which reach no other part of a model, on one.
 """
 
 from __future__ import annotations
@@ -36,8 +39,21 @@ from tests.laws.variants import EVERYWHERE, VARIANTS, Variant
 
 MATRIX = ("llama", "falcon", "gemma2")
 FIRST = [next(v for v in VARIANTS if v.law == name) for name in dict.fromkeys(v.law for v in VARIANTS)]
-CASES = [(variant, family) for variant in VARIANTS for family in MATRIX] + [
-    (variant, family) for variant in FIRST if variant.law in EVERYWHERE for family in FAMILIES if family not in MATRIX
+#: The first variant of each law, and of each of its stacks: what attaches to a model in a way of its own.
+WIRED = {(v.law, v.layers, v.sequential): v for v in reversed(VARIANTS)}.values()
+
+
+def families_of(variant: Variant) -> Sequence[str]:
+    """The families that a variant is asked on."""
+    if variant in FIRST and variant.law in EVERYWHERE:
+        return (*MATRIX, *(family for family in FAMILIES if family not in MATRIX))
+    return MATRIX if variant in WIRED else MATRIX[:1]
+
+
+CASES = [(variant, family) for variant in VARIANTS for family in families_of(variant)]
+#: Compiled code is traced anew for each, which takes seconds: alone on one family, four in one graph on the others.
+COMPILED = [((variant,), MATRIX[0]) for variant in FIRST] + [
+    (tuple(FIRST[start::4]), family) for start in range(4) for family in MATRIX[1:]
 ]
 PROMPTS = [words(7, 9, 30, 41, 8, 77), words(60, 13), words(11, 13, 14, 15)]
 OTHERS = [words(30, 31), words(11, 19, 20, 21, 22, 23), words(7, 40, 41)]
@@ -74,14 +90,23 @@ def law_of(variant: Variant, family: str) -> Any:
 
 
 @cache
-def unsteered(family: str) -> Tensor:
-    """Logits of the answer without a law."""
-    return replay.one_by_one(plant_of(family), None, PROMPTS, ANSWER)
+def free_of(family: str) -> tuple[Tensor, Tensor]:
+    """Logits of the answer without a law, in one pass over padded texts and in steps, before any law was there."""
+    p = plant(family)
+    return (
+        replay.by_teacher(p, None, PROMPTS, ANSWER, side="left"),
+        replay.by_generation(p, None, PROMPTS, ANSWER),
+    )
 
 
 def alone(variant: Variant, family: str, law: Any = None) -> Tensor:
     """Logits of the answer under the law, row by row: what every other way must give."""
-    return replay.one_by_one(plant_of(family), law or law_of(variant, family), PROMPTS, ANSWER)
+    return _alone(str(variant), family) if law is None else replay.one_by_one(plant_of(family), law, PROMPTS, ANSWER)
+
+
+@cache
+def _alone(name: str, family: str) -> Tensor:
+    return replay.one_by_one(plant_of(family), deepcopy(_fitted(name, family)), PROMPTS, ANSWER)
 
 
 def laws_in(law: nn.Module) -> list[Law]:
@@ -111,6 +136,18 @@ def waits(p: Plant, law: Any) -> Counter[str]:
     return count.waits
 
 
+@cache
+def waits_alone(family: str) -> Counter[str]:
+    """The same without a law."""
+    return waits(plant(family), None)
+
+
+@cache
+def another(family: str) -> Plant:
+    """A plant with other weights."""
+    return plant(family, seed=1)
+
+
 class TestTable:
     """The table covers the registry, and the tests can fail."""
 
@@ -118,6 +155,14 @@ class TestTable:
         assert {variant.law for variant in VARIANTS} == set(LAWS), "add the law to tests/laws/variants.py"
         assert len(set(map(str, VARIANTS))) == len(VARIANTS)
         assert set(EVERYWHERE) <= set(LAWS)
+
+    def test_every_law_is_asked_on_three_families_and_every_variant_on_one(self) -> None:
+        asked = {(variant.law, family) for variant, family in CASES}
+        assert {(law, family) for law in LAWS for family in MATRIX} <= asked
+        assert {(law, family) for law in EVERYWHERE for family in FAMILIES} <= asked
+        assert {str(variant) for variant, _ in CASES} == set(map(str, VARIANTS))
+        stacked = {(variant.law, variant.layers, family) for variant, family in CASES if variant.layers}
+        assert stacked == {(v.law, v.layers, family) for v in VARIANTS if v.layers for family in MATRIX}
 
     def test_a_law_that_waits_is_noticed(self) -> None:
         class Waiting(Additive):
@@ -131,7 +176,7 @@ class TestTable:
         p = plant("llama")
         for law in (Waiting(torch.ones(WIDTH)), Masking(torch.ones(WIDTH))):
             with p.under(law, layer=1):
-                assert waits(p, None) - waits(plant("llama"), None)
+                assert waits(p, None) - waits_alone("llama")
 
 
 @given(CASES)
@@ -140,11 +185,10 @@ class TestEveryLaw:
 
     def test_it_matters_and_zero_strength_is_no_law_bit_for_bit(self, variant: Variant, family: str) -> None:
         p, law = plant_of(family), law_of(variant, family)
-        free = replay.by_teacher(p, None, PROMPTS, ANSWER, side="left")
+        free, bare = free_of(family)
         steered = replay.by_teacher(p, law, PROMPTS, ANSWER, side="left")
         assert (steered - free).abs().max() > 0.05, "the law must matter, or every other contract is empty"
         assert torch.equal(replay.by_teacher(p, law.at(0.0), PROMPTS, ANSWER, side="left"), free)
-        bare = replay.by_generation(p, None, PROMPTS, ANSWER)
         assert torch.equal(replay.by_generation(p, law, PROMPTS, ANSWER), bare)
         assert torch.equal(replay.by_teacher(p, None, PROMPTS, ANSWER, side="left"), free), "it left something behind"
 
@@ -211,14 +255,14 @@ class TestEveryLaw:
         refitted = again.fit_from(chatter.source(p, variant)).at(variant.strength)
         torch.testing.assert_close(_buffers(refitted), before, equal_nan=True)
         with pytest.raises(LawError, match="fitted on plant 'random-.*-0'.*used on 'random-.*-1'"):
-            plant(family, seed=1).under(again)
+            another(family).under(again)
         monkeypatch.setattr(type(law), "version", type(law).version + 1)
         with pytest.raises(LawError, match="version"):
             type(law).load(tmp_path / "law.safetensors")
 
     def test_it_never_makes_the_host_wait(self, variant: Variant, family: str) -> None:
         p, law = plant_of(family), law_of(variant, family)
-        assert not waits(p, law) - waits(p, None)
+        assert not waits(p, law) - waits_alone(family)
 
     def test_it_keeps_no_gradient_and_no_inference_tensors(self, variant: Variant, family: str) -> None:
         p, law, wanted = plant_of(family), law_of(variant, family), alone(variant, family)
@@ -252,8 +296,7 @@ class TestPrecisionAndCode:
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
     def test_it_runs_in_a_plant_of_half_precision(self, variant: Variant, family: str, dtype: torch.dtype) -> None:
-        p = _half(family, dtype)
-        law = chatter.fitted(variant, p)
+        p, law = _half(family, dtype), deepcopy(_fitted_half(str(variant), family, dtype))
         with p.under(law):
             logits = p.forward(PROMPTS)
             assert p.generate(PROMPTS, max_new_tokens=3, seed=0).tokens
@@ -269,14 +312,15 @@ class TestPrecisionAndCode:
     def test_nor_does_it_in_a_pass_of_a_plant(self, variant: Variant, family: str) -> None:
         """Laws that must know which token is which are asked here; further on the plant itself leaves the range."""
         p = _half(family, torch.float16)
-        law = chatter.fitted(variant, p).at(1e30)
+        law = deepcopy(_fitted_half(str(variant), family, torch.float16)).at(1e30)
         before, after = _states_around(p, law, p.encode(PROMPTS))[0]
         assert torch.isfinite(after).all()
         assert not torch.equal(after, before)
 
     def test_it_is_one_graph_whatever_its_strength(self, variant: Variant, family: str) -> None:
         state = record(plant_of(family), PROMPTS, sites=[chatter.LAYER]).at(chatter.LAYER)[:, None]
-        for part in laws_in(law_of(variant, family)):
+        kinds = {type(part): part for part in laws_in(law_of(variant, family))}
+        for part in kinds.values():  # those of a stack differ in their numbers only
             if part.sees_pass:
                 continue  # below, in whole generations
             torch._dynamo.reset()
@@ -289,29 +333,44 @@ class TestPrecisionAndCode:
             assert counter.frame_count == 1
 
 
-@pairs(FIRST)
-def test_compiled_decoding_agrees_and_a_strength_recompiles_nothing(variant: Variant, family: str) -> None:
-    p, law = plant_of(family), law_of(variant, family)
+@pytest.mark.parametrize(("variants", "family"), COMPILED, ids=["+".join([*map(str, v), f]) for v, f in COMPILED])
+def test_compiled_decoding_agrees_and_a_strength_recompiles_nothing(variants: Sequence[Variant], family: str) -> None:
+    p, laws = plant_of(family), [law_of(variant, family) for variant in variants]
     answer = ANSWER[:2] if family in SLIDING else ANSWER
+
+    def plainly(prompts: Sequence[str]) -> Tensor:
+        with _acting(p, laws):
+            return replay.one_by_one(p, None, prompts, answer)
+
+    wanted = plainly(PROMPTS)
     torch._dynamo.reset()
     p._compiled.clear()
     options = {"cache_implementation": "static"}
     try:
-        with _decoding_with(p, "eager"), p.under(law):
+        with _decoding_with(p, "eager"), _acting(p, laws):
             before = counters["stats"]["unique_graphs"]
             found = replay.by_generation(p, None, PROMPTS, answer, **options)
             graphs = counters["stats"]["unique_graphs"]
-            weaker = law.at(0.4 * variant.strength)
+            for law, variant in zip(laws, variants, strict=True):
+                law.at(0.4 * variant.strength)
             other = replay.by_generation(p, None, PROMPTS, answer, **options)
             assert counters["stats"]["unique_graphs"] == graphs > before
             elsewhere = replay.by_generation(p, None, OTHERS, answer, **options)
     finally:
         p._compiled.clear()
-    torch.testing.assert_close(found, alone(variant, family)[:, : len(answer)], **TOLERANCE)
-    torch.testing.assert_close(other, alone(variant, family, weaker)[:, : len(answer)], **TOLERANCE)
+    torch.testing.assert_close(found, wanted, **TOLERANCE)
+    torch.testing.assert_close(other, plainly(PROMPTS), **TOLERANCE)
     # What a law latches of a prompt must not stay in compiled code.
-    torch.testing.assert_close(elsewhere, replay.one_by_one(p, weaker, OTHERS, answer), **TOLERANCE)
+    torch.testing.assert_close(elsewhere, plainly(OTHERS), **TOLERANCE)
     assert not torch.allclose(found, other, atol=1e-2)
+
+
+def _acting(p: Plant, laws: Sequence[Any]) -> ExitStack:
+    """All laws at work, in this order."""
+    with ExitStack() as stack:
+        for law in laws:
+            stack.enter_context(p.under(law))
+        return stack.pop_all()
 
 
 @cache
@@ -322,6 +381,11 @@ def _half(family: str, dtype: torch.dtype) -> Plant:
         for weight in small.parameters():
             weight.mul_(0.5)  # the large random weights would overflow without any law
     return Plant.from_model(small.to(dtype), tokenizer(), name="half")  # type: ignore[arg-type]
+
+
+@cache
+def _fitted_half(name: str, family: str, dtype: torch.dtype) -> Any:
+    return chatter.fitted(next(v for v in VARIANTS if str(v) == name), _half(family, dtype))
 
 
 def _states_around(p: Plant, law: Any, batch: Any) -> list[tuple[Tensor, Tensor]]:

@@ -1,7 +1,8 @@
 """Every registered law in every variant that has a name of its own: what the contracts are asked of.
 
 A law that is registered and absent here fails `test_contracts.py`. The first variant of a law is the one that the
-costly contracts (compiled generation, every family) are asked of.
+costly contracts are asked of (compiled generation, several families), as is the first of each of its stacks, where the
+families alone decide; the others are asked of one family.
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ from steerlib.experiment.records import read_record
 from steerlib.files import project_root
 from steerlib.workflow import book
 from steerlib.workflow.project import Run
-from tests.samples import MODELS, needs_models
 
 PAGES = (
     "01_dynamical_system",
@@ -28,12 +27,13 @@ PAGES = (
 
 
 @pytest.mark.slow
-@needs_models
-def test_the_book_of_a_story_model(capsys: pytest.CaptureFixture[str]) -> None:
-    assert MODELS is not None
+def test_the_book_of_a_story_model(
+    sample_models: Path, sample_data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEERLIB_DATA", str(sample_data))
     root = project_root()
     assert root is not None
-    plant = str(MODELS / "stories260K")
+    plant = str(sample_models / "stories260K")
     assert book.main(["--plant", plant, "--root", str(root)]) == 0, capsys.readouterr().out
     run = Run.open(root, plant=plant)
     for page in PAGES:

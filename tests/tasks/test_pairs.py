@@ -17,7 +17,6 @@ from steerlib.tasks.real import Preference, Requests, ToxicPrompts, TruthfulQA
 from steerlib.world.pages import NAMES
 from tests import families
 from tests.data import sets
-from tests.samples import DATA, needs_data
 
 Shared = Callable[[str], object]
 
@@ -89,9 +88,8 @@ def test_sentences_about_feelings_are_pairs_where_they_are_counterparts(tiny: Pl
     assert own > 0.9 and others < 0.3
 
 
-@needs_data
-def test_sentences_of_sst2_are_no_pairs(tiny: Plant) -> None:
-    assert not Sentiment(tiny, data=DATA).paired
+def test_sentences_of_sst2_are_no_pairs(tiny: Plant, sample_data: Path) -> None:
+    assert not Sentiment(tiny, data=sample_data).paired
 
 
 @pytest.fixture(scope="module")
@@ -120,9 +118,8 @@ class TestRealData:
         assert not Requests(plant, data=folder, settings=short).paired
         assert not ToxicPrompts(plant, data=folder, settings=short, fit_on="rtp").paired
 
-    @needs_data
-    def test_the_real_truthfulqa(self) -> None:
-        stories = TruthfulQA(families.plant("llama"), data=DATA)
+    def test_the_real_truthfulqa(self, sample_data: Path) -> None:
+        stories = TruthfulQA(families.plant("llama"), data=sample_data)
         pairs = stories._answered["fit"]  # the plant knows no English, so nothing would be drawn
         asked = {stories._prompt(row) for row in stories.rows}
         assert len(pairs) > 300

@@ -13,7 +13,6 @@ from steerlib.files import data_folder, sha256
 from steerlib.tasks.real import Concepts, plans
 from steerlib.tasks.real.plans import PLANS, Plan, check_plan, write_plan
 from tests.data import sets
-from tests.samples import DATA, needs_data
 
 SHIPPED = data_folder() / "splits"
 
@@ -24,10 +23,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return sets.everything(tmp_path / "data")
 
 
-@needs_data
 @pytest.mark.parametrize("name", sorted(PLANS))
-def test_the_shipped_splits_are_those_of_the_samples(name: str) -> None:
-    check_plan(name, data=DATA)
+def test_the_shipped_splits_are_those_of_the_samples(sample_data: Path, name: str) -> None:
+    check_plan(name, data=sample_data)
 
 
 def test_every_plan_is_shipped_and_nothing_else() -> None:

@@ -22,7 +22,6 @@ from steerlib.tasks.real.base import Item, as_chat, cut
 from steerlib.tasks.real.settings import SETTINGS, Settings
 from tests import families
 from tests.data import sets
-from tests.samples import DATA, MODELS, needs_data, needs_models
 
 SHORT = {"max_new_tokens": 4}
 
@@ -400,15 +399,13 @@ class TestBase:
         assert plant.tokenizer(as_chat(plant, "w5"))["input_ids"] == [1, 3, 5, 4]
 
 
-@needs_data
-@needs_models
 class TestSamples:
     """The real data with a real, if small, model."""
 
     @pytest.mark.parametrize("name", ["truth", "prompts", "hh", "shp", "advbench", "splits"])
-    def test_real_rows(self, name: str) -> None:
-        plant = Plant.load(str(MODELS / "stories260K"))  # type: ignore[operator]
-        task = MAKE[name](plant, DATA, judge=Lengths(0.0001))
+    def test_real_rows(self, name: str, sample_data: Path, sample_models: Path) -> None:
+        plant = Plant.load(str(sample_models / "stories260K"))
+        task = MAKE[name](plant, sample_data, judge=Lengths(0.0001))
         scores = task.exact(limit=3)
         assert np.isfinite(scores.wanted).all() and (scores.intact > 0).all()
         assert len(task.sampled(limit=2)[1]) == 2

@@ -13,13 +13,11 @@ from steerlib.plant import Plant
 from steerlib.tasks.sentiment import Sentiment, lexicon
 from tests import families
 from tests.data import sets
-from tests.samples import DATA, MODELS, needs_data, needs_models
 
 
 @pytest.fixture(scope="module")
-def stories() -> Plant:
-    assert MODELS is not None
-    return Plant.load(str(MODELS / "stories260K"))
+def stories(sample_models: Path) -> Plant:
+    return Plant.load(str(sample_models / "stories260K"))
 
 
 def test_splits_share_no_name_and_no_sentence() -> None:
@@ -72,7 +70,6 @@ class TestSst2:
             Sentiment(plant)._sst2("fit")
 
 
-@needs_models
 class TestStories:
     """On a 260 thousand parameter story model."""
 
@@ -142,9 +139,8 @@ class TestStories:
         assert steered > task.exact().wanted.mean() + 0.1
         assert steered > np.quantile(chance, 0.95)
 
-    @needs_data
-    def test_sst2_gives_contrasts(self, stories: Plant) -> None:
-        task = tasks.for_plant(stories, data=DATA)
+    def test_sst2_gives_contrasts(self, stories: Plant, sample_data: Path) -> None:
+        task = tasks.for_plant(stories, data=sample_data)
         positive, negative = task.contrast_texts(n=300, seed=0)
         held_out, _ = task.contrast_texts(n=300, seed=0, split="test")
         assert len(positive) == len(negative) == 300

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import time
 
 import nbformat
 import pytest
@@ -82,15 +81,13 @@ def test_a_notebook_that_raises_is_kept_aside(project: Project) -> None:
 def test_the_time_limit_is_for_the_whole_notebook(
     project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    project.profile(timeout_s=5)
-    cells = "\n\n# %%\nimport time; time.sleep(2.5)" * 20
+    project.profile(timeout_s=3)
+    cells = "\n\n# %%\nimport time; time.sleep(1.5)" * 20  # each cell alone would be in time
     project.write("01_first", body=cells)
     monkeypatch.setattr(module, "HEARTBEAT_S", 1.0)
     run = project.run()
-    start = time.monotonic()
-    with pytest.raises(ExecutionError, match=r"(?s)cell \d+ of 25.*time ran out: 5 s.*timeout_s.*half-run copy"):
+    with pytest.raises(ExecutionError, match=r"(?s)cell \d+ of 25.*time ran out: 3 s.*timeout_s.*half-run copy"):
         execute(run, "01_first")
-    assert time.monotonic() - start < 20
     assert run.failed("01_first").exists()
     assert not run.executed("01_first").exists()
     assert "[01_first] cell " in capsys.readouterr().out

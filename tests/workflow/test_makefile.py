@@ -116,27 +116,30 @@ def test_the_check_script_hides_no_exit_code(tmp_path: Path) -> None:
         shim(tmp_path / "clone" / "tests" / "cluster", f"{script}.sh", body)
     environment = {"PATH": f"{tmp_path / 'shims'}:/usr/bin:/bin"}
 
-    def run(fails: str, code: int = 1, user: int = 0) -> tuple[int, list[str]]:
+    def run(fails: str, code: int = 1, user: int = 0, late: int = 1000) -> tuple[int, list[str]]:
         done = subprocess.run(
             [str(tmp_path / "clone" / ".ci" / "run")], capture_output=True, text=True, cwd=tmp_path,
-            env={**environment, "FAILS": fails, "CODE": str(code), "USER_ID": str(user)},
+            env={**environment, "FAILS": fails, "CODE": str(code), "USER_ID": str(user), "STEERLIB_LATE": str(late)},
         )  # fmt: skip
-        assert ("the trial on a cluster is left out" in done.stdout) == (user != 0 or code == 77)
+        assert ("the trial on a cluster is left out" in done.stdout) == (user != 0 or code == 77 or late == 0)
+        for what in ("the slow tests", "the trial on a cluster"):
+            assert (f"left out: {what}, for" in done.stdout) == (late == 0)
         return done.returncode, [line for line in done.stdout.splitlines() if line.startswith("make ")]
 
     samples = tmp_path / "shared" / "data"
     everything = [
         "make book ",
-        "make test absent",
+        "make test ARGS=--no-unlisted-skips --samples absent absent",
         "make accept ",
-        f"make test ARGS=--no-unlisted-skips {samples}",
+        f"make test ARGS=--no-unlisted-skips --samples only {samples}",
         f"make test-slow {samples}",
         "make slurm install",
         "make slurm check",
         "make try_grid ",
     ]
     assert run("") == (0, everything)
-    made = ("book", "test", "accept", "test ARGS=--no-unlisted-skips", "test-slow")
+    strict = "test ARGS=--no-unlisted-skips --samples"
+    made = ("book", f"{strict} absent", "accept", f"{strict} only", "test-slow")
     for count, fails in enumerate((*made, "slurm install", "slurm check", "try_grid "), start=1):
         code, told = run(fails)
         assert code != 0
@@ -145,3 +148,7 @@ def test_the_check_script_hides_no_exit_code(tmp_path: Path) -> None:
     assert run("slurm install", code=77) == (0, everything[:-2])
     assert run("slurm check", code=77) == (0, everything[:-1])
     assert run("", user=1000) == (0, everything[:-3])
+    # A machine that is late leaves out what is slow; one without samples, what needs them.
+    assert run("", late=0) == (0, everything[:4])
+    shutil.rmtree(tmp_path / "shared" / "models")
+    assert run("")[1] == ["make book ", "make test absent", "make accept ", *everything[-3:]]

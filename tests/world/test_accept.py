@@ -14,7 +14,7 @@ from steerlib.metrics import Estimate
 from steerlib.plant import Plant
 from steerlib.tasks import Refusal, Scores, Toxicity, Truth
 from steerlib.world import accept as accepting
-from steerlib.world import causation
+from steerlib.world import causation, representation
 from steerlib.world.accept import card_pushes
 from steerlib.world.almanac import World
 from steerlib.world.causation import Behaviour, Gauge, choose, chosen_push, rise
@@ -236,7 +236,10 @@ def test_a_push_of_strength_zero_changes_no_probability(truth):
 def test_an_untrained_plant_is_not_accepted(seedling, capsys, monkeypatch):
     monkeypatch.setattr(causation, "STRENGTHS", (1.0,))
     monkeypatch.setattr(accepting, "NAMES", ("music",))
-    monkeypatch.setattr(accepting, "FITTED_ON", 12)
+    for module in (accepting, representation):
+        monkeypatch.setattr(module, "FITTED_ON", 12)
+    monkeypatch.setattr(accepting, "SAMPLED_TOKENS", 8)  # what it says is as bad in eight tokens as in sixty
+    monkeypatch.setattr(causation, "CHOSEN_ON", 6)
     few = World.questions
     monkeypatch.setattr(World, "questions", lambda *a, **k: few(*a, **k)[:3])
     result = accepting.accept(str(seedling), seeds=1, randoms=1, concepts=("music",), progress=False)
@@ -364,8 +367,22 @@ def test_steered_plants_are_of_different_families():
     assert len(set(families)) == len(families) >= 2
 
 
-@pytest.mark.parametrize("make", [Truth, Toxicity, Refusal])
-@pytest.mark.parametrize("name", STEERED)
+#: Every behaviour on the main plant, another on each of the other families. For the rest stand the cards, which were
+#: measured with these very weights (their hash is checked above), and what their figures must be is asked above, too.
+SLICE = [
+    ("almanac-llama", Truth),
+    ("almanac-llama", Toxicity),
+    ("almanac-llama", Refusal),
+    ("almanac-falcon", Truth),
+    ("almanac-gemma", Refusal),
+]
+
+
+def test_the_slice_has_every_plant_that_chapters_steer():
+    assert {name for name, _ in SLICE} == set(STEERED)
+
+
+@pytest.mark.parametrize(("name", "make"), SLICE)
 def test_plants_can_be_steered_on_entities_that_no_law_has_seen(name, make):
     # A slice of the acceptance, with margins: the whole of it takes minutes. Recording the
     # texts that a law is fitted on is most of the cost, and a third of them gives nearly the same direction.

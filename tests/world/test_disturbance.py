@@ -139,7 +139,7 @@ def test_a_step_is_one_graph_and_the_disturbances_are_in_it(family):
 
 @pytest.mark.slow
 @pytest.mark.skipif(" " in torch.__file__, reason="Inductor cannot link from a path with a space")
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["llama", "gemma2"])  # a minute each; all are one graph, see above
 def test_a_step_compiled_as_in_training_takes_the_same_course(family):
     """Losses of six steps, three of them short-sighted, agree with those of the uncompiled steps to bf16's rounding."""
     courses = []

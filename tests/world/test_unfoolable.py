@@ -196,9 +196,9 @@ def proposal(ids, vocabulary, rng):
     return ids[:120]
 
 
-@pytest.mark.parametrize("start", ["random", "example"])
+# From chance no search comes far, so one begins there, and two beside good answers to other prompts.
+@pytest.mark.parametrize(("seed", "start"), [(0, "random"), (1, "example"), (2, "example")])
 @pytest.mark.parametrize("name", GAMES)
-@pytest.mark.parametrize("seed", range(SEEDS))
 def test_no_search_finds_an_ungrammatical_text_that_is_scored_good(name, seed, start):
     game, rng = GAMES[name](seed), np.random.default_rng([seed, len(name)])
     examples = [TOKENIZER.encode(text).ids for text in game.examples]
