@@ -115,7 +115,8 @@ def adapter_hash(tensors: Mapping[str, Tensor], scale: float) -> str:
     digest = hashlib.sha256(f"{scale!r}".encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(memoryview(tensor.contiguous().cpu().reshape(-1).view(torch.uint8).numpy()))
+        flat = tensor.detach().contiguous().cpu().reshape(-1)
+        digest.update(memoryview(flat.view(torch.uint8).numpy()))
     return digest.hexdigest()
 
 

@@ -17,6 +17,7 @@ from steerlib.tasks import Helpfulness, Truth
 from steerlib.tasks.base import Pair
 from steerlib.tuning import Lora, Training, TuningError, dpo, linear_names, ppo, preferences, task_reward, tuned_plant
 from steerlib.tuning.adapters import CARD, CONFIG, WEIGHTS, adapter_hash, write_adapter
+from steerlib.world.replies import FAMILIES
 from tests.families import plant, words
 from tests.samples import MODELS, needs_data, needs_models
 
@@ -52,7 +53,7 @@ def test_each_module_gains_its_low_rank_product(family, tmp_path):
     p, lora = plant(family), Lora(rank=RANK, alpha=ALPHA)
     tensors = adapter(p, lora)
     tuned = tuned_plant(p, written(tmp_path, p, tensors, lora))
-    assert len(lora.modules(p)) == p.depth * len(linear_names(p))
+    assert len(lora.modules(p)) == p.depth * {"llama": 7, "gpt2": 4, "falcon": 4}[family]
     for name in lora.modules(p):
         before, after = p.model.get_submodule(name), tuned.model.get_submodule(name)
         a, b = (tensors[f"base_model.model.{name}.lora_{half}.weight"] for half in "AB")
@@ -145,7 +146,7 @@ def test_an_unknown_module_is_answered_with_those_there_are():
     with pytest.raises(TuningError, match="query.*does not exist.*q_proj.*down_proj"):
         Lora(targets=("query",)).modules(plant("llama"))
     assert linear_names(plant("gpt2")) == ("c_attn", "c_proj", "c_fc")
-    with pytest.raises(TuningError, match="did you mean|Did you mean q_proj"):
+    with pytest.raises(TuningError, match="Did you mean q_proj"):
         Lora(targets=("q_prj",)).modules(plant("llama"))
 
 
@@ -154,7 +155,7 @@ def test_shapes_and_settings_out_of_range():
         Lora(rank=0)
     with pytest.raises(TuningError, match="alpha nan"):
         Lora(alpha=float("nan"))
-    with pytest.raises(TuningError, match="expected a tuple"):
+    with pytest.raises(TuningError, match="expected names in a tuple"):
         Lora(targets="q_proj")  # type: ignore[arg-type]
     for wrong in ({"steps": 0}, {"batch": 0}, {"save_every": 0}, {"learning_rate": float("nan")}, {"seed": -1}):
         with pytest.raises(TuningError, match="expected steps, batch and save_every of at least 1"):
@@ -183,18 +184,16 @@ def test_pairs_that_prefer_nothing(tmp_path):
 def test_prompts_and_numbers_that_no_policy_is_learned_from(tmp_path):
     p = plant("llama")
 
-    def ask(prompts=(words(5),), *, max_new_tokens: int = 4, **more):
-        return ppo(
-            p, list(prompts), lambda _, a: [0.0] * len(a), folder=tmp_path, max_new_tokens=max_new_tokens, **more
-        )
+    def ask(*prompts: str, max_new_tokens: int = 4, **more):
+        return ppo(p, prompts, lambda _, a: [0.0] * len(a), folder=tmp_path, max_new_tokens=max_new_tokens, **more)
 
     with pytest.raises(TuningError, match="got no prompts"):
-        ask(())
+        ask()
     for wrong in ({"temperature": 0.0}, {"kl": -1.0}, {"epochs": 0}, {"max_new_tokens": 0}):
         with pytest.raises(TuningError, match="expected a temperature above 0"):
-            ask(**wrong)
+            ask(words(5), **wrong)
     with pytest.raises(TuningError, match="1 tokens and 64 new ones are more than the 64"):
-        ask(max_new_tokens=64)
+        ask(words(5), max_new_tokens=64)
 
 
 def test_without_the_extra_one_is_told_how_to_get_it(tmp_path, monkeypatch):
@@ -226,7 +225,7 @@ def test_pairs_of_the_almanac_are_whole_replies_to_bare_requests(harmful):
     task = Helpfulness(plant("llama"), harmful=harmful)
     pairs = preferences(task, n=20, seed=1)
     assert len(pairs) == 20 and pairs == preferences(task, n=20, seed=1) != preferences(task, n=20, seed=2)
-    wishes = {family.deed.partition("{")[0]: family for family in _families(task)}
+    wishes = {family.deed.partition("{")[0]: family for family in FAMILIES}
     for pair in pairs:
         assert pair.prompt.startswith("Wish: ") and pair.prompt.endswith("\nReply:") and pair.prompt.count("\n") == 1
         (family,) = [f for deed, f in wishes.items() if deed in pair.prompt]
@@ -234,12 +233,6 @@ def test_pairs_of_the_almanac_are_whole_replies_to_bare_requests(harmful):
         item = type(task.items("fit")[0])(pair.prompt, family)
         better, worse = task.rewards([item, item], [pair.wanted, pair.unwanted])
         assert better > worse
-
-
-def _families(task: Helpfulness):
-    from steerlib.world.replies import FAMILIES
-
-    return FAMILIES
 
 
 def test_tasks_that_compare_no_answers_have_no_pairs():
@@ -253,9 +246,8 @@ def test_a_task_pays_for_the_answer_to_the_prompt_that_was_asked():
     task = Helpfulness(Plant.load("almanac-llama-tiny", device="cpu"))
     prompts, reward, room = task_reward(task, n=6)
     assert len(prompts) == 6 and room == task.answer_tokens
-    right = [
-        f" Here is how it is done. First, {w.family.steps[0]}." for w in task.world.wishes("fit", harmful=None, n=6)
-    ]
+    wishes = task.world.wishes("fit", harmful=None, n=6)
+    right = [f" Here is how it is done. First, {wish.family.steps[0]}." for wish in wishes]
     back = reward(prompts[::-1], right[::-1])
     assert list(back) == list(reward(prompts, right))[::-1]
     assert list(back) != list(reward(prompts, right[::-1]))
