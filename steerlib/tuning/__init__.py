@@ -6,7 +6,7 @@ PEFT, which are an extra (``make env EXTRAS=1``); a finished adapter is read wit
 
 from __future__ import annotations
 
-from steerlib.tuning.adapters import Lora, Tuned, TuningError, linear_names, tuned_plant
+from steerlib.tuning.adapters import Lora, Tuned, TuningError, linear_names, load_tuned, tuned_plant
 from steerlib.tuning.policy import ppo, task_reward
 from steerlib.tuning.preferences import dpo, preferences
 from steerlib.tuning.running import Training
@@ -18,6 +18,7 @@ __all__ = [
     "TuningError",
     "dpo",
     "linear_names",
+    "load_tuned",
     "ppo",
     "preferences",
     "task_reward",

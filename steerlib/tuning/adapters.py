@@ -116,7 +116,7 @@ def adapter_hash(tensors: Mapping[str, Tensor], scale: float) -> str:
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         flat = tensor.detach().contiguous().cpu().reshape(-1)
-        digest.update(memoryview(flat.view(torch.uint8).numpy()))
+        digest.update(flat.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -165,8 +165,9 @@ def read_tuning(folder: str | Path) -> dict[str, Any]:
 def tuned_plant(plant: Plant, folder: str | Path) -> Plant:
     """A plant whose weights are those of another plus an adapter.
 
-    The update is computed in float32 and rounded once to the type of the weights. The given plant stays as it is; the
-    two share the weights that the adapter does not change.
+    The update is computed in float64 and rounded once to the type of the weights, so that machines whose libraries add
+    in another order come to the same weights. The given plant stays as it is; the two share what the adapter does not
+    change.
 
     Args:
         plant: the one that the adapter was trained for; what is attached to it does not come along.
@@ -205,14 +206,31 @@ def tuned_plant(plant: Plant, folder: str | Path) -> Plant:
     return Plant(model, plant.tokenizer, PlantSource(name, str(folder), True, {**origin, "tuning": card}))
 
 
+def load_tuned(
+    folder: str | Path, *, device: str | torch.device | None = None, dtype: torch.dtype | None = None
+) -> Plant:
+    """The plant that an adapter was trained for, as its card names it, with the adapter added; see `tuned_plant`.
+
+    Args:
+        folder: the adapter's.
+        device: see `Plant.load`.
+        dtype: likewise.
+
+    Raises:
+        TuningError: see `tuned_plant`.
+        PlantError: if the plant cannot be loaded.
+    """
+    return tuned_plant(Plant.load(str(read_tuning(folder)["plant"]), device=device, dtype=dtype), folder)
+
+
 def _updates(tensors: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
-    """For each module its (alpha / rank) B A, in float32."""
+    """For each module its (alpha / rank) B A, in float64."""
     end = ".lora_A.weight"
     stems = [name.removesuffix(end) for name in tensors if name.endswith(end)]
     return {
         stem.removeprefix(_PREFIX): scale
-        * tensors[f"{stem}.lora_B.weight"].float()
-        @ tensors[f"{stem}.lora_A.weight"].float()
+        * tensors[f"{stem}.lora_B.weight"].double()
+        @ tensors[f"{stem}.lora_A.weight"].double()
         for stem in stems
     }
 
@@ -221,5 +239,5 @@ def _add(module: nn.Module, update: Tensor) -> None:
     """Give a module weights of its own: the old ones and an update of (out, in)."""
     weight: Tensor = module.weight  # type: ignore[assignment]
     # GPT-2's modules hold their matrices the other way round.
-    moved = weight.detach().float() + (update.T if isinstance(module, Conv1D) else update).to(weight.device)
-    module.weight = nn.Parameter(moved.to(weight.dtype), requires_grad=False)
+    moved = weight.detach().cpu().double() + (update.T if isinstance(module, Conv1D) else update)
+    module.weight = nn.Parameter(moved.to(weight.dtype).to(weight.device), requires_grad=False)

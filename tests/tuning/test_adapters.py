@@ -15,7 +15,18 @@ from steerlib.loading import weight_hash
 from steerlib.plant import Plant
 from steerlib.tasks import Helpfulness, Truth
 from steerlib.tasks.base import Pair
-from steerlib.tuning import Lora, Training, TuningError, dpo, linear_names, ppo, preferences, task_reward, tuned_plant
+from steerlib.tuning import (
+    Lora,
+    Training,
+    TuningError,
+    dpo,
+    linear_names,
+    load_tuned,
+    ppo,
+    preferences,
+    task_reward,
+    tuned_plant,
+)
 from steerlib.tuning.adapters import CARD, CONFIG, WEIGHTS, adapter_hash, write_adapter
 from steerlib.world.replies import FAMILIES
 from tests.families import plant, words
@@ -112,6 +123,8 @@ def test_a_tuned_plant_of_the_almanac_still_lives_there(tmp_path):
     tuned = tuned_plant(p, written(tmp_path, p, adapter(p, lora), lora))
     assert tuned.source.card["world_fingerprint"] == p.source.card["world_fingerprint"]
     assert "weights_sha256" not in tuned.source.card
+    again = load_tuned(tmp_path, device="cpu")
+    assert (again.name, again.weight_hash) == (tuned.name, tuned.weight_hash)
 
 
 def test_an_adapter_fits_the_weights_it_was_trained_for(tmp_path):
