@@ -51,8 +51,8 @@ def ppo(
 ) -> Tuned:
     """Tune a plant to earn a reward.
 
-    Where the plant's tokenizer pads with its end token, TRL takes the end of an answer for padding, and when to stop
-    is not learned.
+    Where a plant has no token to pad with but its end token, TRL takes the end of an answer for padding, and when to
+    stop is not learned.
 
     Args:
         plant: stays as it is.
@@ -96,7 +96,7 @@ def ppo(
     data = [list(prompts), max_new_tokens, temperature, kl, epochs, reward_name]
     job = Job("ppo", plant, lora, how, data, len(prompts), folder)
     lora.modules(plant)  # refused here, before anything is imported
-    stop, tokenizer = end_token(plant), padded_tokenizer(plant, side="left")
+    stop, tokenizer = end_token(plant), padded_tokenizer(plant, used={token for head in heads for token in head})
 
     def sit(sitting: Sitting) -> Any:
         peft, datasets, trl = extra("peft"), extra("datasets"), extra("trl.experimental.ppo")

@@ -59,8 +59,13 @@ def dpo(
     texts = _checked(plant, pairs, beta)
     job = Job("dpo", plant, lora, how, [texts, beta], len(texts), folder)
     lora.modules(plant)  # refused here, before anything is imported
-    tokenizer = padded_tokenizer(plant, side="left")
-    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end_token(plant))
+    tokenizer, end = padded_tokenizer(plant), end_token(plant)
+    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
+    if tokenizer(texts[0][1] + tokenizer.eos_token)["input_ids"][-1] != end:
+        raise TuningError(
+            f"{plant.name}: its tokenizer does not read {tokenizer.eos_token!r} after an answer as token {end}, which "
+            "ends answers. Fix: make it a special token of the tokenizer."
+        )
 
     def sit(sitting: Sitting) -> Any:
         trl, datasets = extra("trl"), extra("datasets")

@@ -9,7 +9,7 @@ import copy
 import importlib
 import random
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,13 +28,30 @@ _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 _COUNTERS = {"epoch", "episode", "eps", "learning_rate", "lr", "num_tokens", "step"}
 
 
-def padded_tokenizer(plant: Plant, *, side: str) -> PreTrainedTokenizerBase:
-    """A copy of the plant's tokenizer that pads, with a token that is not the end token where there is one."""
+def padded_tokenizer(plant: Plant, *, used: Collection[int] = ()) -> PreTrainedTokenizerBase:
+    """A copy of the plant's tokenizer that pads on the left.
+
+    TRL tells padding in answers by its token, so that a token which says something else must not be it.
+
+    Args:
+        plant: whose tokenizer.
+        used: tokens that occur in prompts.
+
+    Raises:
+        TuningError: if the tokens that could pad all occur in prompts.
+    """
     tokenizer = copy.deepcopy(plant.tokenizer)
-    tokenizer.padding_side = side
-    if tokenizer.pad_token_id is None:
-        spare = tokenizer.unk_token_id
-        tokenizer.pad_token_id = plant.pad_id if spare is None else spare
+    tokenizer.padding_side = "left"
+    known: list[Any] = [tokenizer.pad_token_id, tokenizer.unk_token_id, plant.pad_id]
+    spare: list[int] = [token for token in known if isinstance(token, int)]
+    free = [token for token in spare if token not in used]
+    if not free:
+        names = [str(tokenizer.convert_ids_to_tokens(token)) for token in sorted(set(spare))]
+        raise TuningError(
+            f"{plant.name}: every token that could pad ({', '.join(names)}) is in a prompt. Fix: leave out such "
+            "prompts, or give the tokenizer a pad_token of its own."
+        )
+    tokenizer.pad_token_id = next((token for token in free if token != end_token(plant)), free[0])
     return tokenizer
 
 

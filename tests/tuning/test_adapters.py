@@ -28,8 +28,9 @@ from steerlib.tuning import (
     tuned_plant,
 )
 from steerlib.tuning.adapters import CARD, CONFIG, WEIGHTS, adapter_hash, write_adapter
+from steerlib.tuning.trainers import padded_tokenizer
 from steerlib.world.replies import FAMILIES
-from tests.families import plant, words
+from tests.families import plant, tokenizer, words
 from tests.samples import MODELS, needs_data, needs_models
 
 PAIR = Pair(words(5, 9), " " + words(10, 11), " " + words(20, 21, 22))
@@ -219,6 +220,18 @@ def test_without_the_extra_one_is_told_how_to_get_it(tmp_path, monkeypatch):
     ):
         with pytest.raises(TuningError, match=r"is not installed.*make env EXTRAS=1.*'steerlib\[tuning\]'"):
             attempt()
+
+
+def test_tokens_that_cannot_end_or_pad(tmp_path):
+    p = plant("llama")
+    p.model.generation_config.eos_token_id = 40  # type: ignore[union-attr]  # a word, not a special token
+    with pytest.raises(TuningError, match="does not read 'w40' after an answer as token 40"):
+        dpo(p, [PAIR], folder=tmp_path)
+    p = plant("llama")
+    assert padded_tokenizer(p).pad_token_id == 0 and padded_tokenizer(p).padding_side == "left"
+    assert p.tokenizer.padding_side == tokenizer().padding_side
+    with pytest.raises(TuningError, match=r"every token that could pad \(<pad>\) is in a prompt"):
+        ppo(p, ["<pad> w5"], lambda _, a: [0.0] * len(a), folder=tmp_path, max_new_tokens=2)
 
 
 def test_a_law_that_is_attached_is_not_tuned_around(tmp_path):
