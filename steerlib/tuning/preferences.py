@@ -61,7 +61,7 @@ def dpo(
     lora.modules(plant)  # refused here, before anything is imported
     tokenizer, end = padded_tokenizer(plant), end_token(plant)
     tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
-    if tokenizer(texts[0][1] + tokenizer.eos_token)["input_ids"][-1] != end:
+    if tokenizer(f"{texts[0][1]}{tokenizer.eos_token}")["input_ids"][-1] != end:
         raise TuningError(
             f"{plant.name}: its tokenizer does not read {tokenizer.eos_token!r} after an answer as token {end}, which "
             "ends answers. Fix: make it a special token of the tokenizer."
