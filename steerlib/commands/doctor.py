@@ -26,6 +26,7 @@ _EXTRAS = {
     "papermill": ("executing notebooks", "make env, or pip install 'steerlib[book]'"),
     "snakemake": ("running notebooks in parallel", "make env, or pip install 'steerlib[book]'"),
     "lm-eval": ("benchmarks of lm-evaluation-harness", "pip install 'steerlib[harness]'"),
+    "trl": ("tuning by DPO and PPO", "make env EXTRAS=1, or pip install 'steerlib[tuning]'"),
     "pytest": ("running the tests", "make env, or pip install 'steerlib[dev]'"),
     "playwright": ("browser tests", "make env, or pip install 'steerlib[dev]'"),
 }
