@@ -91,7 +91,7 @@ class MiMiC(Law):
     def fit(self, contrast: Contrast) -> Self:
         """Fit the map and, for a gate, the probe; in float64.
 
-        Where states are wide, the map and the probe take about as long as one another.
+        The inverses that lead to a polar factor of the width take most of the time, and the probe the rest.
 
         Raises:
             ContrastError: if a class has a single state, all negative states are the same, or reg is 0 and they do not
