@@ -466,7 +466,7 @@ for target in ("td0", "monte-carlo", "released"):
 # {py:func}`~steerlib.control.values.fit_value` trains the paper's network, linear layers with ReLU between them, here with one hidden layer. Every target gets the same answers, number of updates, rate and seeds; a last one gets its rewards **shuffled** among the answers, as a negative control.
 
 # %%
-updates = Training(steps=300, batch=32, rate=2e-3, floor=0.1, held_out=0.0)
+updates = Training(steps=240, batch=24, rate=2e-3, floor=0.1, held_out=0.0)
 chance = torch.Generator().manual_seed(seeds[0])
 mixed = train.with_rewards(
     train.rewards[torch.randperm(len(train), generator=chance)]

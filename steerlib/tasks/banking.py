@@ -168,7 +168,8 @@ def sample_bank(task: Task, plan: BankPlan) -> Bank:
     # Other noise than for the answers to learn from, whose places in their list are the same.
     test = _answered(task.plant, test_items, earned, replace(how, seed=how.seed + 1))
     rows, at = _places(test.tokens, plan)
-    bank = Bank(plan, fit, test, rows, at, Continued(torch.zeros(0).double(), torch.zeros(0).double()))
+    unknown = Continued(torch.zeros(0).double(), torch.zeros(0).double())
+    bank = Bank(plan, fit, test, rows, at, unknown)
     return replace(bank, worth=_worth(task.plant, bank, test_items, earned, how, len(rows)))
 
 
@@ -228,6 +229,8 @@ def _places(tokens: Sequence[Sequence[int]], plan: BankPlan) -> tuple[Tensor, Te
 
 def _worth(plant: Plant, bank: Bank, items: list[Any], earned: Earned, how: RolloutSampling, count: int) -> Continued:
     begun = bank.beginnings()[:count]
+    if not begun:
+        return Continued(torch.zeros(0).double(), torch.zeros(0).double())
     prompts = [bank.test.prompts[row] for row in bank.rows[:count].tolist()]
     return continued(
         plant, prompts, begun, _by_prompt(items, earned), how=replace(how, samples=bank.plan.samples), batch_size=64
