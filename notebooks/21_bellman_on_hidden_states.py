@@ -420,7 +420,7 @@ for target, off in worst.items():
 table(rows, "T", *exact)
 
 # %% [markdown]
-# The solutions, from scratch and by the library, agree with the theorem to {glue:text}`aliased.td0` for TD(0) and {glue:text}`aliased.residual` for the residual gradient. The plant's answers have about sixty tokens. If its $o_t$ were as forgetful as these signs, the paper's target would shrink the value sixtyfold and lose nothing of its *direction*; whether $o_t$ forgets is a question for the plant.
+# The solutions, from scratch and by the library, agree with the theorem to {glue:text}`aliased.td0` for TD(0) and {glue:text}`aliased.residual` for the residual gradient. The plant's answers have about sixty tokens. If its $o_t$ were as forgetful as these signs, the paper's target would shrink the value sixtyfold and lose nothing of its *direction*; whether $o_t$ forgets is a question for the plant, which *Solved, not trained* answers.
 #
 # ## Rung 2: the plant, in plain PyTorch
 #
@@ -523,6 +523,10 @@ for t in plan.at:
 
 # %% tags=["hide-input"]
 middle = sorted(every)[len(every) // 2]
+late = max(best)
+page.record("settled.at", late)
+settled = float((worth.error[bank.at == late] == 0).double().mean())
+page.record("settled.share", 100 * settled, digits=0, unit="%")
 said = ", ".join(
     f"{names[k]} {c[middle].value:.2f}" for k, c in curves.items() if middle in c
 )
@@ -556,7 +560,7 @@ page.figure(
 )
 
 # %% [markdown]
-# The bands are the range over {glue:text}`n.seeds` seeds of the network, on one set of answers; the table below has intervals over answers. Read the two panels together. A value that learns of the continuation *rises* along the answer, as the ceiling does. One that knows the prompt alone cannot rise: what its correlation does from token to token is the change in which answers are still going on.
+# The bands are the range over {glue:text}`n.seeds` seeds of the network, on one set of answers; the table below has intervals over answers. A value that follows the answer rises with the ceiling; one that knows the prompt alone changes only with which answers are still going on. At token {glue:text}`settled.at` the continuations of {glue:text}`settled.share` of the beginnings all earn the same: there the reward is decided, the ceiling is near 1, and the whole state, cache included, knows it. What the *last hidden state* still knows of it is what the curves show: $o_t$ is made to choose the next token, and not to remember what was earned.
 #
 # ## Against the truth
 #
@@ -625,9 +629,64 @@ table(
 )  # fmt: skip
 
 # %% [markdown]
-# Intervals are over answers (95 %), averaged over seeds. The last token of an answer is the one that ends it, or the eightieth: there the reply is whole, and a value has only to read what was written.
+# Intervals are over answers (95 %), averaged over seeds. The last token of an answer is the one that ends it, or the last that is allowed.
 #
-# What the value of TD(0) gains over the prompt alone, answer by answer, is a claim of the paper as much as a finding: it is why a value on hidden states is worth ascending at every step. The score of a value on an answer is minus the mean of $(V(o_t) - r)^2$ over its tokens.
+# ## Solved, not trained
+#
+# Is a poor value a matter of too few updates? A linear value needs none. Here are the limits of all targets on the plant, from {py:func}`~steerlib.control.linear_values.linear_value`, with the 64 largest principal components of the states as features, scaled to variance 1, a constant, and one small ridge. The column to read beside {prf:ref}`bellman-aliased-limits` is the slope at the first token: how many times too small the value is.
+
+# %%
+pad = partial(torch.nn.utils.rnn.pad_sequence, batch_first=True)
+own, other = (x.take(torch.arange(len(x))) for x in (train, test))
+centre = own.states.double().mean(0)
+spread = torch.cov((own.states.double() - centre).T)
+size, axes = torch.linalg.eigh(spread)
+keep = min(64, lm.width // 2)
+scaled = axes[:, -keep:] / size[-keep:].sqrt()
+
+
+def seen_as(batch):
+    """Features of right-padded rows."""
+    f = (batch.states.double() - centre) @ scaled
+    f = torch.cat([f, torch.ones(len(f), 1).double()], dim=1)
+    return pad(f.split(batch.lengths.tolist()))
+
+
+# %%
+learn, judge = seen_as(own), seen_as(other)
+limits = {}
+for target in TARGETS:
+    w = linear_value(
+        learn, train.lengths, train.rewards, target=target, ridge=0.5
+    )
+    v = judge @ w
+    if target == "prompt-only":
+        v = v[:, :1].expand_as(v)
+    limits[target] = v[None]
+
+# %% tags=["hide-input"]
+rows, shrunk = [], {}
+for k, v in limits.items():
+    found = {w: held(v, t) for w, t in places.items() if w != "last"}
+    known = [str(metrics.interval_of(averaged, r, *x)) for x, r in found.values()]
+    shrunk[k] = slope(found["first"][1], *found["first"][0])
+    page.record(f"shrunk.{k}", shrunk[k], digits=1)
+    away = metrics.grid_interval(errors(v))
+    rows.append((names[k], *known, f"{shrunk[k]:.1f}", str(away)))
+length = float(train.lengths.double().mean())
+page.record("length", length, digits=0)
+page.record("length.twice", 2 * length - 1, digits=0)
+table(
+    rows, "target", "correlation, first token", f"token {middle}",
+    "slope, first token", "value error",
+)  # fmt: skip
+
+# %% [markdown]
+# The answers have {glue:text}`length` states on average. If the states remembered nothing, TD(0) would be too small by that factor, and the residual gradient by {glue:text}`length.twice`; at the first token they are too small by {glue:text}`shrunk.td0` and {glue:text}`shrunk.residual`, Monte-Carlo by {glue:text}`shrunk.monte-carlo`. These are limits, so that no number of updates mends them. A small value need not point the wrong way: an ascent step of another size would make up for a factor. What it cannot make up for is the correlation, where that is lost as well.
+#
+# ## Does it follow the answer?
+#
+# That the value follows the answer as it is written is why it could be worth ascending at every step. The score of a fitted network on an answer is minus the mean of $(V(o_t) - r)^2$ over its tokens.
 
 # %%
 lasting = torch.arange(values["td0"].shape[-1]) < test.lengths[:, None]
@@ -826,7 +885,7 @@ pd.DataFrame(
 # %% [markdown]
 # With two successors the residual gradient is exact, to {glue:text}`double.off`.
 #
-# **In control words.** A value function is a *soft sensor*: it reports a quantity that cannot be measured yet from one that can. Its calibration curve is the slope; its bandwidth is how soon it reports a change, and the second panel shows a sensor with none. Learning it from one hidden state is output feedback with a static estimator. Where the output is not the state, the estimator needs memory, or a target that does not pretend.
+# **In control words.** A value function is a *soft sensor*: it reports a quantity that cannot be measured yet from one that can. Its calibration curve is the slope; its bandwidth is how soon it reports a change, and a value of the prompt has none. Learning it from one hidden state is output feedback with a static estimator. Where the output is not the state, the estimator needs memory, or a target that does not pretend.
 #
 # ## Exercises
 #
@@ -1013,7 +1072,11 @@ points = [
     "gradient and the released code 1/(2T - 1), Monte-Carlo all of it.",
     f"On the plant, at token {middle}, correlation with the final reward: "
     + ", ".join(f"{names[k]} {e}" for k, e in at_mid.items())
-    + f"; the ceiling there is {top}.",
+    + f"; the ceiling is {top}.",
+    f"Solved as linear values, so that training plays no part, TD(0) is too small "
+    f"{shrunk['td0']:.0f} times at the first token, the residual gradient "
+    f"{shrunk['residual']:.0f} times and Monte-Carlo {shrunk['monte-carlo']:.1f} times; "
+    f"answers have {length:.0f} states.",
     f"Value error against rollouts: TD(0) {off_of['td0']}, Monte-Carlo "
     f"{off_of['monte-carlo']}, released code {off_of['released']}, prompt only "
     f"{off_of['prompt-only']}, a constant {off_of['constant']}.",
@@ -1023,7 +1086,7 @@ points = [
 Markdown("\n".join(f"- {point}" for point in points))
 
 # %% [markdown]
-# What this does not show: how the targets compare with 161,000 answers and networks of 33 million parameters, trained for a hundred passes. There the released target can memorise, which the theorem does not cover, and TD(0) has the updates that passing a reward over a hundred tokens takes. The limits on chains hold at any size.
+# What this does not show: how the targets compare with 161,000 answers, states of width 4096 and networks of 33 million parameters, trained for a hundred passes. A large model's last state may remember far more of its answer than this plant's; a large network can memorise single answers, which the theorems do not cover. The limits on chains hold at any size, and the test of memory in *Break it* takes a minute on any model.
 #
 # ## Further reading
 #
