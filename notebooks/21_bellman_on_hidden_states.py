@@ -463,7 +463,7 @@ for target in ("td0", "monte-carlo", "released"):
 # %% [markdown]
 # ## Rung 3: fitted values
 #
-# {py:func}`~steerlib.control.values.fit_value` trains the paper's network, linear layers with ReLU between them, here with one hidden layer. Every target gets the same answers, number of updates, rate and seeds; a last one gets its rewards **shuffled** among the answers, as a negative control.
+# {py:func}`~steerlib.control.values.fit_value` trains the paper's network, linear layers with ReLU between them, here with one hidden layer. Every target gets the same answers, number of updates ({glue:text}`passes` passes over the answers, where the paper makes a hundred), rate and seeds, and none was tuned; a last one gets its rewards **shuffled** among the answers, as a negative control.
 
 # %%
 updates = Training(steps=240, batch=24, rate=2e-3, floor=0.1, held_out=0.0)
@@ -485,6 +485,7 @@ values = {
 # At each token, over held-out answers: the **correlation** of $V(o_t)$ with the reward that the answer will have. It says what the value knows, whatever its scale. What could be known is bounded. The true value of the whole state, cache included, explains the share $\operatorname{Var} V / \operatorname{Var} r$ of the rewards, and its correlation is the root of that share. The rollouts give this **ceiling**, with the scatter of their means taken off.
 
 # %% tags=["hide-input"]
+page.record("passes", updates.steps * updates.batch / len(train), digits=0)
 names = {
     "td0": "TD(0), the paper",
     "residual": "residual gradient",
@@ -633,7 +634,7 @@ table(
 #
 # ## Solved, not trained
 #
-# Is a poor value a matter of too few updates? A linear value needs none. Here are the limits of all targets on the plant, from {py:func}`~steerlib.control.linear_values.linear_value`, with the 64 largest principal components of the states as features, scaled to variance 1, a constant, and one small ridge. The column to read beside {prf:ref}`bellman-aliased-limits` is the slope at the first token: how many times too small the value is.
+# Is a poor value a matter of too few updates, or of the target? A linear value needs none. Here are the limits of all targets on the plant, from {py:func}`~steerlib.control.linear_values.linear_value`, with the 64 largest principal components of the states as features, scaled to variance 1, a constant, and one small ridge. The column to read beside {prf:ref}`bellman-aliased-limits` is the slope at the first token: how many times too small the value is.
 
 # %%
 pad = partial(torch.nn.utils.rnn.pad_sequence, batch_first=True)
