@@ -420,11 +420,11 @@ for target, off in worst.items():
 table(rows, "T", *exact)
 
 # %% [markdown]
-# The solutions, from scratch and by the library, agree with the theorem to {glue:text}`aliased.td0` for TD(0) and {glue:text}`aliased.residual` for the residual gradient. The plant's answers have about sixty tokens. If its $o_t$ were as forgetful as these signs, the paper's target would shrink the value sixtyfold and lose nothing of its *direction*; whether $o_t$ forgets is a question for the plant, which *Solved, not trained* answers.
+# The solutions, from scratch and by the library, agree with the theorem to {glue:text}`aliased.td0` for TD(0) and {glue:text}`aliased.residual` for the residual gradient. The plant's answers have {glue:text}`length` states on average. If its $o_t$ were as forgetful as these signs, the paper's target would make the value about as many times too small and lose nothing of its *direction*; whether $o_t$ forgets is a question for the plant, which *Solved, not trained* answers.
 #
 # ## Rung 2: the plant, in plain PyTorch
 #
-# States of an answer, by the hook above, are those that the library reads off; and the losses of two targets, written as loops, are those of {py:func}`~steerlib.control.bellman.bellman_loss`.
+# States of an answer, by the hook above, are those that the library reads off; and the losses of three targets, written as loops, are those of {py:func}`~steerlib.control.bellman.bellman_loss`.
 
 # %%
 train = bank.fit.trajectories(lm)
@@ -634,7 +634,7 @@ table(
 #
 # ## Solved, not trained
 #
-# Is a poor value a matter of too few updates, or of the target? A linear value needs none. Here are the limits of all targets on the plant, from {py:func}`~steerlib.control.linear_values.linear_value`, with the 64 largest principal components of the states as features, scaled to variance 1, a constant, and one small ridge. The column to read beside {prf:ref}`bellman-aliased-limits` is the slope at the first token: how many times too small the value is.
+# Is a poor value a matter of too few updates, or of the target? A linear value needs none. Here are the limits of all targets on the plant, from {py:func}`~steerlib.control.linear_values.linear_value`, with the largest principal components of the states as features, scaled to variance 1, a constant, and one small ridge. The column to read beside {prf:ref}`bellman-aliased-limits` is the slope at the first token: how many times too small the value is.
 
 # %%
 pad = partial(torch.nn.utils.rnn.pad_sequence, batch_first=True)
