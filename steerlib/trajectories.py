@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from steerlib.actuator import Site
+from steerlib.actuator import Actuator, Scope, Site
 from steerlib.control.rollouts import Trajectories
-from steerlib.errors import PlantError
+from steerlib.errors import ContrastError, PlantError
 from steerlib.generation import _ends as answer_ends
 from steerlib.generation import answer_texts, check_generation, cut, generate_batch
 from steerlib.harvest import Answers, Collected, Reward, Tap, collected, in_shards
@@ -34,7 +35,7 @@ from steerlib.laws.stack import Stack
 from steerlib.plant import Plant
 from steerlib.sampling import GumbelSampler
 
-__all__ = ["READ_OUT", "Collected", "Reward", "RolloutSampling", "collect", "collected", "given"]
+__all__ = ["READ_OUT", "Collected", "Reward", "RolloutSampling", "collect", "collected", "given", "replayed"]
 
 #: Where the paper controls: what the unembedding reads.
 READ_OUT = Site(-1, "final_norm")
@@ -168,17 +169,9 @@ def given(
         raise PlantError(f"answers: got {max(map(len, rows))} tokens with the prompt, but {plant.name} reads {limit}.")
 
     def read(tap: Tap, chosen: range) -> Answers:
-        found: dict[int, Tensor] = {}
-        order = sorted(chosen, key=lambda i: len(rows[i]))
-        for start in range(0, len(order), batch_size):
-            index = order[start : start + batch_size]
-            tap.seen.clear()
-            plant.forward(plant._pad([rows[i] for i in index]))
-            for row, i in enumerate(index):
-                # On the left is padding; the state of the last token draws nothing.
-                found[i] = tap.seen[0][row, len(heads[i]) - len(rows[i]) - 1 : -1].cpu()
+        states = _read(plant, tap, heads, rows, chosen, batch_size)
         tokens = [tuple(rows[i][len(heads[i]) :]) for i in chosen]
-        return Answers([found[i] for i in chosen], tokens, tuple(answers[i] for i in chosen))
+        return Answers(states, tokens, tuple(answers[i] for i in chosen))
 
     about = {"prompts": _hash(list(prompts)), "answers": _hash(list(answers)), "ended": ended}
     return in_shards(
@@ -186,6 +179,63 @@ def given(
         law=None, site=site, shard=shard, about={**about, "rewarded_by": rewarded_by}, progress=progress,
         whole=True,
     )  # fmt: skip
+
+
+def replayed(
+    plant: Plant,
+    prompts: Sequence[str],
+    tokens: Sequence[Sequence[int]],
+    rewards: Float[Tensor, " n"] | Sequence[float],
+    *,
+    site: Site = READ_OUT,
+    batch_size: int = 64,
+) -> Trajectories:
+    """The states of answers that were sampled before, by one pass over each, in memory.
+
+    They are those that `collect` takes while it samples, up to rounding; nothing is drawn, and texts, which may be
+    cut into other tokens than were drawn, play no part.
+
+    Args:
+        plant: with nothing attached.
+        prompts: one for each answer.
+        tokens: of each answer, one at least.
+        rewards: of each answer.
+        site: where states are taken.
+        batch_size: answers at a time.
+
+    Raises:
+        PlantError: if a law is attached, or an answer has no token.
+        SiteError: if the site does not exist.
+        ContrastError: if there are not as many prompts and rewards as answers, or a reward is no number.
+    """
+    if plant.wiring.active():
+        raise PlantError("a law is attached: these would not be the states of the plant. Fix: detach it.")
+    if len(prompts) != len(tokens):
+        raise ContrastError(f"replayed: got {len(prompts)} prompts and {len(tokens)} answers, expected one to each.")
+    if empty := [i for i, answer in enumerate(tokens) if not len(answer)]:
+        raise PlantError(f"replayed: got no token in answer {empty[0]}, expected at least one.")
+    heads = plant._ids(prompts)
+    rows = [[*head, *answer] for head, answer in zip(heads, tokens, strict=True)]
+    tap = Tap(whole=True)
+    with Actuator(plant.wiring, [(site.resolve(plant.depth), tap, Scope("all"))]):
+        states = _read(plant, tap, heads, rows, range(len(rows)), batch_size)
+    return Trajectories([torch.cat(states)] if states else [], [len(answer) for answer in tokens], rewards)
+
+
+def _read(
+    plant: Plant, tap: Tap, heads: list[list[int]], rows: list[list[int]], chosen: range, batch_size: int
+) -> list[Tensor]:
+    """States of whole answers, of which the tokens are known; rows are prompt and answer, like lengths go together."""
+    found: dict[int, Tensor] = {}
+    order = sorted(chosen, key=lambda i: len(rows[i]))
+    for start in range(0, len(order), batch_size):
+        index = order[start : start + batch_size]
+        tap.seen.clear()
+        plant.forward(plant._pad([rows[i] for i in index]))
+        for row, i in enumerate(index):
+            # On the left is padding; the state of the last token draws nothing.
+            found[i] = tap.seen[0][row, len(heads[i]) - len(rows[i]) - 1 : -1].cpu()
+    return [found[i] for i in chosen]
 
 
 def _sampled(

@@ -13,11 +13,14 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from steerlib.errors import MetricError
+from steerlib.metrics import Estimate, mean_interval
+from steerlib.metrics.intervals import bootstrap
 
 #: Standard errors to either side of a 95 % interval.
 Z95 = 1.959963984540054
@@ -136,3 +139,77 @@ def calibration(values: Float[Tensor, " n"], rewards: Float[Tensor, " n"], *, bi
         )
         for part in parts
     ]  # fmt: skip
+
+
+# Against the true value, known by Monte-Carlo continuation; see `steerlib.continuing`
+
+
+def ceiling(
+    mean: Float[Tensor, " n"], error: Float[Tensor, " n"], *, samples: int, seed: int = 0, resamples: int = 1000
+) -> Estimate:
+    """The correlation with the reward that the true value itself would have: what no value can exceed by knowing more.
+
+    The true value explains Var V of the variance Var V + E Var[r | s] of the rewards, so its correlation is the root
+    of that share. A mean over continuations scatters around the true value; that part, the mean square of the errors,
+    is taken off.
+
+    Args:
+        mean: reward of the continuations of each state, one state of each answer.
+        error: standard error of each mean.
+        samples: continuations of each.
+        seed: of the resampling of answers that makes the interval.
+        resamples: how many.
+
+    Raises:
+        MetricError: if the shapes do not fit, or there are fewer than four states.
+    """
+    _same_size("ceiling", mean, error)
+    if len(mean) < 4 or samples < 2:
+        raise MetricError(f"ceiling: got {len(mean)} states of {samples} continuations, expected 4 and 2 at least.")
+
+    def share(m: np.ndarray, noise: np.ndarray, axis: int = -1) -> np.ndarray:
+        known = np.maximum(m.var(axis=axis, ddof=1) - noise.mean(axis=axis), 0.0)
+        whole = known + samples * noise.mean(axis=axis)
+        return np.sqrt(known / np.where(whole > 0, whole, 1.0))
+
+    return bootstrap(
+        (mean.double().numpy(), error.double().square().numpy()), share, level=0.95, seed=seed, resamples=resamples
+    )
+
+
+def value_error(
+    values: Float[Tensor, " n"], mean: Float[Tensor, " n"], error: Float[Tensor, " n"], owners: Int[Tensor, " n"]
+) -> Estimate:
+    """Mean of (V - true value)^2 over states, with the interval that resampling whole answers gives.
+
+    The scatter of the means over continuations is taken off, so that the true value itself has error 0 on average; the
+    estimate may then fall below zero.
+
+    Args:
+        values: V of each state.
+        mean: reward of its continuations.
+        error: standard error of that mean.
+        owners: the answer that each state is of; every answer counts alike.
+
+    Raises:
+        MetricError: if the shapes do not fit, or the states are of fewer than two answers.
+    """
+    each = value_errors(values, mean, error, owners)
+    return mean_interval(each.numpy())
+
+
+def value_errors(
+    values: Float[Tensor, " n"], mean: Float[Tensor, " n"], error: Float[Tensor, " n"], owners: Int[Tensor, " n"]
+) -> Float[Tensor, " answers"]:
+    """What `value_error` averages, answer by answer, so that two values can be compared in pairs."""
+    _same_size("value_error", values, mean, error, owners)
+    off = (values.double() - mean.double()).square() - error.double().square()
+    _, place = owners.unique(return_inverse=True)
+    counts = torch.bincount(place).double()
+    return torch.zeros_like(counts).index_add(0, place, off) / counts
+
+
+def _same_size(what: str, *vectors: Tensor) -> None:
+    shapes = [tuple(vector.shape) for vector in vectors]
+    if len(set(shapes)) > 1 or len(shapes[0]) != 1 or not len(vectors[0]):
+        raise MetricError(f"{what}: got shapes {shapes}, expected equal, non-empty vectors.")

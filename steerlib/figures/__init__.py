@@ -21,6 +21,7 @@ from steerlib.figures.race import Front, Trade, fronts, method_sweep, rejection
 from steerlib.figures.readings import reading_and_moving
 from steerlib.figures.style import PALETTE, ROLES, look, panels
 from steerlib.figures.sweeps import curve, dose_response, exactly, intervals, layer_sweep
+from steerlib.figures.values import by_position
 from steerlib.figures.wiring import placement, scope_grid
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Trade",
     "accrual",
     "angle_response",
+    "by_position",
     "curve",
     "data_efficiency",
     "disturbance",

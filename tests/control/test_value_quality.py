@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from steerlib.control.linear_values import walk
-from steerlib.control.value_quality import calibration, quality_by_position
+from steerlib.control.value_quality import calibration, ceiling, quality_by_position, value_error, value_errors
 from steerlib.errors import MetricError
 
 NAN = math.nan
@@ -74,3 +74,50 @@ def test_refusals() -> None:
         quality_by_position(torch.zeros(2, 3), torch.zeros(3))
     with pytest.raises(MetricError, match="calibration: got .*expected two equal, non-empty vectors"):
         calibration(torch.zeros(0), torch.zeros(0))
+
+
+def _continued(*, spread: float, within: float, samples: int, n: int = 4000) -> tuple[torch.Tensor, ...]:
+    """True values, means over continuations and their errors, for normal values and rewards."""
+    chance = torch.Generator().manual_seed(5)
+    true = spread * torch.randn(n, generator=chance).double()
+    drawn = true[:, None] + within * torch.randn(n, samples, generator=chance).double()
+    return true, drawn.mean(1), drawn.std(1) / math.sqrt(samples)
+
+
+@pytest.mark.parametrize("samples", [3, 40])
+def test_the_ceiling_is_the_correlation_of_the_true_value_however_few_continuations_there_are(samples: int) -> None:
+    _, mean, error = _continued(spread=0.6, within=0.8, samples=samples)
+    found = ceiling(mean, error, samples=samples, resamples=200)
+    assert found.value == pytest.approx(0.6, abs=0.03)
+    assert 0.005 < found.high - found.low < 0.06 and found.low < found.value < found.high
+    raw = float(mean.std() / math.sqrt(0.36 + 0.64))
+    assert samples > 3 or raw > 0.7, "the scatter of the means must be taken off, or this would pass without"
+
+
+def test_the_ceiling_is_zero_where_states_say_nothing_and_one_where_they_say_all() -> None:
+    _, mean, error = _continued(spread=0.0, within=1.0, samples=10)
+    assert ceiling(mean, error, samples=10, resamples=50).value < 0.1
+    assert ceiling(torch.arange(9.0), torch.zeros(9), samples=5, resamples=50).value == pytest.approx(1.0)
+    assert ceiling(torch.ones(9), torch.zeros(9), samples=5, resamples=50).value == 0.0
+
+
+def test_the_true_value_has_no_error_and_another_its_distance() -> None:
+    true, mean, error = _continued(spread=0.6, within=0.8, samples=4)
+    owners = torch.arange(len(true)) // 4
+    assert value_error(true, mean, error, owners).value == pytest.approx(0.0, abs=0.01)
+    assert value_error(true + 0.5, mean, error, owners).value == pytest.approx(0.25, abs=0.02)
+    assert value_error(true, mean, torch.zeros_like(error), owners).value > 0.1, "the scatter counts, if not taken off"
+
+
+def test_every_answer_counts_alike() -> None:
+    values, owners = torch.tensor([1.0, 1.0, 1.0, 0.0]), torch.tensor([7, 7, 7, 2])
+    each = value_errors(values, torch.zeros(4), torch.zeros(4), owners)
+    assert each.tolist() == [0.0, 1.0]
+    assert value_error(values, torch.zeros(4), torch.zeros(4), owners).value == pytest.approx(0.5)
+
+
+def test_vectors_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(MetricError, match=r"value_error: got shapes .*\(3,\).* expected equal"):
+        value_errors(torch.zeros(4), torch.zeros(3), torch.zeros(4), torch.zeros(4))
+    with pytest.raises(MetricError, match="got 3 states of 5 continuations, expected 4"):
+        ceiling(torch.zeros(3), torch.zeros(3), samples=5)

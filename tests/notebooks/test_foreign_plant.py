@@ -23,6 +23,7 @@ PAGES = (
     "13_transport",
     "14_reflections_and_flows",
     "15_horse_race",
+    "21_bellman_on_hidden_states",
 )
 
 
