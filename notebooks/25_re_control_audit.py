@@ -95,10 +95,10 @@ guessed, last_token = mask.float().argmax(dim=1), mask.sum(dim=1) - 1
 guessed.tolist(), last_token.tolist()
 
 # %% [markdown]
-# Of equal numbers `argmax` names the first, so the last token is taken to be token 0, in every answer. Here are two real ones. The plant answers questions of the split on which laws are fitted, two answers to each question, and an oracle says what an answer earns. We keep the state from which each token was drawn.
+# Of equal numbers `argmax` names the first, so the last token is taken to be token 0, in every answer. Here are two real ones. The plant answers questions of the split on which laws are fitted, three answers to each question, and an oracle says what an answer earns. We keep the state from which each token was drawn.
 
 # %% tags=["hide-input"]
-samples = 2
+samples = 3
 try:
     items, how, earned = answering(task, n=120, seed=seeds[0])
     asked = [item.text for item in items]
@@ -158,7 +158,7 @@ table(rows, "prompt", "answer", "reward", "rewarded token, text", "in the code")
 # | 8 | the prompt ends before the answer | the test split is bound before the map that cuts prompts: it holds the whole dialogue, preferred answer included. *First* has it right | `inference_intervention.py` 97, 125, 126; `get_activations_only.py` 184, 212, 217 | yes |
 # | 9 | every state of an answer | the state that draws the end token is kept for Vicuna and dropped for Falcon and Llama 3 | `get_activations_only.py` 60 to 79 | yes |
 # | 10 | (does not say) | a mask that cuts at the user's next turn is made, and the uncut one is saved | `get_activations_only.py` 114 to 121 | yes |
-# | 11 | one answer to a prompt | several are asked for without switching sampling on | `get_activations_only.py` 42, 43 | no |
+# | 11 | one answer to a prompt | several are asked for without switching sampling on | `get_activations_only.py` 42, 43 | yes |
 # | 12 | 300 prompts for the judge | 100, drawn anew without a seed at each run; what cannot be read counts as a tie | `gpt4_eval.py` 83, 107 to 112 | yes |
 # | 13 | diversity from repetition | one is added to the number of n-grams; run-on turns are cut at `USER:` only | `metrics.py` 26, 62 | yes |
 # | 14 | average reward as a result | one reward model labels the training data and measures the result | `reward_label.py` 95; `measure_reward.py` 20 | no |
@@ -167,7 +167,7 @@ table(rows, "prompt", "answer", "reward", "rewarded token, text", "in the code")
 #
 # Further names are used before they are set (`reward_label.py` 104 to 106, `measure_reward.py` 68), one script writes to `response` where the next reads from `response_value` (`inference_intervention.py` 143; `measure_reward.py` 62), and the model's constructor gets an argument that the public library has not (`intervented_model/llama.py` 171). They stop a run; they do not change a number.
 #
-# Two of the rows can be checked by a few lines of Python without any model. A network of three layers does not fit in one of two, and whoever asks for no control gets it:
+# Some rows can be checked by a few lines of Python. A network of three layers does not fit in one of two, and whoever asks for no control gets it:
 
 
 # %%
@@ -189,6 +189,22 @@ page.record("layers.left", len(left.unexpected_keys))
 page.record("flag.false", float(bool(chosen)), digits=0)
 
 # %% [markdown]
+# And several answers to a prompt without sampling (row 11) are refused by the library that generates them:
+
+# %%
+few = lm.tokenizer(asked[0], return_tensors="pt").to(lm.device)
+try:
+    lm.model.generate(
+        few.input_ids, num_return_sequences=2, do_sample=False, max_new_tokens=1
+    )
+    several = "are given"
+except ValueError as error:
+    several = f"are refused: {str(error).splitlines()[0]}"
+several
+
+# %% [markdown]
+# So nobody can have used that branch with a model whose settings do not switch sampling on; the paper has one answer to a prompt.
+#
 # ## Rung 1: one answer by hand
 #
 # An answer of three tokens has the values 1, 2, 4, and earns 3. The text asks each value to be the next, and the last to be the reward: $(1-2)^2 + (2-4)^2 + (4-3)^2 = 6$. The code asks the first to be the reward: $(1-2)^2 + (2-4)^2 + (1-3)^2 = 9$. What matters is where the gradient points.
@@ -224,6 +240,7 @@ def chain_loss(v, lengths, r, *, held=True, last=True, outcome=False):
     return (steps + ((end - r) ** 2).sum()) / len(v)
 
 
+# %%
 versions = {
     "text": {},
     "target not held": {"held": False},
@@ -311,7 +328,8 @@ def knows(net):
     with torch.no_grad():
         v = net(x[out])
     ends = torch.stack([v[:, 0], v[torch.arange(len(v)), lengths[out] - 1]])
-    return [float(np.corrcoef(e, rewards[out])[0, 1]) for e in ends]
+    found = [np.corrcoef(e, rewards[out])[0, 1] for e in ends]
+    return np.nan_to_num(found)  # a value that is the same for all knows nothing
 
 
 known = {n: np.array([knows(net) for net in found]) for n, found in nets.items()}
@@ -339,6 +357,16 @@ table(
 
 # %%
 head = lm.model.get_output_embeddings()
+cap = getattr(lm.model.config, "final_logit_softcapping", None)
+
+
+def logs(z):
+    """Log probabilities of the next token from states after the norm."""
+    found = head(z) if cap is None else cap * torch.tanh(head(z) / cap)
+    return found.log_softmax(-1)
+
+
+# %%
 
 
 @torch.no_grad()
@@ -350,9 +378,10 @@ def read(prompt, answer):
     return found[start - 1 : -1], ids[0, start:].to(lm.device)
 
 
+# %%
 pairs = {
     split: spread(task.pairs(split), k)
-    for split, k in (("validation", 16), ("test", 40))
+    for split, k in (("validation", 16), ("test", 80))
 }
 reading = {
     split: [read(p.prompt, a) for p in ps for a in (p.wanted, p.unwanted)]
@@ -365,7 +394,7 @@ reading = {
 def shares(split, push=torch.zeros_like):
     """(share of the wanted answer for each question, nats per token)."""
     z, tokens = (torch.cat(part) for part in zip(*reading[split], strict=True))
-    free, new = (head(o).log_softmax(-1) for o in (z, z + push(z)))
+    free, new = logs(z), logs(z + push(z))
     kl = float((new.exp() * (new - free)).sum(-1).mean())
     parts = new.gather(1, tokens[:, None])[:, 0].split(
         [len(t) for _, t in reading[split]]
@@ -393,6 +422,7 @@ def pushed(net, alpha):
     return lambda z: ascend(relu, z, steps=5, alpha=alpha).input
 
 
+# %%
 def tuned(push_at):
     """The push whose cost on validation questions is the budget."""
     cost = lambda a: shares("validation", push_at(a))[1]  # noqa: E731
@@ -421,17 +451,17 @@ share = {name: found for name, (found, _) in results.items()}
 # %%
 push = results["text"][1][0]
 with lm.under(lambda z: z + push(z), layer=lm.depth - 1, point="final_norm"):
-    logs = lm.logprobs(
+    found = lm.logprobs(
         [p.prompt for p in pairs["test"][:6] for _ in range(2)],
         [a for p in pairs["test"][:6] for a in (p.wanted, p.unwanted)],
     )
-on_the_plant = logs.view(-1, 2).softmax(1)[:, 0].cpu().numpy()
+on_the_plant = found.view(-1, 2).softmax(1)[:, 0].cpu().numpy()
 assert np.allclose(on_the_plant, share["text"][0][:6], atol=1e-3)
 
 # %% [markdown]
 # ## What each difference is worth
 #
-# Beside the four losses: the last state dropped, as the code does where the padding token is the end token; the answer cut at the end of its first line, which the code computes and does not use; states read after prompts in another template; weights in bfloat16, at both learning rates. And two controls: rewards in another order, and random directions.
+# Beside the four losses: the last state dropped, as the code does where the padding token is the end token; the answer cut at the end of its first line, which the code computes and does not use; states of the same answers read after prompts in another template (without the last state, so that they are held against that version); weights in bfloat16. And two controls: rewards in another order, and random directions.
 
 # %%
 short = (lengths - 1).clamp(min=1)
@@ -462,6 +492,7 @@ def retagged(prompt):
     return f"{first.swapcase()} {body}{tag.swapcase()}"
 
 
+# %%
 told = [text or " ." for text in said]
 for name, change in (("double space", doubled), ("other role tags", retagged)):
     seen = given(
@@ -484,6 +515,8 @@ for name, changed in other.items():
     }
     nets[name] = [train(seed=seed, **data) for seed in runs]
     share[name], _ = scored(nets[name])
+
+# %%
 directions = [
     torch.randn(lm.width, generator=torch.Generator().manual_seed(100 + s))
     for s in runs
@@ -497,8 +530,11 @@ gain = {
     name: metrics.paired_grid_difference(s, np.tile(free_share, (len(s), 1)))
     for name, s in share.items()
 }
+base_of = dict.fromkeys(("double space", "other role tags"), "last state dropped")
 against = {
-    name: metrics.paired_grid_difference(s, share["text"][: len(s)])
+    name: metrics.paired_grid_difference(
+        s, share[base_of.get(name, "text")][: len(s)]
+    )
     for name, s in share.items()
     if name != "text"
 }
@@ -515,7 +551,12 @@ for key, name in (
 ):  # fmt: skip
     page.record(f"gain.{key}", gain[name])
 page.samples("target.share", {"text": share["text"], "code": share["code"]})
-page.text("most", min(against, key=lambda n: against[n].value))
+page.record("target.gap", against["code"])
+page.record(
+    "target.least",
+    metrics.detectable_effect((share["code"] - share["text"]).mean(0)),
+    digits=3,
+)
 page.figure(
     "effects",
     figures.intervals(
@@ -531,7 +572,7 @@ page.figure(
 )
 
 # %% [markdown]
-# Left alone the plant gives the wanted answer a share of {glue:text}`share.free` over {glue:text}`n.questions` questions. At {glue:text}`budget` nats per token, with {glue:text}`n.seeds` seeds (the losses) or {glue:text}`n.runs` (the rest), the share changes by {glue:text}`gain.text` under the text's version, by {glue:text}`gain.moving` where only the target is not held, by {glue:text}`gain.first` where only the reward is misplaced, by {glue:text}`gain.code` under both, as in the code, by {glue:text}`gain.outcome` where every value regresses the outcome, by {glue:text}`gain.shuffled` where rewards were shuffled, and by {glue:text}`gain.random` along random directions. Where answers are cut at their first line it is {glue:text}`gain.cut`.
+# Left alone the plant gives the wanted answer a share of {glue:text}`share.free` over {glue:text}`n.questions` questions. At {glue:text}`budget` nats per token, with {glue:text}`n.seeds` seeds (the losses) or {glue:text}`n.runs` (the rest), the share changes by {glue:text}`gain.text` under the text's version, by {glue:text}`gain.moving` where only the target is not held, by {glue:text}`gain.first` where only the reward is misplaced, by {glue:text}`gain.code` under both, as in the code, by {glue:text}`gain.outcome` where every value regresses the outcome, by {glue:text}`gain.shuffled` where rewards were shuffled, and by {glue:text}`gain.random` along random directions. Where answers are cut at their first line it is {glue:text}`gain.cut`. Code and text differ by {glue:text}`target.gap`; a difference of {glue:text}`target.least` would have been found four times out of five. What the losses *know* differs more than what five cautious steps can make of it.
 #
 # :::{prf:remark} What the assumptions are worth here
 # :label: audit-assumptions
@@ -570,6 +611,7 @@ dialogues = [f"{p.prompt}{p.wanted}" for p in pairs["test"][:20]]
 answers = [p.wanted for p in pairs["test"][:20]]
 
 
+# %%
 def cut(dialogue, answer):
     """What the map does: everything before the last answer."""
     return dialogue.removesuffix(answer)
@@ -593,6 +635,7 @@ methods = {
 site = {"layer": lm.depth - 1, "point": "final_norm"}
 
 
+# %%
 def rewarded(push, leaked, seed):
     """Rewards of 20 sampled answers."""
     act = (lambda z: z) if push is None else (lambda z: z + push(z))
@@ -607,7 +650,7 @@ def rewarded(push, leaked, seed):
 
 
 # %% tags=["hide-input"]
-tested = spread(task.items("test"), 40)[:20] if hasattr(task, "items") else None
+tested = spread(task.items("test"), 80)[:20] if hasattr(task, "items") else None
 
 
 def judge(texts):
@@ -710,9 +753,10 @@ page.record("smallest.rounded", fitting["rounded"][0])
 sd = [100 * (w * (1 - w) / 300) ** 0.5 for w in np.array(rates) / 100]
 page.record("se.low", min(sd), digits=1)
 page.record("se.high", max(sd), digits=1)
+page.record("se.hundred", 3**0.5 * max(sd), digits=1)
 
 # %% [markdown]
-# All {glue:text}`n.rates` are shares of {glue:text}`smallest.cut` prompts with further decimals cut off; the next size that would fit is {glue:text}`next.cut`, and if they had been rounded, {glue:text}`smallest.rounded`. So there were 300, as the text says. The script with its 100 prompts is not what made the table: {glue:text}`misfit.code` of the rates cannot come from it. A single rate of 300 prompts has a standard error of {glue:text}`se.low` to {glue:text}`se.high` points.
+# All {glue:text}`n.rates` are shares of {glue:text}`smallest.cut` prompts with further decimals cut off; the next size that would fit is {glue:text}`next.cut`, and if they had been rounded, {glue:text}`smallest.rounded`. So there were 300, as the text says. The script with its 100 prompts is not what made the table: {glue:text}`misfit.code` of the rates cannot come from it. A single rate of 300 prompts has a standard error of {glue:text}`se.low` to {glue:text}`se.high` points; one of 100, of up to {glue:text}`se.hundred`.
 #
 # Two methods answered, it seems, the same prompts, and then more can be said than their two standard errors suggest, or less: it depends on *which* prompts each won, and no table says that.
 #
@@ -886,8 +930,8 @@ table(
 #
 # 1. *That ascending a value beats no control* stands on the printed numbers alone. No reading of the table takes it away.
 # 2. *That it beats search with a prefix scorer*, without a preface, on Vicuna does not follow from 300 prompts. With the preface it beats the strongest baseline in every setting by five to ten points, and whether that is more than chance depends on the pairing in most of them.
-# 3. *That the value is of the continuation* is open. If the tables were made with the released loss, the value met the reward through the prompt alone, and what was ascended is a direction in which states of promising prompts differ. On our plant that is worth less, or the opposite. We do not know which code made the tables, and a wide network may memorise what ours averages.
-# 4. Follow-up papers that took the released code as a baseline inherit the loss, and compare a corrected method with an uncorrected one.
+# 3. *That the value is of the continuation* is open. If the tables were made with the released loss, the value met the reward through the prompt alone, and what was ascended is a direction in which states of promising prompts differ. On our plant the share of the wanted answer under the released loss differs from that under the text's by {glue:text}`target.gap`. We do not know which code made the tables, and a wide network may memorise what ours averages.
+# 4. A follow-up that takes the released code as its baseline, and writes losses of its own with the right index, compares a corrected method with an uncorrected one.
 #
 # **In control words.** The audit is an identification problem: the same output can come from different plants. The text describes one controller, the code another, and the data are the rates. All comparisons with *no* controller are insensitive to the choice; those between controllers are not, and only they could tell the two apart.
 #

@@ -67,7 +67,8 @@ def forest(
         figure, (axis,) = panels(1, height=1.1 + 0.27 * (len(rows) + len(groups)), width=WIDTH)
         place, ticks, names = 0, [], []
         for heading, group in groups.items():
-            axis.text(0.0, place, heading, transform=axis.get_yaxis_transform(), fontweight="bold", va="center")
+            ticks.append(place)
+            names.append(heading)
             place += 1
             for name, reach in group.items():
                 tone, marker = marks[reach.standing]
@@ -84,6 +85,9 @@ def forest(
         axis.plot([], [], color=ROLES["reference"], linewidth=4.0, alpha=0.55, label=bars[0])
         axis.plot([], [], color=ROLES["reference"], linewidth=1.0, label=bars[1])
         axis.set_yticks(ticks, names)
+        for label in axis.get_yticklabels():
+            if label.get_text() in groups:
+                label.set_fontweight("bold")
         axis.tick_params(axis="y", length=0)
         axis.grid(visible=False, axis="y")
         axis.set(xlabel=xlabel, ylim=(place - 0.4, -0.6))
