@@ -317,42 +317,6 @@ nets = {
 }
 
 # %% [markdown]
-# First, what do they know? The correlation of the value with the reward on held-out answers, at the prompt (token 0) and at the last token:
-
-# %%
-out = ~fit
-
-
-def knows(net):
-    """Correlation with the reward at the first and at the last token."""
-    with torch.no_grad():
-        v = net(x[out])
-    ends = torch.stack([v[:, 0], v[torch.arange(len(v)), lengths[out] - 1]])
-    found = [np.corrcoef(e, rewards[out])[0, 1] for e in ends]
-    return np.nan_to_num(found)  # a value that is the same for all knows nothing
-
-
-known = {n: np.array([knows(net) for net in found]) for n, found in nets.items()}
-
-# %% tags=["hide-input"]
-page.record("n.out", int(out.sum()))
-for key, name in (
-    ("text", "text"),
-    ("code", "code"),
-    ("outcome", "outcome at every token"),
-):
-    page.record(
-        f"knows.{key}", metrics.central_range(known[name][:, 1], coverage=0.9)
-    )
-table(
-    [(n, *(str(metrics.central_range(column, coverage=0.9)) for column in c.T))
-     for n, c in known.items()],
-    "loss", "at the prompt", "at the last token",
-)  # fmt: skip
-
-# %% [markdown]
-# (Mean and range over seeds, {glue:text}`n.out` answers.) At the last token the answer is written, and could be judged: the value of the text reaches {glue:text}`knows.text` there, that of the code {glue:text}`knows.code`, and one that regresses the outcome {glue:text}`knows.outcome`.
-#
 # What is a value worth for steering? After the final norm a push $u$ moves the logits by $Wu$ and nothing else (chapter 22), so states of the unsteered plant are enough: we read held-out questions once, each with a right and a wrong answer, and can then apply any push to them in milliseconds. The score is the *share of the wanted answer*, $p_+ / (p_+ + p_-)$, the effort is the divergence of the next token from that of the unsteered plant, in nats.
 
 # %%
@@ -572,7 +536,48 @@ page.figure(
 )
 
 # %% [markdown]
-# Left alone the plant gives the wanted answer a share of {glue:text}`share.free` over {glue:text}`n.questions` questions. At {glue:text}`budget` nats per token, with {glue:text}`n.seeds` seeds (the losses) or {glue:text}`n.runs` (the rest), the share changes by {glue:text}`gain.text` under the text's version, by {glue:text}`gain.moving` where only the target is not held, by {glue:text}`gain.first` where only the reward is misplaced, by {glue:text}`gain.code` under both, as in the code, by {glue:text}`gain.outcome` where every value regresses the outcome, by {glue:text}`gain.shuffled` where rewards were shuffled, and by {glue:text}`gain.random` along random directions. Where answers are cut at their first line it is {glue:text}`gain.cut`. Code and text differ by {glue:text}`target.gap`; a difference of {glue:text}`target.least` would have been found four times out of five. What the losses *know* differs more than what five cautious steps can make of it.
+# Left alone the plant gives the wanted answer a share of {glue:text}`share.free` over {glue:text}`n.questions` questions. At {glue:text}`budget` nats per token, with {glue:text}`n.seeds` seeds (the losses) or {glue:text}`n.runs` (the rest), the share changes by {glue:text}`gain.text` under the text's version, by {glue:text}`gain.moving` where only the target is not held, by {glue:text}`gain.first` where only the reward is misplaced, by {glue:text}`gain.code` under both, as in the code, by {glue:text}`gain.outcome` where every value regresses the outcome, by {glue:text}`gain.shuffled` where rewards were shuffled, and by {glue:text}`gain.random` along random directions. Where answers are cut at their first line it is {glue:text}`gain.cut`. Code and text differ by {glue:text}`target.gap`; a difference of {glue:text}`target.least` would have been found four times out of five.
+
+# %% [markdown]
+# ### What do they know?
+#
+# The correlation of the value with the reward on the answers that were held out: at the prompt, at the end of the first line, where the answer is written and could be judged, and at the last token.
+
+# %%
+out = ~fit
+
+
+def knows(net):
+    """Correlations with the reward at three tokens."""
+    with torch.no_grad():
+        v = net(x[out])
+    row = torch.arange(len(v))
+    at = (0 * row, first_line[out] - 1, lengths[out] - 1)
+    found = [np.corrcoef(v[row, t], rewards[out])[0, 1] for t in at]
+    return np.nan_to_num(found)  # a constant knows nothing
+
+
+told_apart = [*versions, "cut at the first line", "rewards shuffled"]
+known = {n: np.array([knows(net) for net in nets[n]]) for n in told_apart}
+
+# %% tags=["hide-input"]
+page.record("n.out", int(out.sum()))
+ranged = {
+    n: [metrics.central_range(column, coverage=0.9) for column in c.T]
+    for n, c in known.items()
+}
+for key, name in (
+    ("text", "text"), ("code", "code"), ("cut", "cut at the first line"),
+    ("outcome", "outcome at every token"), ("shuffled", "rewards shuffled"),
+):  # fmt: skip
+    page.record(f"knows.{key}", ranged[name][1], digits=2)
+table(
+    [(n, *map(str, r)) for n, r in ranged.items()],
+    "loss", "at the prompt", "end of the first line", "last token",
+)  # fmt: skip
+
+# %% [markdown]
+# (Mean over seeds, and the range of most; {glue:text}`n.out` answers.) At the end of the first line the value of the text correlates with the reward by {glue:text}`knows.text`, that of the code by {glue:text}`knows.code`; the text's loss on answers that were cut there by {glue:text}`knows.cut`, a regression of the outcome by {glue:text}`knows.outcome`, and one of shuffled rewards by {glue:text}`knows.shuffled`. A reward for the first line that is handed out at the end of a run-on has to find its way back through turns that have nothing to do with it. So the mask that is computed and not used (row 10) and the misplaced reward (row 1) work on each other: with run-on answers, the right index is a long way from the deed.
 #
 # :::{prf:remark} What the assumptions are worth here
 # :label: audit-assumptions
