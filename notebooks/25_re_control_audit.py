@@ -516,6 +516,10 @@ for key, name in (
     page.record(f"gain.{key}", gain[name])
 page.samples("target.share", {"text": share["text"], "code": share["code"]})
 page.record("target.gap", against["code"])
+adjusted = metrics.holm([e.p for e in against.values()])
+clear = [n for n, p in zip(against, adjusted, strict=True) if p <= 0.05]
+page.record("n.changes", len(against))
+page.text("holm", ", ".join(clear) or "none")
 page.record(
     "target.least",
     metrics.detectable_effect((share["code"] - share["text"]).mean(0)),
@@ -536,7 +540,7 @@ page.figure(
 )
 
 # %% [markdown]
-# Left alone the plant gives the wanted answer a share of {glue:text}`share.free` over {glue:text}`n.questions` questions. At {glue:text}`budget` nats per token, with {glue:text}`n.seeds` seeds (the losses) or {glue:text}`n.runs` (the rest), the share changes by {glue:text}`gain.text` under the text's version, by {glue:text}`gain.moving` where only the target is not held, by {glue:text}`gain.first` where only the reward is misplaced, by {glue:text}`gain.code` under both, as in the code, by {glue:text}`gain.outcome` where every value regresses the outcome, by {glue:text}`gain.shuffled` where rewards were shuffled, and by {glue:text}`gain.random` along random directions. Where answers are cut at their first line it is {glue:text}`gain.cut`. Code and text differ by {glue:text}`target.gap`; a difference of {glue:text}`target.least` would have been found four times out of five.
+# Left alone the plant gives the wanted answer a share of {glue:text}`share.free` over {glue:text}`n.questions` questions. At {glue:text}`budget` nats per token, with {glue:text}`n.seeds` seeds (the losses) or {glue:text}`n.runs` (the rest), the share changes by {glue:text}`gain.text` under the text's version, by {glue:text}`gain.moving` where only the target is not held, by {glue:text}`gain.first` where only the reward is misplaced, by {glue:text}`gain.code` under both, as in the code, by {glue:text}`gain.outcome` where every value regresses the outcome, by {glue:text}`gain.shuffled` where rewards were shuffled, and by {glue:text}`gain.random` along random directions. Where answers are cut at their first line it is {glue:text}`gain.cut`. Code and text differ by {glue:text}`target.gap`; a difference of {glue:text}`target.least` would have been found four times out of five. Of {glue:text}`n.changes` intervals some miss zero by luck: after Holm's correction those that stand are: {glue:text}`holm`.
 
 # %% [markdown]
 # ### What do they know?
@@ -577,7 +581,7 @@ table(
 )  # fmt: skip
 
 # %% [markdown]
-# (Mean over seeds, and the range of most; {glue:text}`n.out` answers.) At the end of the first line the value of the text correlates with the reward by {glue:text}`knows.text`, that of the code by {glue:text}`knows.code`; the text's loss on answers that were cut there by {glue:text}`knows.cut`, a regression of the outcome by {glue:text}`knows.outcome`, and one of shuffled rewards by {glue:text}`knows.shuffled`. A reward for the first line that is handed out at the end of a run-on has to find its way back through turns that have nothing to do with it. So the mask that is computed and not used (row 10) and the misplaced reward (row 1) work on each other: with run-on answers, the right index is a long way from the deed.
+# (Mean over seeds, and the range of most; {glue:text}`n.out` answers.) At the end of the first line the value of the text correlates with the reward by {glue:text}`knows.text`, that of the code by {glue:text}`knows.code`; the text's loss on answers that were cut there by {glue:text}`knows.cut`, a regression of the outcome by {glue:text}`knows.outcome`, and one of shuffled rewards by {glue:text}`knows.shuffled`. Why a cut can matter: a reward for the first line that is handed out at the end of a run-on has to find its way back through turns that have nothing to do with it. Rows 1 and 10 of the list belong together: where answers run on, the right index is a long way from the deed.
 #
 # :::{prf:remark} What the assumptions are worth here
 # :label: audit-assumptions
@@ -692,12 +696,18 @@ spread_of = [
     np.ptp([earned_[n, leaked].mean() for n in methods])
     for leaked in (False, True)
 ]
+page.record(
+    "sampled.gap",
+    metrics.paired_grid_difference(
+        earned_["text", False], earned_["code", False]
+    ),
+)
 page.record("leak.apart.plain", spread_of[0], digits=2)
 page.record("leak.apart.leaked", spread_of[1], digits=2)
 table(rows, "value", "reward", "reward, answer in the prompt", "rise")
 
 # %% [markdown]
-# Every method rises, the one that does nothing included, and what separates the methods shrinks from {glue:text}`leak.apart.plain` to {glue:text}`leak.apart.leaked`. A rerun of f897869 on HH-RLHF would report high rewards and small differences. The first commit, which is nearer to the paper's tables on HH-RLHF, has no leak.
+# Every method rises, the one that does nothing included, and what separates the methods shrinks from {glue:text}`leak.apart.plain` to {glue:text}`leak.apart.leaked`. (Without the leak the text's loss earns {glue:text}`sampled.gap` more than the code's, with one seed of each value, on twenty questions: whole answers and not two forms of each.) A rerun of f897869 on HH-RLHF would report high rewards and small differences. The first commit, which is nearer to the paper's tables on HH-RLHF, has no leak.
 #
 # ## How the answers were measured
 #
@@ -1089,7 +1099,7 @@ table(
 points = [
     "The released loss never shows the reward to a value other than that of the prompt; the text's does. At "
     f"{budget:g} nats per token the share of the wanted answer changes by {signed(gain['text'])} with the text's "
-    f"loss, by {signed(gain['code'])} with the released one (difference {signed(against['code'])}), by "
+    f"loss, by {signed(gain['code'])} with the released one (difference {signed(against['code'])}; after Holm's correction over all changes these stand: {', '.join(clear) or 'none'}), by "
     f"{signed(gain['rewards shuffled'])} with shuffled rewards, and by {signed(gain['outcome at every token'])} where "
     "every state is regressed on the outcome.",
     f"An answer in the prompt raises the reward of the unsteered plant from {earned_['unsteered', False].mean():.2f} "
