@@ -516,10 +516,17 @@ for key, name in (
     page.record(f"gain.{key}", gain[name])
 page.samples("target.share", {"text": share["text"], "code": share["code"]})
 page.record("target.gap", against["code"])
-adjusted = metrics.holm([e.p for e in against.values()])
-clear = [n for n, p in zip(against, adjusted, strict=True) if p <= 0.05]
+strict = {
+    name: metrics.paired_grid_difference(
+        share[name],
+        share[base_of.get(name, "text")][: len(share[name])],
+        level=1 - 0.05 / len(against),
+    )
+    for name in against
+}
+clear = [n for n, e in strict.items() if e.low > 0 or e.high < 0]
 page.record("n.changes", len(against))
-page.text("holm", ", ".join(clear) or "none")
+page.text("standing", ", ".join(clear) or "none")
 page.record(
     "target.least",
     metrics.detectable_effect((share["code"] - share["text"]).mean(0)),
@@ -540,7 +547,7 @@ page.figure(
 )
 
 # %% [markdown]
-# Left alone the plant gives the wanted answer a share of {glue:text}`share.free` over {glue:text}`n.questions` questions. At {glue:text}`budget` nats per token, with {glue:text}`n.seeds` seeds (the losses) or {glue:text}`n.runs` (the rest), the share changes by {glue:text}`gain.text` under the text's version, by {glue:text}`gain.moving` where only the target is not held, by {glue:text}`gain.first` where only the reward is misplaced, by {glue:text}`gain.code` under both, as in the code, by {glue:text}`gain.outcome` where every value regresses the outcome, by {glue:text}`gain.shuffled` where rewards were shuffled, and by {glue:text}`gain.random` along random directions. Where answers are cut at their first line it is {glue:text}`gain.cut`. Code and text differ by {glue:text}`target.gap`; a difference of {glue:text}`target.least` would have been found four times out of five. Of {glue:text}`n.changes` intervals some miss zero by luck: after Holm's correction those that stand are: {glue:text}`holm`.
+# Left alone the plant gives the wanted answer a share of {glue:text}`share.free` over {glue:text}`n.questions` questions. At {glue:text}`budget` nats per token, with {glue:text}`n.seeds` seeds (the losses) or {glue:text}`n.runs` (the rest), the share changes by {glue:text}`gain.text` under the text's version, by {glue:text}`gain.moving` where only the target is not held, by {glue:text}`gain.first` where only the reward is misplaced, by {glue:text}`gain.code` under both, as in the code, by {glue:text}`gain.outcome` where every value regresses the outcome, by {glue:text}`gain.shuffled` where rewards were shuffled, and by {glue:text}`gain.random` along random directions. Where answers are cut at their first line it is {glue:text}`gain.cut`. Code and text differ by {glue:text}`target.gap`; a difference of {glue:text}`target.least` would have been found four times out of five. Of {glue:text}`n.changes` intervals some miss zero by luck: with intervals widened for their number (Bonferroni), those that still do are: {glue:text}`standing`.
 
 # %% [markdown]
 # ### What do they know?
@@ -1099,7 +1106,7 @@ table(
 points = [
     "The released loss never shows the reward to a value other than that of the prompt; the text's does. At "
     f"{budget:g} nats per token the share of the wanted answer changes by {signed(gain['text'])} with the text's "
-    f"loss, by {signed(gain['code'])} with the released one (difference {signed(against['code'])}; after Holm's correction over all changes these stand: {', '.join(clear) or 'none'}), by "
+    f"loss, by {signed(gain['code'])} with the released one (difference {signed(against['code'])}; with intervals widened for the number of changes these exclude zero: {', '.join(clear) or 'none'}), by "
     f"{signed(gain['rewards shuffled'])} with shuffled rewards, and by {signed(gain['outcome at every token'])} where "
     "every state is regressed on the outcome.",
     f"An answer in the prompt raises the reward of the unsteered plant from {earned_['unsteered', False].mean():.2f} "
