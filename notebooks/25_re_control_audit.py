@@ -803,7 +803,7 @@ assert np.isclose(by_hand[-1], pair.farthest.p)
 d, by_hand[0], by_hand[-1]
 
 # %% [markdown]
-# RE-Control against prefix search on Vicuna: three prompts more. Even if it won all that the other won and three besides, three fair coins fall alike with probability 1/4. The same for every comparison that the table allows. Where a setting's strongest baseline is not among the rates that we hold, its number of wins follows from the printed gain: one count only gives it.
+# RE-Control against prefix search on Vicuna: three prompts more. Even if it won all that the other won and three besides, three fair coins fall alike with probability 1/4. The same for every comparison that the table allows. Where a setting's strongest baseline is not among the rates that we hold, its number of wins follows from the printed gain: one count only gives it. “+ P” is with the prompt preface.
 
 # %%
 gains = {s: g["gain"] for s, g in
@@ -901,7 +901,7 @@ page.figure(
 )  # fmt: skip
 
 # %% [markdown]
-# Of {glue:text}`n.compared` comparisons {glue:text}`n.survive` survive whatever the pairing was, {glue:text}`n.open` depend on it, and {glue:text}`n.lost` cannot be told from chance by any pairing. Had the methods been asked different prompts, as a script that draws prompts without a seed does, {glue:text}`n.unpaired` would be significant. All comparisons with no control survive. Those with the strongest baseline mostly wait for the one thing that nobody printed: a file with 300 rows.
+# Of {glue:text}`n.compared` comparisons {glue:text}`n.survive` survive whatever the pairing was, {glue:text}`n.open` depend on it, and {glue:text}`n.lost` cannot be told from chance by any pairing. (Standings are by the exact test, intervals by Wald's formula; close to the border the two can disagree.) Had the methods been asked different prompts, as a script that draws prompts without a seed does, {glue:text}`n.unpaired` would be significant. All comparisons with no control survive. Those with the strongest baseline mostly wait for the one thing that nobody printed: a file with 300 rows.
 #
 # The wins have other uncertainties that no formula for prompts covers: one judge, one draw of its answers, one training of each value.
 #
