@@ -784,7 +784,7 @@ page.record("se.hundred", 3**0.5 * max(sd), digits=1)
 #
 # :::{prf:proposition} The two ends of a paired test
 # :label: audit-ends
-# Of $n$ prompts ours won $k$ and theirs $m$, with $d = k - m > 0$. Let $b$ prompts be won by ours only, $c$ by theirs only. Then $b - c = d$ and $0 \le c \le \min(m, n - k)$, every value in between can occur, and the two-sided exact p-value of {term}`McNemar's test` {cite:p}`mcnemar1947` does not fall as $c$ grows. So it is least at $c = 0$, where it is $2^{1-d}$, and largest at $c = \min(m, n-k)$.
+# Of $n$ prompts ours won $k$ and theirs $m$, with $d = k - m > 0$. Let $b$ prompts be won by ours only, $c$ by theirs only. Then $b - c = d$ and $0 \le c \le \min(m, n - k)$, every value in between can occur, and the two-sided exact p-value of {term}`McNemar's test` {cite:p}`mcnemar1947note` does not fall as $c$ grows. So it is least at $c = 0$, where it is $2^{1-d}$, and largest at $c = \min(m, n-k)$.
 # :::
 #
 # :::{prf:proof}
@@ -1125,7 +1125,7 @@ Markdown("\n".join(f"- {point}" for point in points))
 # ## Further reading
 #
 # - {cite:t}`kong2024recontrol`: the paper; read it for the idea, which the audit leaves standing.
-# - {cite:t}`mcnemar1947`: five pages on the test for two answers to one question.
+# - {cite:t}`mcnemar1947note`: five pages on the test for two answers to one question.
 # - {cite:t}`baird1995residual`: what happens when the gradient flows into the target.
 # - {cite:t}`khanov2024args`: ARGS, where diversity, coherence and the judge's prompt come from.
 

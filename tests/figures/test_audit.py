@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
@@ -27,7 +28,11 @@ def test_each_comparison_has_two_bars_and_a_point_on_its_line() -> None:
     assert [label.get_text() for label in labels] == ["first", "a", "second", "b"]
     assert [label.get_fontweight() == "bold" for label in labels] == [True, False, True, False], "headings stand out"
     for reach, place in zip((SURE, OPEN), axis.get_yticks()[1::2], strict=True):
-        ends = {tuple(line.get_xdata()) for line in axis.lines if list(line.get_ydata())[:1] == [place]}
+        ends = {
+            tuple(np.asarray(line.get_xdata()).tolist())
+            for line in axis.lines
+            if np.asarray(line.get_ydata()).tolist()[:1] == [place]
+        }
         assert {reach.wide, reach.narrow, (reach.value,)} <= ends
     assert axis.get_ylim()[0] > axis.get_ylim()[1], "the first stands on top"
 
@@ -36,8 +41,8 @@ def test_standings_differ_in_colour_and_mark_and_the_legend_has_those_in_use() -
     figure = drawn(all={"a": SURE, "b": OPEN})
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["sure", "open", "least", "most"]
-    points = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 1]
-    assert len({p.get_marker() for p in points}) == len({p.get_color() for p in points}) == 2
+    points = [line for line in figure.axes[0].lines if np.size(line.get_xdata()) == 1]
+    assert len({str(p.get_marker()) for p in points}) == len({str(p.get_color()) for p in points}) == 2
 
 
 @pytest.mark.parametrize(
