@@ -13,6 +13,7 @@ from steerlib.figures.almanac import (
     losses,
     stacked_shares,
 )
+from steerlib.figures.audit import Reach, forest
 from steerlib.figures.dynamics import Panel, over, small_multiples, trajectories
 from steerlib.figures.maps import angle_response, gate, head_map, moved, transport
 from steerlib.figures.open_loop import Band, data_efficiency, disturbance, open_loop_response, pushed_clouds, spectrum
@@ -33,6 +34,7 @@ __all__ = [
     "Link",
     "Panel",
     "Plane",
+    "Reach",
     "Trade",
     "accrual",
     "angle_response",
@@ -45,6 +47,7 @@ __all__ = [
     "draw",
     "exactly",
     "fact_map",
+    "forest",
     "fronts",
     "gate",
     "graded_lines",
