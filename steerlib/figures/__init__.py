@@ -13,6 +13,7 @@ from steerlib.figures.almanac import (
     losses,
     stacked_shares,
 )
+from steerlib.figures.ascent import ascent_paths, cosines, knobs
 from steerlib.figures.dynamics import Panel, over, small_multiples, trajectories
 from steerlib.figures.maps import angle_response, gate, head_map, moved, transport
 from steerlib.figures.open_loop import Band, data_efficiency, disturbance, open_loop_response, pushed_clouds, spectrum
@@ -35,6 +36,8 @@ __all__ = [
     "Trade",
     "accrual",
     "angle_response",
+    "ascent_paths",
+    "cosines",
     "curve",
     "data_efficiency",
     "disturbance",
@@ -48,6 +51,7 @@ __all__ = [
     "graded_lines",
     "head_map",
     "intervals",
+    "knobs",
     "ladder",
     "layer_sweep",
     "look",
