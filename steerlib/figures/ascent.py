@@ -5,7 +5,7 @@ Knows arrays and estimates; knows nothing about values or how a path was found.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from jaxtyping import Float
@@ -70,7 +70,7 @@ def ascent_paths(
 
 
 def knobs(
-    knob: Mapping[str, tuple[Sequence[float], Mapping[str, Sequence[Estimate]]]],
+    knob: Mapping[str, Mapping[str, Mapping[float, Estimate]]],
     *,
     chosen: Mapping[str, float],
     ylabel: str,
@@ -78,15 +78,16 @@ def knobs(
     """Scores against several knobs, one panel for each, on a logarithmic axis.
 
     Args:
-        knob: name of the knob -> (its settings, score -> one estimate for each).
+        knob: name of the knob -> score -> setting -> estimate.
         chosen: name of the knob -> the setting chosen on validation, marked.
         ylabel: of every panel.
     """
     with look():
         figure, axes = panels(len(knob), height=3.2)
-        for axis, (name, (settings, curves)) in zip(axes, knob.items(), strict=True):
-            for i, (label, estimates) in enumerate(curves.items()):
-                curve(axis, settings, estimates, label=label, color=colour(label, i))
+        for axis, (name, curves) in zip(axes, knob.items(), strict=True):
+            for i, (label, by) in enumerate(curves.items()):
+                curve(axis, list(by), list(by.values()), label=label, color=colour(label, i))
+            settings = sorted({setting for by in curves.values() for setting in by})
             axis.axvline(chosen[name], color=GREY, linestyle="--", linewidth=1, label="chosen on validation")
             axis.set_xscale("log")
             axis.set_xticks(settings, [f"{s:g}" for s in settings])
@@ -107,7 +108,7 @@ def cosines(found: Mapping[str, Float[np.ndarray, " n"]], *, chance: tuple[float
     """
     with look():
         figure, (axis,) = panels(1, height=2.4, width=6.0)
-        bins = np.linspace(-1, 1, 61)
+        bins = np.linspace(-1, 1, 61).tolist()
         for i, (name, values) in enumerate(found.items()):
             weights = np.full(len(values), 1 / len(values))
             axis.hist(values, bins=bins, weights=weights, histtype="step", linewidth=1.8, label=name,
