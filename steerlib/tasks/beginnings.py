@@ -12,7 +12,7 @@ Knows trees of tokens and read-outs; knows nothing about laws or how a value is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -31,7 +31,7 @@ from steerlib.trajectories import READ_OUT
 _ROWS = 4096  # nodes whose logits are held at once
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ReadOut:
     """From the state after the final norm to logits: cap * tanh(W o / cap), or W o where there is no cap.
 
@@ -102,6 +102,7 @@ class Beginnings:
     child: Int[Tensor, " steps"]
     earned: Float[Tensor, "steps 2"]
     levels: tuple[Int[Tensor, " level"], ...]
+    _free: dict[ReadOut, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def of(cls, task: GrammarTask, items: Sequence[Any], *, site: Site = READ_OUT) -> Beginnings:
@@ -170,14 +171,18 @@ class Beginnings:
             readout: of the plant whose states these are, taken after the final norm.
             push: added to each state; None for the plant itself.
         """
+        if readout not in self._free:  # a sweep asks again and again
+            self._free[readout] = readout(self.states).log_softmax(-1)
+        free = self._free[readout]
         found = torch.zeros(len(self.node), dtype=torch.float64)
         kl = torch.zeros(len(self.states), dtype=torch.float64)
         for start in range(0, len(self.states), _ROWS):
             part = slice(start, start + _ROWS)
-            logs = free = readout(self.states[part]).log_softmax(-1)
-            if push is not None:
+            if push is None:
+                logs = free[part]
+            else:
                 logs = readout(self.states[part] + push[part]).log_softmax(-1)
-                kl[part] = (logs.exp() * (logs - free)).sum(-1).double()
+                kl[part] = (logs.exp() * (logs - free[part])).sum(-1).double()
             here = ((self.node >= start) & (self.node < start + _ROWS)).nonzero()[:, 0]
             found[here] = logs[self.node[here] - start, self.token[here]].double().exp()
         return found, kl.clamp(min=0)
