@@ -868,6 +868,8 @@ def check_22_2(summed_slopes):
     assert np.allclose(0.3 * W1.T @ summed_slopes(p, G, w, 0.3, 7), u)
     assert np.array_equal(p, kept), "the caller's p is not yours to change"
     assert np.allclose(summed_slopes(p, G, w, 0.3, 0), 0)
+    by_hand = (np.array([1.0, -1]), np.array([[1.0, 1], [1, 2]]), np.array([1.0, 2]))
+    assert np.allclose(summed_slopes(*by_hand, 1.5, 2), [2, 2]), "rung 1"
 
 
 # %% tags=["exercise-wrong", "ex:22.2", "remove-cell"]
