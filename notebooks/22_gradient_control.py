@@ -422,9 +422,9 @@ radius = radii[int(np.argmax(by_radius))]
 goal = goals[int(np.argmax(by_goal))]
 start = tested.states[tested.root[0]][None]
 limits = {
-    "chosen": {"steps": steps},
     "ten times the steps": {"steps": 10 * steps},
     "trust region": {"steps": 60, "radius": torch.tensor(radius)},
+    "chosen": {"steps": steps},
 }
 traced = {
     name: ascend(net, start, alpha=alpha, trace=True, **limit)
@@ -513,8 +513,8 @@ best = {k: max(c["reward"], key=lambda x: c["reward"][x].value) for k, c in knob
 page.record("n.tested", len(items))
 page.record("sweep.none", free.worth.mean(), digits=3)
 page.record("sweep.chosen", knobs[names[0]]["reward"][alpha])
-page.record("sweep.last", knobs[names[0]]["reward"][alphas[-1]])
-page.record("sweep.last.intact", knobs[names[0]]["coherence"][alphas[-1]])
+page.record("sweep.last", knobs[names[0]]["reward"][alphas[-1]], digits=3)
+page.record("sweep.last.intact", knobs[names[0]]["coherence"][alphas[-1]], digits=3)
 page.record("sweep.last.diversity", knobs[names[0]]["diversity"][alphas[-1]])
 page.record("sweep.steps.last", knobs[names[1]]["reward"][ns[-1]], digits=3)
 broken = next((a for a in alphas if knobs[names[0]]["coherence"][a].value < 0.9), alphas[-1])
@@ -787,7 +787,7 @@ page.record("change.beyond-shuffled", beyond, digits=3)
 table(rows, "law", "reward", "change in reward", "coherence", "diversity", "KL, nats/token")
 
 # %% [markdown]
-# Brackets are 95 % intervals over requests and, where there are several, over the {glue:text}`n.seeds` values or directions; the prompt-only value and that of the middle block are one fit each, and diversity is that of the first. The climb changes the reward by {glue:text}`change.climb`, in the trust region by {glue:text}`change.trust` (radius {glue:text}`radius` of the state), towards the goal $V =$ {glue:text}`goal` by {glue:text}`change.goal`, at block {glue:text}`deep.layer` within {glue:text}`deep.share` of the state by {glue:text}`change.deep` (at {glue:text}`deep.kl` nats per token: what a slope at this depth moves below the read-out, the blocks above may or may not pass on). The controls: {glue:text}`change.shuffled` where rewards were shuffled, {glue:text}`change.prompt` for a value that saw only the prompt, {glue:text}`change.random` in random directions. What the rewards are worth, the climb less its shuffled twin, is {glue:text}`change.beyond-shuffled`.
+# Brackets are 95 % intervals over requests and, where there are several, over the {glue:text}`n.seeds` values or directions; the prompt-only value and that of the middle block are one fit each, and diversity is that of the first. Rows spend unequal effort, as the last column says; the section before last compared directions at equal effort. The climb changes the reward by {glue:text}`change.climb`, in the trust region by {glue:text}`change.trust` (radius {glue:text}`radius` of the state), towards the goal $V =$ {glue:text}`goal` by {glue:text}`change.goal`, at block {glue:text}`deep.layer` within {glue:text}`deep.share` of the state by {glue:text}`change.deep` (at {glue:text}`deep.kl` nats per token: what a slope at this depth moves below the read-out, the blocks above may or may not pass on). The controls: {glue:text}`change.shuffled` where rewards were shuffled, {glue:text}`change.prompt` for a value that saw only the prompt, {glue:text}`change.random` in random directions. What the rewards are worth, the climb less its shuffled twin, is {glue:text}`change.beyond-shuffled`.
 #
 # ## Break it
 #
