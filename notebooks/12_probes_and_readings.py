@@ -487,7 +487,10 @@ page.figure(
 # %%
 def regret(theta, x, y, penalty):
     """What logistic regression minimises; y is 1 or -1."""
-    return torch.nn.functional.softplus(-y * (x @ theta)).sum() + theta @ penalty @ theta / 2
+    return (
+        torch.nn.functional.softplus(-y * (x @ theta)).sum()
+        + theta @ penalty @ theta / 2
+    )
 
 
 # %%

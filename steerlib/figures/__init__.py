@@ -13,6 +13,7 @@ from steerlib.figures.almanac import (
     losses,
     stacked_shares,
 )
+from steerlib.figures.ascent import ascent_paths, cosines, knobs
 from steerlib.figures.audit import Reach, forest
 from steerlib.figures.dynamics import Panel, over, small_multiples, trajectories
 from steerlib.figures.maps import angle_response, gate, head_map, moved, transport
@@ -39,6 +40,8 @@ __all__ = [
     "accrual",
     "angle_response",
     "by_position",
+    "ascent_paths",
+    "cosines",
     "curve",
     "data_efficiency",
     "disturbance",
@@ -53,6 +56,7 @@ __all__ = [
     "graded_lines",
     "head_map",
     "intervals",
+    "knobs",
     "ladder",
     "layer_sweep",
     "look",

@@ -24,6 +24,7 @@ PAGES = (
     "14_reflections_and_flows",
     "15_horse_race",
     "21_bellman_on_hidden_states",
+    "22_gradient_control",
     "25_re_control_audit",
 )
 
