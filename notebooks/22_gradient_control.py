@@ -1104,7 +1104,7 @@ points = [
 Markdown("\n".join(f"- {point}" for point in points))
 
 # %% [markdown]
-# The gain depends on how much the value is taught on. A first run of this page, on fewer requests, found none; the whole fitting split has been used since that was seen, so the interval above flatters a little, and the [tables](ch-re-control-tables) ask again on other requests.
+# The gain depends on how much the value is taught on. A first run of this page, on fewer requests, found none; the whole fitting split has been used since that was seen, so the interval above flatters a little, and chapter [23](23_re_control_tables) asks again on other requests.
 #
 # What this does not show: how far a value of a large model, taught on a hundred thousand answers, can be trusted. What carries over is what was proved: at this site the law is a logit shift; and the questions to ask: what does the slope of this value cause, and where does it stop being true?
 #
