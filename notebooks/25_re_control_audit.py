@@ -317,7 +317,7 @@ nets = {
 }
 
 # %% [markdown]
-# What is a value worth for steering? After the final norm a push $u$ moves the logits by $Wu$ and nothing else (chapter 22), so states of the unsteered plant are enough: we read held-out questions once, each with a right and a wrong answer, and can then apply any push to them in milliseconds. The score is the *share of the wanted answer*, $p_+ / (p_+ + p_-)$, the effort is the divergence of the next token from that of the unsteered plant, in nats.
+# What is a value worth for steering? After the final norm a push $u$ moves the logits by $Wu$ and nothing else (chapter [22](22_gradient_control)), so states of the unsteered plant are enough: we read held-out questions once, each with a right and a wrong answer, and can then apply any push to them in milliseconds. The score is the *share of the wanted answer*, $p_+ / (p_+ + p_-)$, the effort is the divergence of the next token from that of the unsteered plant, in nats.
 
 # %%
 head = lm.model.get_output_embeddings()
