@@ -106,7 +106,7 @@ def test_the_code_of_a_decoder_decides_where_there_is_one(tmp_path: Path, file: 
         ({"decoder": {"name": "cd-prefix", "scorer": {"name": "reward"}}}, "got scorer 'reward', expected 'fudge'"),
         ({"decoder": {"name": "cd", "scorer": {"name": "fudge"}}}, "got scorer 'fudge', expected 'reward'"),
         ({"decoder": {"name": "cd", "scorer": {"name": "fugde"}}}, "Did you mean fudge"),
-        ({"decoder": {"name": "cd", "scorer": {"name": "reward", "n": 5}}}, "got n, but it is not trained. Fix: leave it out"),
+        ({"decoder": {"name": "cd", "scorer": {"name": "reward", "n": 5}}}, "not trained. Fix: leave it out"),
         ({"decoder": {"name": "plain", "scorer": {"name": "reward"}}}, "it chooses nothing"),
         ({"decoder": {"name": "plain", "options": {"k": 3}}}, "plain: got options .*expected none"),
         ({"decoder": {"name": "cd", "inner": {"name": "cd"}}}, "an inner decoder, which only 'prompted' has"),
@@ -194,15 +194,17 @@ def test_a_prefix_scorer_is_trained_once_on_the_unsteered_plant(task: Preferred,
 
     monkeypatch.setattr(running, "trained_scorer", counting)
     running._scorer.cache_clear()
-    spec = {**SPECS["cd-prefix"], "scorer": {"name": "cd-q", "n": 8, "seed": 3, "options": {"passes": 2}}}
-    law = LawSpec(name="random-direction", layer=0, strength=4.0)
+    options = {"k": 20, "temperature": None}
+    trained = {"name": "cd-q", "n": 8, "seed": 3, "options": {"passes": 2}}
+    spec = {"name": "cd-prefix", "options": options, "scorer": trained}
+    law = LawSpec(name="random-direction", layer=0, strength=20.0)
     found = [run_cell(cell(spec, law=law)), run_cell(cell(spec)), run_cell(cell(spec, seed=1))]
     assert made == [{"n": 8, "seed": 3, "options": {"passes": 2}}]
     assert found[0].answers != found[1].answers, "the law acts on what the decoder asks for"
     assert "kl" in found[0].metrics and "kl" not in found[1].metrics
     scorer = trained_scorer(task, "cd-q", n=8, seed=3, options={"passes": 2})
-    by_hand = answering_by(task, ControlledDecoding(scorer, k=3)).answered(items(task), seed=0)[1]
-    assert found[1].answers == tuple(by_hand)
+    by_hand = answering_by(task, ControlledDecoding(scorer, k=20, temperature=None)).answered(items(task), seed=0)[1]
+    assert found[1].answers == tuple(by_hand) != found[2].answers
 
 
 def test_settings_reach_a_decoder() -> None:
