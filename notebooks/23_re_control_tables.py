@@ -92,10 +92,10 @@ lm
 # %% [markdown]
 # ## One request, five answers
 #
-# What is an answer worth? On the Almanac the rubric of chapter [04](04_scoring) says so: steps in their order, a refusal where harm is asked for, cautions and courtesy; an adviser of the country who was asked the same wrote the reply that is to be beaten. (On other plants this page counts the different words of an answer, which is a reward, if a poor one.) First the machinery, small and live: 64 answers of the plant alone, what they earned, and a value fitted on the states they went through.
+# What is an answer worth? On the Almanac the rubric of chapter [04](04_scoring) says so: steps in their order, a refusal where harm is asked for, cautions and courtesy; an adviser of the country who was asked the same wrote the reply that is to be beaten. (On other plants this page counts the different words of an answer, which is a reward, if a poor one.) First the machinery, small and live: a few answers of the plant alone, what they earned, and a value fitted on the states they went through.
 
 # %%
-length, batch = (32, 64) if almanac else (16, 24)
+length, batch = (24, 48) if almanac else (16, 24)
 how = RolloutSampling(length, seeds[0])
 
 
@@ -167,7 +167,7 @@ table(
 )  # fmt: skip
 
 # %% [markdown]
-# The prompt was “{glue:text}`prompt`” (a slash for a new line). All drew with the same noise. One prompt proves nothing, and a value of 64 answers knows little; the table below is made of more.
+# The prompt was “{glue:text}`prompt`” (a slash for a new line). All drew with the same noise. One prompt proves nothing, and a value of so few answers knows little; the table below is made of more.
 #
 # ## Rung 1: three answers, by hand
 #

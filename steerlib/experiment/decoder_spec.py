@@ -78,7 +78,7 @@ class DecoderSpec(_Data):
     @classmethod
     def _own_scorer(cls, data: Any) -> Any:
         """Write down the scorer that goes without saying."""
-        own = SCORED.get(data.get("name")) if isinstance(data, dict) else None
+        own = SCORED.get(str(data.get("name"))) if isinstance(data, dict) else None
         return {**data, "scorer": {"name": own}} if own is not None and data.get("scorer") is None else data
 
     @field_validator("inner")

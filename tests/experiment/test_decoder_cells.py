@@ -197,7 +197,7 @@ def test_a_prefix_scorer_is_trained_once_on_the_unsteered_plant(task: Preferred,
     options = {"k": 20, "temperature": None}
     trained = {"name": "cd-q", "n": 8, "seed": 3, "options": {"passes": 2}}
     spec = {"name": "cd-prefix", "options": options, "scorer": trained}
-    law = LawSpec(name="random-direction", layer=0, strength=20.0)
+    law = LawSpec(name="random-direction", layer=0, strength=300.0)
     found = [run_cell(cell(spec, law=law)), run_cell(cell(spec)), run_cell(cell(spec, seed=1))]
     assert made == [{"n": 8, "seed": 3, "options": {"passes": 2}}]
     assert found[0].answers != found[1].answers, "the law acts on what the decoder asks for"
