@@ -21,7 +21,9 @@ from steerlib.experiment.cells import Cell
 from steerlib.experiment.written import canonical
 from steerlib.metrics import Estimate, grid_interval
 
-#: Rows in the order of the paper's table, controls last; names are those of claims.
+#: The training target of the paper's value; rows of another name it.
+PAPER_TARGET = "td0"
+#: Rows in the order of the paper's table, then ours, controls last; names are those of claims.
 ROWS: dict[str, str] = {
     "unsteered": "Base",
     "static-re": "Static RE",
@@ -32,7 +34,9 @@ ROWS: dict[str, str] = {
     "re-control": "RE-Control",
     "re-control-prompting": "RE-Control + Prompting",
     "best-of-n": "best of n",
+    "re-control-monte-carlo": "RE-Control, Monte-Carlo value",
     "shuffled-rewards": "control: value of shuffled rewards",
+    "shuffled-rewards-monte-carlo": "control: Monte-Carlo value of shuffled rewards",
     "random-direction": "control: random push",
 }
 #: Columns of single answers: name of the score in a record -> head of the column.
@@ -46,7 +50,7 @@ COLUMNS: dict[str, str] = {
 #: What the paper adds up, without weights, to choose settings on validation prompts.
 RULE = ("topic-agreement", "diversity", "reward")
 #: Rows whose settings are chosen; the random push spends what RE-Control spends, which is another rule.
-CHOSEN = ("static-re", "cd", "cd-prefix", "re-control")
+CHOSEN = ("static-re", "cd", "cd-prefix", "re-control", "re-control-monte-carlo")
 
 
 def row_of(cell: Cell) -> str:
@@ -60,8 +64,10 @@ def row_of(cell: Cell) -> str:
     if by and law:
         raise MetricError(f"{cell.title}: a law and a decoder at once; the table has no row for that")
     name = by or law or "unsteered"
-    if law == "re-control" and cell.law is not None and cell.law.fit.labels == "shuffled":
-        name = "shuffled-rewards"
+    if law == "re-control" and cell.law is not None:
+        target = str(cell.law.options.get("target", PAPER_TARGET))
+        name = "shuffled-rewards" if cell.law.fit.labels == "shuffled" else name
+        name += "" if target == PAPER_TARGET else f"-{target}"
     if cell.told:
         name = "prompting" if name == "unsteered" else f"{name}-prompting"
     if name not in ROWS:
@@ -174,6 +180,8 @@ def chosen(records: Sequence[CellRecord], options: dict[str, Any]) -> dict[str, 
     found = {}
     for row in (*CHOSEN, "random-direction"):
         ran = swept(records, options, row)
+        if not ran and row == "re-control-monte-carlo":  # not a row of the paper: a grid may do without it
+            continue
         if not ran:
             raise MetricError(f"{row}: no record on validation prompts; expected at least one to choose from")
         if row != "random-direction":
@@ -196,6 +204,7 @@ def misplaced(records: Sequence[CellRecord], options: dict[str, Any]) -> list[st
     best = {row: setting(record.cell) for row, record in chosen(records, options).items()}
     same = {
         "cd-prefix-prompting": "cd-prefix", "re-control-prompting": "re-control", "shuffled-rewards": "re-control",
+        "shuffled-rewards-monte-carlo": "re-control-monte-carlo",
     }  # fmt: skip
     tested = rows(records, options)
     return [

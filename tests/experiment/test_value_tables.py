@@ -49,18 +49,22 @@ EVERY: dict[str, dict[str, Any]] = {
     "cd-prefix-prompting": {**by("cd-prefix", scorer=SCORER), "told": True},
     "re-control": law("re-control"), "re-control-prompting": {**law("re-control"), "told": True},
     "best-of-n": by("best-of-n", n=4), "shuffled-rewards": law("re-control", fit={"labels": "shuffled"}),
+    "re-control-monte-carlo": law("re-control", target="monte-carlo"),
+    "shuffled-rewards-monte-carlo": law("re-control", target="monte-carlo", fit={"labels": "shuffled"}),
     "random-direction": law("random-direction"),
 }  # fmt: skip
 
 
 def test_every_row_is_told_from_the_others():
     assert {name: row_of(cell(**what)) for name, what in EVERY.items()} == {name: name for name in ROWS}
+    assert row_of(cell(**law("re-control", target="td0"))) == "re-control", "the paper's own target goes without saying"
 
 
 @pytest.mark.parametrize(
     ("what", "message"),
     [
         (law("mean-act"), "has no row 'mean-act'"),
+        (law("re-control", target="released"), "has no row 're-control-released'"),
         ({**EVERY["static-re"], "told": True}, "has no row 'static-re-prompting'"),
         ({**law("re-control"), **by("cd")}, "a law and a decoder at once"),
     ],
@@ -143,8 +147,9 @@ def test_the_shipped_grid_has_every_row_under_every_seed():
     sets = {str(c.task_options) for c in cells}
     for options in sets:
         mine = [c for c in cells if str(c.task_options) == options]
-        seeds = {name: sorted(c.seed for c in mine if row_of(c) == name) for name in ROWS}
+        seeds = {name: sorted(c.seed for c in mine if row_of(c) == name) for name in {row_of(c) for c in mine}}
         assert len(set(map(tuple, seeds.values()))) == 1 and len(seeds["unsteered"]) >= 3, seeds
+        assert set(seeds) <= set(ROWS) and (options != "{}" or set(seeds) == set(ROWS))
         for c in mine:
             assert c.law is None or c.law.fit.seed == c.seed, "each seed has a value of its own"
             assert c.decoder is None or not c.decoder.scorer.trained or c.decoder.scorer.seed == c.seed
