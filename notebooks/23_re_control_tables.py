@@ -12,7 +12,7 @@
 # (ch-re-control-tables)=
 # # 23 The tables and figures
 #
-# **RE-Control's main table, row by row and column by column: eleven ways to answer better without touching a weight, scored on the same requests with the same noise, two of them controls. Beside each row of ours stands what was published, and what separates a difference from luck is said before any is shown.**
+# **RE-Control's main table, row by row and column by column: the paper's eight ways to answer without touching a weight, two more, and three controls, scored on the same requests with the same noise. Beside each row of ours stands what was published, and what separates a difference from luck is said before any is shown.**
 #
 # :::{admonition} Cost
 # :class: cost-card note
@@ -299,6 +299,7 @@ assert not value_tables.misplaced(ref.records, SETS["first"])
 sample = first["unsteered"].scores["reward"]
 page.record("n.prompts", sample.shape[1])
 page.record("n.seeds", sample.shape[0])
+page.record("n.fit", 2 * first["re-control"].cells[0].law.fit.n)
 page.text("table.plant", first["unsteered"].cells[0].plant)
 PRINTED = {
     "unsteered": "base", "cd": "cd", "cd-prefix": "cd_prefix",
@@ -351,7 +352,7 @@ def main_table(rows, *, beside):
 main_table(first, beside=True)
 
 # %% [markdown]
-# On {glue:text}`n.prompts` test requests and {glue:text}`n.seeds` seeds, each with a value of its own; plant: {glue:text}`table.plant`. The last column is the paper's for Vicuna-7B on HH-RLHF where it is known, of another model, data set and reward: what may be compared is the order of rows, never the numbers. *KL* is the divergence from the unsteered plant in nats for each token, where a law acts. {glue:text}`re_control.recomputed`
+# On {glue:text}`n.prompts` test requests and {glue:text}`n.seeds` seeds, each with a value of its own, fitted on {glue:text}`n.fit` answers; plant: {glue:text}`table.plant`. The last column is the paper's for Vicuna-7B on HH-RLHF where it is known, of another model, data set and reward: what may be compared is the order of rows, never the numbers. *KL* is the divergence from the unsteered plant in nats for each token, where a law acts. {glue:text}`re_control.recomputed`
 
 # %% tags=["hide-input"]
 main_table(tables["second"], beside=False) if "second" in tables else Markdown(
@@ -685,7 +686,12 @@ if "second" in tables:
         for n in ("static-re", "cd-prefix", "re-control", "re-control-prompting", "shuffled-rewards")
         if n in first and n in second
     ]  # fmt: skip
-    shown = table(lines, "change in reward", "seen families", "unseen families")
+    shown = table(
+        lines,
+        "change in reward",
+        "first set, seen families",
+        "second set, unseen families",
+    )
 else:
     shown = Markdown("*The second data set has not been run yet.*")
 shown
@@ -876,7 +882,7 @@ points = [
 Markdown("\n".join(f"- {point}" for point in points))
 
 # %% [markdown]
-# What this does not show: that the order of rows is that of large models. A value fitted on two hundred answers of a plant of 0.3 million weights knows less of its reward than one fitted on 161 thousand answers; what carries over is the table's design: controls, ties, costs and intervals in it.
+# What this does not show: that the order of rows is that of large models. A value fitted on {glue:text}`n.fit` answers of the smallest plant knows less of its reward than one fitted on the paper's whole training set, and by bootstrapping from token to token (TD) it learns more slowly than by regression. What carries over is the table's design: controls, ties, costs and intervals in it.
 #
 # ## Further reading
 #
