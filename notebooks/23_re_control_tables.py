@@ -305,12 +305,25 @@ PRINTED = {
     "unsteered": "base", "cd": "cd", "cd-prefix": "cd_prefix",
     "re-control": "re_control", "re-control-prompting": "re_control_prompting",
 }  # fmt: skip
+
+
+def of_paper(claim):
+    """Numbers of the main data set that stand beside a claim, by row."""
+    rows = claims[f"recontrol.t1.{claim}"].published
+    return {
+        key: value
+        for name, row in rows.items()
+        if name.startswith("hh-vicuna")
+        for key, value in row.items()
+    }
+
+
 paper = {
-    "reward": claims["recontrol.t1.reward.prompting-adds"].published["hh-vicuna-7b"],
-    "diversity": claims["recontrol.t1.diversity.is-kept"].published["hh-vicuna-7b"],
-    "coherence": claims["recontrol.t1.coherence.is-kept"].published["hh-vicuna-7b"],
+    "diversity": of_paper("diversity.is-kept"),
+    "coherence": of_paper("coherence.is-kept"),
+    "reward": of_paper("reward.prompting-adds"),
     "win": wins,
-}  # fmt: skip
+}
 
 
 def printed(row, *columns):
