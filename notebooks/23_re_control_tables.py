@@ -245,7 +245,7 @@ page.record(
 #
 # ## Rung 2: one step of search, in plain PyTorch
 #
-# Controlled decoding is the row that costs most, so it is worth seeing why. One prompt, token by token: the $k$ likeliest next tokens; for each, the reward of the text so far with it; the one with the highest sum of logit and weighted reward goes on.
+# Controlled decoding is the row that costs most in the paper, so it is worth seeing why. One prompt, token by token: the $k$ likeliest next tokens; for each, the reward of the text so far with it; the one with the highest sum of logit and weighted reward goes on.
 
 # %%
 k, weight, steps = 4, 8.0, 6
@@ -455,7 +455,7 @@ page.text(
 )
 
 # %% [markdown]
-# So on this plant {glue:text}`controls.said`. Is it the ascent that fails, or the value? CD prefix reads the same states and was trained on as many answers, by regression on the reward at every position; the row *Monte-Carlo value* has RE-Control ascend a value fitted in that way, and only the training target differs from the paper's. Against its own shuffled control it changes the reward by {glue:text}`beside.re-control-monte-carlo.shuffled-rewards-monte-carlo`, against the paper's target by {glue:text}`beside.re-control-monte-carlo.re-control`: {glue:text}`target.said`. And the row that no table of the paper has: best of four, which needs no training, against RE-Control: {glue:text}`beside.best-of-n.re-control`.
+# So on this plant {glue:text}`controls.said`. Is it the ascent that fails, or the value? CD prefix reads the same states and was trained on as many answers, by regression on the reward at every position; the row *Monte-Carlo value* has RE-Control ascend a value fitted in that way, and only the training target differs from the paper's. Against its own shuffled control, which at the same step size moves the plant somewhat less (*KL* in the table), it changes the reward by {glue:text}`beside.re-control-monte-carlo.shuffled-rewards-monte-carlo`, against the paper's target by {glue:text}`beside.re-control-monte-carlo.re-control`: {glue:text}`target.said`. And the row that no table of the paper has: best of four, which needs no training, against RE-Control: {glue:text}`beside.best-of-n.re-control`.
 #
 # ## How much is too much
 #
@@ -534,6 +534,28 @@ sweep_figure("step-size", sizes, "step size", "10 steps")
 
 # %% tags=["hide-input"]
 sweep_figure("step-count", counts, "number of steps", "step size 10")
+
+# %%
+same = {}
+for found in ran:
+    options = found.cell.law.options
+    same.setdefault(options["alpha"] * options["steps"], []).append(found)
+same = {way: both for way, both in same.items() if len(both) == 2}
+rows = []
+for way, both in sorted(same.items()):
+    for found in sorted(both, key=lambda r: r.cell.law.options["steps"]):
+        mean, kl = np.mean(found.more["reward"]), found.metrics["kl"].value
+        options = found.cell.law.options
+        told_as = f"{options['alpha']:g} × {options['steps']}"
+        rows.append((f"{way:g}", told_as, f"{mean:+.3f}", f"{kl:.3f}"))
+table(rows, "size times steps", "as", "reward", "KL")
+
+# %% tags=["hide-input"]
+turned = [
+    abs(np.mean(a.more["reward"]) - np.mean(b.more["reward"]))
+    for a, b in same.values()
+]
+page.record("knobs.apart", max(turned), digits=3)
 
 # %% [markdown]
 # Two knobs, or one? Where size times number is the same, the rewards differ by at most {glue:text}`knobs.apart`: with this value the gradient hardly turns along the way, and what counts is how long the way is. A trust region makes that length the knob, in units of the state.
