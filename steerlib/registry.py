@@ -1,6 +1,6 @@
-"""Laws, tasks and judges by name, so that an experiment can be written down as data.
+"""Laws, tasks, judges and decoders by name, so that an experiment can be written down as data.
 
-Knows names and where they live; imports nothing until it is asked. A new law, task or judge is one line here.
+Knows names and where they live; imports nothing until it is asked. A new law, task, judge or decoder is one line here.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ TASKS: dict[str, str] = {
     "toxicity": "steerlib.tasks.toxicity.Toxicity",
     "refusal": "steerlib.tasks.refusal.Refusal",
     "almanac-preference": "steerlib.tasks.helpfulness.Helpfulness",
+    "almanac-preferred": "steerlib.tasks.preferred.Preferred",
     "concept": "steerlib.tasks.concepts.Concept",
     "utility": "steerlib.tasks.utility.Utility",
     "sentiment": "steerlib.tasks.sentiment.Sentiment",
@@ -52,10 +53,26 @@ JUDGES: dict[str, str] = {
     "reward": "steerlib.judges.classifier.RewardJudge",
     "api": "steerlib.judges.api.ApiJudge",
 }
+#: What may answer in the place of the plant's own sampling: name -> class; see `steerlib.decoding.making`.
+DECODERS: dict[str, str] = {
+    "plain": "steerlib.decoding.base.Plain",
+    "prompted": "steerlib.decoding.base.Prompted",
+    "cd": "steerlib.decoding.controlled.ControlledDecoding",
+    "cd-prefix": "steerlib.decoding.controlled.ControlledDecoding",
+    "blockwise": "steerlib.decoding.controlled.Blockwise",
+    "best-of-n": "steerlib.decoding.best_of.BestOf",
+}
+#: What says to a decoder what an answer is worth: name -> what makes one. "reward" is the task's own reward of texts;
+#: the others are prefix scorers by how they are trained, see `steerlib.decoding.prefix`.
+SCORERS: dict[str, str] = {
+    "reward": "steerlib.decoding.scoring.TextScorer",
+    "fudge": "steerlib.decoding.prefix.state_scorer",
+    "cd-q": "steerlib.decoding.prefix.state_scorer",
+}
 
 
 class UnknownNameError(SteerlibError, ValueError):
-    """A law, task or judge that nobody has registered."""
+    """A law, task, judge, decoder or scorer that nobody has registered."""
 
 
 def place_of(name: str, table: dict[str, str], what: str) -> str:

@@ -52,9 +52,11 @@ class CellRecord(_Data):
             counts such an answer as.
         more: what else was measured of each answer, such as its reward, by names of `steerlib.metrics.METRICS`; None
             where there is nothing.
+        counted: what the answers of a decoder cost, by the fields of `steerlib.decoding.base.Cost` that are counts;
+            empty without a decoder.
     """
 
-    later = frozenset({"parts", "missing", "more"})
+    later = frozenset({"parts", "missing", "more", "counted"})
 
     schema_version: Literal[1] = SCHEMA
     key: str
@@ -71,6 +73,7 @@ class CellRecord(_Data):
     parts: dict[str, JsonValue] | None = None
     missing: dict[int, str] = {}
     more: dict[str, tuple[Finite | None, ...]] = {}
+    counted: dict[str, int] = {}
 
     def without_answers(self) -> CellRecord:
         """The compact form that is shipped: scores of every prompt, and a hash of what was said."""

@@ -16,6 +16,7 @@ from pydantic import Field, JsonValue, ValidationInfo, field_validator, model_va
 
 import steerlib
 from steerlib.closure import import_closure
+from steerlib.experiment.decoder_spec import DecoderSpec
 from steerlib.experiment.judge_spec import JudgeSpec
 from steerlib.experiment.written import _Data, canonical
 from steerlib.files import sha256
@@ -26,6 +27,8 @@ from steerlib.sites import Point
 DECIDING = ("torch", "transformers", "numpy")
 #: The option by which every task that reads files is told the folder where they lie.
 DATA = "data"
+#: Where decoders and their scorers are made: code that decides the outcome of a cell with a decoder.
+MAKING = "steerlib.decoding.making.decoder"
 _ROOT = Path(steerlib.__file__).resolve().parents[1]
 
 
@@ -172,9 +175,10 @@ class Cell(_Data):
         settings: how answers are sampled where that is not the task's own way.
         judges: who judges sampled answers, by the argument of the task that takes the judge: "judge", and for some
             tasks another (see `steerlib.tasks.base.Task.judge_roles`).
+        decoder: what answers, in the place of the plant's own sampling; None for that. A law acts on it, too.
     """
 
-    later = frozenset({"settings", "judges"})
+    later = frozenset({"settings", "judges", "decoder"})
 
     plant: str
     task: str
@@ -187,12 +191,19 @@ class Cell(_Data):
     seed: int = 0
     settings: Sampling = Sampling()
     judges: dict[str, JudgeSpec] = {}
+    decoder: DecoderSpec | None = None
 
     @field_validator("task")
     @classmethod
     def _known(cls, name: str) -> str:
         place_of(name, TASKS, "task")
         return name
+
+    @field_validator("decoder")
+    @classmethod
+    def _no_plain(cls, decoder: DecoderSpec | None) -> DecoderSpec | None:
+        """Leave out the plant's own sampling: two names for one cell would be computed twice."""
+        return None if decoder is not None and decoder.name == "plain" else decoder
 
     @field_validator("law")
     @classmethod
@@ -204,7 +215,11 @@ class Cell(_Data):
         return law.model_copy(update={"fit": law.fit.model_copy(update={"task": None, "task_options": {}})})
 
     def model_post_init(self, _context: Any) -> None:
-        """Refuse a seed, settings or judges where nothing is drawn: one cell would have two names, computed twice."""
+        """Refuse what says how to draw where nothing is drawn: one cell would have two names, computed twice."""
+        if self.kind == "exact" and self.decoder is not None:
+            raise ValueError(
+                f"decoder={self.decoder.name!r} with kind='exact', where nothing is decoded; expected none"
+            )
         if self.kind == "exact" and self.settings.given:
             raise ValueError(
                 f"settings={self.settings.given} with kind='exact', where nothing is sampled; expected none"
@@ -250,6 +265,7 @@ class Cell(_Data):
             if self.law.fit.task is not None:
                 law += f", fitted for {' '.join([self.law.fit.task, *map(str, self.law.fit.task_options.values())])}"
         told = ", told" if self.told else ""
+        told += f", {self.decoder.title}" if self.decoder is not None else ""
         options = "".join(f" {value}" for value in self.task_options.values())
         seed = f", seed {self.seed}" if self.kind == "sampled" else ""
         seed += "".join(f", {name} {value:g}" for name, value in self.settings.given.items())
@@ -258,8 +274,10 @@ class Cell(_Data):
 
 
 def code_hash(cell: Cell, *, root: Path | None = None) -> str:
-    """Hash of the sources that the cell's law, tasks and judges are made of, and of what those import."""
+    """Hash of the sources that the cell's law, tasks, judges and decoder are made of, and of what those import."""
     places = {place_of(name, TASKS, "task") for name, _ in cell.tasks}
+    if cell.decoder is not None:
+        places |= {*cell.decoder.places, MAKING}
     places |= {place_of(name, LAWS, "law") for name in cell.law_names}
     for spec in cell.judges.values():
         places.add(place_of(spec.kind, JUDGES, "kind of judge"))

@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from copy import copy
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -21,10 +22,14 @@ from typing import Any
 import torch
 
 from steerlib.actuator import Site
+from steerlib.decoding.base import Decoder, answering_by
+from steerlib.decoding.making import Tallied, decoder, reward_scorer, trained_scorer
+from steerlib.decoding.scoring import Scorer
 from steerlib.errors import SteerlibError
 from steerlib.experiment.answered import effort, further, variety
 from steerlib.experiment.cell_records import CellRecord, Metric, hash_of
 from steerlib.experiment.cells import Cell, LawSpec, canonical, key_from
+from steerlib.experiment.decoder_spec import DecoderSpec, ScorerSpec
 from steerlib.experiment.judging import check_judges, judged
 from steerlib.experiment.keys import present_parts
 from steerlib.experiment.provenance import provenance
@@ -50,7 +55,7 @@ def plant_of(name: str, device: str) -> Plant:
     What was made on the plant before goes with it: a task that outlived its plant would score one while the law acts
     on another, which is steering that is silently off.
     """
-    for kept in (_task, _states, _answers, _law):
+    for kept in (_task, _states, _answers, _law, _scorer):
         kept.cache_clear()
     return Plant.load(name, device=device)
 
@@ -121,6 +126,28 @@ def _sites(law: LawSpec, depth: int) -> list[Site]:
     return sites
 
 
+@lru_cache(maxsize=8)
+def _scorer(spec: str, task: Task) -> Scorer:
+    """A prefix scorer, trained on the unsteered plant."""
+    told = ScorerSpec.model_validate_json(spec)
+    return trained_scorer(task, told.name, n=told.n, seed=told.seed, options=told.options)
+
+
+def _decoder(spec: DecoderSpec, task: Any, cell: Cell) -> Decoder:
+    """The decoder of a cell, or one inside it; before anything is attached, since it may have to be trained."""
+    inner = _decoder(spec.inner, task, cell) if spec.inner is not None else None
+    scorer = None
+    if spec.scorer is not None:
+        trained = spec.scorer.trained
+        scorer = _scorer(canonical(spec.scorer), task) if trained else reward_scorer(task, _asked(task, cell))
+    return decoder(spec.name, options=spec.options, scorer=scorer, inner=inner)
+
+
+def _asked(task: Any, cell: Cell) -> list[Any]:
+    """The prompts that a sampled cell asks, as the task has them."""
+    return _told(task, cell) if cell.told else spread(task.items(cell.split), cell.limit)
+
+
 def run_cell(cell: Cell, *, device: str = "cpu") -> CellRecord:
     """Compute a cell.
 
@@ -132,7 +159,12 @@ def run_cell(cell: Cell, *, device: str = "cpu") -> CellRecord:
     plant = plant_of(cell.plant, device)
     task: Any = _task(cell.task, canonical(cell.task_options), cell.plant, device)
     _forget_peak(plant)
-    if cell.settings.given:
+    start = time.perf_counter()
+    by = Tallied(_decoder(cell.decoder, task, cell)) if cell.decoder is not None else None
+    decoded = time.perf_counter() - start
+    if by is not None:
+        task = answering_by(task, by)
+    if cell.settings.given:  # outside the decoder, which is then asked for them
         task = _sampling(task, cell)
     if cell.judges:
         task = judged(task, cell, device=device)
@@ -172,7 +204,7 @@ def run_cell(cell: Cell, *, device: str = "cpu") -> CellRecord:
         answers=answers,
         answers_sha256=hash_of(answers) if answers else "",
         seconds=round(done - fitted, 4),
-        fit_seconds=round(fitted - start, 4),
+        fit_seconds=round(fitted - start + decoded, 4),
         memory_mb=round(_memory_mb(plant), 1),
         provenance=provenance(
             device=str(plant.device), dtype=str(plant.dtype).removeprefix("torch."), weights=plant.weight_hash
@@ -181,6 +213,7 @@ def run_cell(cell: Cell, *, device: str = "cpu") -> CellRecord:
         parts=parts,
         missing=dict(scores.missing),
         more={name: tuple(map(_value, column.tolist())) for name, column in scores.more.items()},
+        counted={} if by is None else {name: n for name, n in asdict(by.cost).items() if name != "seconds"},
     )
 
 

@@ -207,8 +207,8 @@ def frame_of(records: Iterable[CellRecord]) -> pd.DataFrame:
     """One row for each metric of each record, for browsing.
 
     Columns say what the cell is: among them "fitted_for", the task that the law is fitted for; "max_new_tokens",
-    "temperature" and "top_p" where the cell samples otherwise than its task does; "judge"; and "missing", the number of
-    answers for which a judge gave no score. The row's metric has "value", "low", "high" and "n".
+    "temperature" and "top_p" where the cell samples otherwise than its task does; "judge"; "decoder"; and "missing",
+    the number of answers for which a judge gave no score. The row's metric has "value", "low", "high" and "n".
     """
     import pandas as pd
 
@@ -233,6 +233,7 @@ def frame_of(records: Iterable[CellRecord]) -> pd.DataFrame:
             "temperature": cell.settings.temperature,
             "top_p": cell.settings.top_p,
             "judge": cell.judged or None,
+            "decoder": None if cell.decoder is None else cell.decoder.title,
             "missing": len(record.missing),
             "seconds": record.seconds,
             "created": record.created,

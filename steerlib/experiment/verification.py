@@ -144,11 +144,15 @@ def build_seed() -> int:
 
 
 def group_of(cell: Cell) -> str:
-    """Which law a cell is about; its controls, and the same law fitted for another task, count as laws of their own."""
+    """Which law a cell is about; its controls, and the same law fitted for another task, count as laws of their own.
+
+    So does every decoder, alone and with a law.
+    """
+    by = f", {' in '.join(cell.decoder.all_names)}" if cell.decoder is not None else ""
     if cell.law is None or cell.fitted_for is None:
-        return "told" if cell.told else "unsteered"
+        return ("told" if cell.told else "unsteered") + by
     task, options = cell.fitted_for
-    return labelled(cell.law, f"{cell.law.name} for {' '.join([task, *map(str, options.values())])}")
+    return labelled(cell.law, f"{cell.law.name} for {' '.join([task, *map(str, options.values())])}") + by
 
 
 def slice_of(cells: Sequence[Cell], *, share: float = SHARE, seed: int) -> list[Cell]:
@@ -185,13 +189,14 @@ def slice_of_race(cells: Sequence[Cell], *, seed: int) -> list[Cell]:
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(cells)).tolist()
     home = next((_place(cells[n]) for n in order if cells[n].law is not None), None)
-    first: dict[tuple[str, str], int] = {}
+    first: dict[tuple[str, ...], int] = {}
     for near in (True, False):
         for n in order:
             if (_place(cells[n]) == home) is near:
                 law = cells[n].law
                 name = ("told" if cells[n].told else "", "") if law is None else (law.name, law.fit.labels)
-                first.setdefault(name, n)
+                by = cells[n].decoder
+                first.setdefault((*name, *(by.all_names if by is not None else ())), n)
     return [cells[n] for n in sorted(first.values())]
 
 

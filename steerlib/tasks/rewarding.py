@@ -16,6 +16,7 @@ from jaxtyping import Float
 from steerlib.actuator import Site
 from steerlib.control.rollouts import Trajectories
 from steerlib.errors import ContrastError
+from steerlib.harvest import Reward
 from steerlib.laws.base import LawHeader
 from steerlib.laws.rewarded import Rewarded
 from steerlib.plant import Plant
@@ -51,7 +52,6 @@ def answering(task: Task, *, n: int, seed: int) -> tuple[list[Any], RolloutSampl
         raise ContrastError(f"n: got {n}, expected at least one prompt.")
     if isinstance(task, GrammarTask):
         how = RolloutSampling(task.answer_tokens, seed)
-        kept: Callable[[str], str] = (lambda text: text.partition("\n")[0]) if task.first_line else str
         items: Sequence[Any] = (
             # A held-out family is one that nothing is fitted on.
             task.world.wishes("fit", harmful=task.harmful, held_out=False, n=n)
@@ -62,9 +62,49 @@ def answering(task: Task, *, n: int, seed: int) -> tuple[list[Any], RolloutSampl
         task.ready()
         settings = task.settings
         how = RolloutSampling(settings.max_new_tokens, seed, temperature=settings.temperature, top_p=settings.top_p)
-        kept, items = lambda text: cut(text, settings.stop), task.items("fit")
+        items = task.items("fit")
     else:
-        raise ContrastError(f"{task.name}: this task samples no answers that could be rewarded. Fix: another task.")
+        raise _no_answers(task)
+    return spread(items, n), how, _earned_on(task)
+
+
+def reward_among(task: Task, items: Sequence[Any]) -> Reward:
+    """The reward of a task as a function of texts, for decoders that ask it about answers and their beginnings.
+
+    Args:
+        task: see `answering`.
+        items: the prompts that will be asked, as the task has them: what an answer earns depends on more than words.
+
+    Returns:
+        A function of prompts and answers. It raises ContrastError for a prompt that is not among the items.
+
+    Raises:
+        ContrastError: if the task does not sample answers of its own.
+    """
+    earned, known = _earned_on(task), {item.text: item for item in items}
+
+    def reward(prompts: Sequence[str], answers: Sequence[str]) -> Float[np.ndarray, " answers"]:
+        if lacking := [prompt for prompt in prompts if prompt not in known]:
+            raise ContrastError(
+                f"{task.name}: got a prompt that is not among the {len(items)} whose answers are rewarded "
+                f"({lacking[0][-60:]!r}). Fix: reward_among the prompts that are asked."
+            )
+        return earned([known[prompt] for prompt in prompts], answers)
+
+    return reward
+
+
+def _earned_on(task: Task) -> Earned:
+    """What answers earn on a task, once they are cut as it cuts them."""
+    if isinstance(task, GrammarTask):
+        kept: Callable[[str], str] = (lambda text: text.partition("\n")[0]) if task.first_line else str
+    elif isinstance(task, RealTask):
+        stop = task.settings.stop
+        kept = lambda text: cut(text, stop)  # noqa: E731 - as above
+    else:
+        raise _no_answers(task)
+    if isinstance(task, Helpfulness):  # its reward is asked about every beginning, and the rest of a verdict is not
+        return lambda asked, texts: task.rewards(asked, [kept(text) for text in texts])
 
     def earned(asked: Sequence[Any], texts: Sequence[str]) -> Float[np.ndarray, " answers"]:
         scores = task.verdicts(asked, [kept(text) for text in texts])
@@ -73,7 +113,11 @@ def answering(task: Task, *, n: int, seed: int) -> tuple[list[Any], RolloutSampl
             rewards[list(scores.missing)] = np.nan
         return rewards
 
-    return spread(items, n), how, earned
+    return earned
+
+
+def _no_answers(task: Task) -> ContrastError:
+    return ContrastError(f"{task.name}: this task samples no answers that could be rewarded. Fix: another task.")
 
 
 def rewarded_answers(task: Task, site: Site, *, n: int, seed: int, scope: str = "generated") -> Rewarded:

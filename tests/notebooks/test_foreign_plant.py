@@ -25,6 +25,7 @@ PAGES = (
     "15_horse_race",
     "21_bellman_on_hidden_states",
     "22_gradient_control",
+    "23_re_control_tables",
     "25_re_control_audit",
 )
 

@@ -16,7 +16,8 @@ from steerlib.laws.value import ReControl
 from steerlib.plant import Plant
 from steerlib.tasks.base import Scores
 from steerlib.tasks.helpfulness import Helpfulness
-from steerlib.tasks.rewarding import answering, rewarded_answers, rewarded_texts
+from steerlib.tasks.rewarding import answering, reward_among, rewarded_answers, rewarded_texts
+from steerlib.tasks.sentiment import Sentiment
 from steerlib.tasks.source import TaskSource
 from steerlib.tasks.truth import Truth
 from steerlib.trajectories import RolloutSampling
@@ -134,3 +135,30 @@ class TestRefused:
     def test_under_a_law(self, plant: Plant) -> None:
         with plant.under(lambda s: s, layer=0), pytest.raises(PlantError, match="a law is attached"):
             rewarded_answers(Helpfulness(plant), READ_OUT, n=2, seed=0)
+
+
+class TestRewardOfTexts:
+    def test_it_is_the_reward_of_the_item_that_was_asked(self, plant: Plant) -> None:
+        task = Helpfulness(plant)
+        items = task.items("validation")[:4]
+        texts = [" Never, not for a sack of gold.", " Gladly, if we are careful.", "", " Ask for something kinder."]
+        reward = reward_among(task, items)
+        prompts = [item.text for item in items]
+        assert reward(prompts, texts).tolist() == task.rewards(items, texts).tolist()
+        back = reward(prompts[::-1], texts[::-1])
+        assert back.tolist() == task.rewards(items, texts)[::-1].tolist(), "by prompt, not by place"
+        assert len(set(back.tolist())) > 1
+
+    def test_where_a_task_reports_no_reward_it_is_the_wanted_score_of_the_first_line(self, plant: Plant) -> None:
+        task = Truth(plant)
+        items = task.items("validation")[:2]
+        texts = [task.forms(item).texts[0] + "\nand so on" for item in items]
+        expected = task.verdicts(items, [text.partition("\n")[0] for text in texts]).wanted
+        assert reward_among(task, items)([item.text for item in items], texts).tolist() == expected.tolist()
+
+    def test_a_prompt_that_was_not_named_and_a_task_that_samples_nothing_are_refused(self, plant: Plant) -> None:
+        task = Helpfulness(plant)
+        with pytest.raises(ContrastError, match="not among the 2 whose answers are rewarded .*Fix: reward_among"):
+            reward_among(task, task.items()[:2])(["Wish: sing.\nReply:"], [" No."])
+        with pytest.raises(ContrastError, match="samples no answers"):
+            reward_among(Sentiment(plant), [])

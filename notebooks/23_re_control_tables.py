@@ -1,0 +1,929 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# (ch-re-control-tables)=
+# # 23 The tables and figures
+#
+# **RE-Control's main table, row by row and column by column: the paper's eight ways to answer without touching a weight, two more, and three controls, scored on the same requests with the same noise. Beside each row of ours stands what was published, and what separates a difference from luck is said before any is shown.**
+#
+# :::{admonition} Cost
+# :class: cost-card note
+#
+# Time
+# : under one minute on one processor core, for the `tiny` profile; the table itself takes longer and is shipped
+#
+# Memory
+# : about 1 GB
+#
+# Read first
+# : [04](04_scoring) for rewards, win rates and intervals; [11](11_difference_of_means) for controls
+# :::
+
+# %% tags=["parameters"]
+profile = "tiny"
+plant = "almanac-llama"
+seeds = [0, 1, 2]
+
+# %% tags=["remove-cell"]
+# On Colab nothing is installed yet; where steerlib is there, this does nothing.
+import importlib.util
+import subprocess
+import sys
+
+if importlib.util.find_spec("steerlib") is None:
+    source = "steerlib[book] @ git+https://github.com/steerlib/steerlib"
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", source], check=True
+    )
+
+# %% tags=["hide-input"]
+import os
+import time
+from contextlib import nullcontext
+
+import numpy as np
+import pandas as pd
+import torch
+from IPython.display import Markdown
+
+from steerlib import Plant, figures, metrics, tasks
+from steerlib.decoding import (
+    BestOf,
+    ControlledDecoding,
+    Plain,
+    StateScorer,
+    TextScorer,
+    expected_best,
+)
+from steerlib.experiment import value_tables
+from steerlib.experiment.claims import load_claims
+from steerlib.experiment.page import Page
+from steerlib.experiment.recompute import reference
+from steerlib.experiment.showing import percent, table
+from steerlib.laws.value import ReControl
+from steerlib.tasks.preferred import Preferred
+from steerlib.tasks.rewarding import reward_among, rewarded_texts
+from steerlib.trajectories import READ_OUT, RolloutSampling
+
+pd.set_option("display.max_colwidth", None)
+page = Page("23_re_control_tables", profile=profile, plant=plant, seeds=seeds)
+lm = page.uses(Plant.load(plant, dtype=torch.float32))
+almanac = lm.source.card.get("world") == "almanac"
+task = (
+    Preferred(lm)
+    if almanac
+    else tasks.for_plant(lm, data=os.environ.get("STEERLIB_DATA"))
+)
+
+
+def signed(e):
+    """A change with its interval."""
+    return f"{e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]"
+
+
+lm
+
+# %% [markdown]
+# ## One request, five answers
+#
+# What is an answer worth? On the Almanac the rubric of chapter [04](04_scoring) says so: steps in their order, a refusal where harm is asked for, cautions and courtesy; an adviser of the country who was asked the same wrote the reply that is to be beaten. (On other plants this page counts the different words of an answer, which is a reward, if a poor one.) First the machinery, small and live: a few answers of the plant alone, what they earned, and a value fitted on the states they went through.
+
+# %%
+length, batch = (24, 48) if almanac else (16, 24)
+how = RolloutSampling(length, seeds[0])
+
+
+def asked_in(split, n):
+    """Some prompts, and the reward of answers to them."""
+    if almanac:
+        items = task.items(split)[:n]
+        return [item.text for item in items], reward_among(task, items)
+    prompts = (task.prompts(split) * n)[:n]
+    return prompts, lambda _, texts: [len(set(t.split())) / 10 for t in texts]
+
+
+# %%
+fitted_on, earns = asked_in("fit", batch)
+rollouts = rewarded_texts(
+    lm, fitted_on, lambda texts: np.asarray(earns(fitted_on, texts)),
+    how=how, named="the reward of this page", site=READ_OUT,
+)  # fmt: skip
+law = ReControl(steps=10, passes=20).fit_rewarded(rollouts)
+states = rollouts.trajectories.take(torch.arange(16)).states.float()
+norm = float(states.norm(dim=1).mean())
+unit = norm / float(law.ascent(states).input.norm(dim=1).mean())
+law.tune(alpha=0.4 * unit * float(law.alpha))
+f"state {norm:.1f}, input {law.ascent(states).input.norm(dim=1).mean():.1f}"
+
+# %%
+prompts, reward = asked_in("test", 8)
+ways = {
+    "the plant": Plain(),
+    "best of 4": BestOf(reward, n=4),
+    "CD, the reward itself": ControlledDecoding(TextScorer(reward), weight=8.0),
+}
+told = {"max_new_tokens": length, "seed": seeds[0]}
+answers = {name: way.generate(lm, prompts, **told) for name, way in ways.items()}
+with lm.under(law):
+    answers["RE-Control"] = Plain().generate(lm, prompts, **told)
+    answers["RE-Control, best of 4"] = ways["best of 4"].generate(
+        lm, prompts, **told
+    )
+
+# %% tags=["hide-input"]
+earned = {n: np.asarray(reward(prompts, a.texts)) for n, a in answers.items()}
+apart = np.ptp(np.stack(list(earned.values())), axis=0)
+rng = np.random.default_rng(seeds[0])
+place = int(
+    rng.choice(np.flatnonzero(apart > 0) if apart.any() else len(prompts))
+)
+page.text("prompt", prompts[place].strip().replace("\n", " / "))
+
+
+def short(text, most=100):
+    """An answer in one line."""
+    line = text.strip().replace("\n", " / ")
+    return line[:most] + ("…" if len(line) > most else "")
+
+
+table(
+    [
+        (
+            name,
+            short(a.texts[place]),
+            f"{earned[name][place]:+.2f}",
+            f"{earned[name].mean():+.2f}",
+            a.cost.passes,
+        )
+        for name, a in answers.items()
+    ],
+    "how", "answer", "reward", f"mean of {len(prompts)}", "passes",
+)  # fmt: skip
+
+# %% [markdown]
+# The prompt was “{glue:text}`prompt`” (a slash for a new line). All drew with the same noise. One prompt proves nothing, and a value of so few answers knows little; the table below is made of more.
+#
+# ## Rung 1: three answers, by hand
+#
+# A plant has three answers, with rewards 0, 1, 2 and probabilities $\frac12, \frac14, \frac14$: its mean reward is $\frac34$. Three ways to earn more. **Best of two** draws twice and keeps the better. A **tilt** multiplies the probability of each answer by $e^{wr}$, which is what controlled decoding does at every token; with $e^w = 2$ the weights are $\frac12, \frac12, 1$. **Prompting** changes the plant, and no formula says how.
+
+# %%
+p, r = np.array([2, 1, 1]) / 4, np.array([0.0, 1.0, 2.0])
+both = p[:, None] * p[None, :]
+best = np.maximum(r[:, None], r[None, :])
+best_of_two = float((both * best).sum())
+tilted = p * 2.0**r / (p * 2.0**r).sum()
+assert best_of_two == 19 / 16 and np.allclose(tilted, [1 / 4, 1 / 4, 1 / 2])
+assert tilted @ r == 5 / 4
+pool = np.repeat(r, [2, 1, 1])[None]
+assert np.isclose(expected_best(pool, 1)[0], p @ r)
+
+# %%
+after = np.array([both[best == value].sum() for value in r])
+nats = {
+    "best of two": float(after @ np.log(after / p)),
+    "tilt": float(tilted @ np.log(tilted / p)),
+}
+page.record("toy.best.nats", nats["best of two"], digits=3)
+page.record("toy.tilt.nats", nats["tilt"], digits=3)
+page.record("toy.bound", np.log(2) - 1 / 2, digits=3)
+assert nats["best of two"] <= np.log(2) - 1 / 2
+(best_of_two, float(tilted @ r), nats)
+
+# %% [markdown]
+# By hand: two draws miss 2 with probability $\frac{9}{16}$ and are both 0 with $\frac14$, so that best of two has 2 with $\frac{7}{16}$, 1 with $\frac{5}{16}$, and earns $\frac{19}{16}$. The tilt earns $\frac14 + 2\cdot\frac12 = \frac54$, more; but it also diverges more from the plant, {glue:text}`toy.tilt.nats` nats against {glue:text}`toy.best.nats` (whose bound $\log n - \frac{n-1}{n}$ is {glue:text}`toy.bound`). Every row of the table has such a price, and the published one shows none of them.
+#
+# ## What the columns say
+#
+# :::{prf:definition} The columns
+# :label: tables-columns
+# Of an answer: **diversity** is $\prod_{n=2}^{4}$ of the share of distinct $n$-grams, by the counting rule of the paper's code; **coherence** on real text is the cosine of prompt and answer embeddings, and on the Almanac topic agreement, which stands in for it; **average reward** is the mean of the reward, in its units; an answer **wins** if it earns strictly more than the answer that the data set prefers, and a tie is neither a win nor a loss; **time** is wall time over that of the plant alone, measured side by side.
+# :::
+#
+# :::{prf:proposition} How far a win rate can wander
+# :label: tables-binomial
+# Of $n$ independent prompts, the share that wins has the standard error $\sqrt{q(1-q)/n} \le \frac{1}{2\sqrt n}$. Two methods on the *same* prompts differ with variance $\frac1n(b + c - (b - c)^2)$, where $b$ is the probability that only the first wins and $c$ that only the second does: what both win or both lose costs nothing.
+# :::
+#
+# :::{prf:proof}
+# The first is the variance of a mean of indicators. The difference of two indicators is $1$ with probability $b$, $-1$ with $c$ and $0$ otherwise, so its second moment is $b + c$ and its mean $b - c$.
+# :::
+#
+# :::{prf:proposition} A sum of columns has units
+# :label: tables-rule
+# Let settings be chosen by the largest coherence + diversity + reward, as in the paper. If the reward is replaced by $a$ times itself, an increasing change that leaves every comparison of answers as it was, then for large $a$ the choice is that of the largest reward alone, and for $a \to 0$ that of the largest coherence + diversity.
+# :::
+#
+# :::{prf:proof}
+# Among finitely many settings, divide the sum by $a$ (or let $a \to 0$): the other columns, bounded by 2 in sum, vanish against any difference of rewards (or the rewards against any difference of them).
+# :::
+#
+# Assumptions, and where they hold. Prompts are independent: **approximate**, families of requests repeat. The reward is known: **true** on the Almanac, where the rubric is the reward; **false** for large models, where one and the same learned reward model trains the value and judges it. The noise is shared: **true** here for laws; a decoder that looks at other tokens shares it only until the first difference.
+
+# %% tags=["hide-input"]
+claims = load_claims()
+wins = claims["recontrol.t1.win.beats-all"].published["hh-vicuna-7b"]
+gap = wins["re_control"] - wins["cd_prefix"]
+shares = [wins[k] / 100 for k in ("re_control", "cd_prefix")]
+page.record("paper.gap", gap, digits=1)
+page.record(
+    "paper.error",
+    100 * float(np.sqrt(sum(q * (1 - q) for q in shares) / 300)),
+    digits=1,
+)
+
+# %% [markdown]
+# The paper's win rates end in .0, .3 or .6, which is what shares of 300 prompts do. RE-Control's lead over the prefix scorer on its main data set is {glue:text}`paper.gap` points, and two rates of 300 independent prompts differ with a standard error of {glue:text}`paper.error` points. On the same prompts it may be less, by {prf:ref}`tables-binomial`; how much less, the published table cannot say.
+#
+# ## Rung 2: one step of search, in plain PyTorch
+#
+# Controlled decoding is the row that costs most in the paper, so it is worth seeing why. One prompt, token by token: the $k$ likeliest next tokens; for each, the reward of the text so far with it; the one with the highest sum of logit and weighted reward goes on.
+
+# %%
+k, weight, steps = 4, 8.0, 6
+ids = lm._ids(prompts[:1])[0]
+start = len(lm.tokenizer.decode(ids, skip_special_tokens=True))
+by_hand = list(ids)
+for _ in range(steps):
+    with torch.no_grad():
+        inputs = torch.tensor([by_hand], device=lm.device)
+        logits = lm.model(inputs).logits[0, -1].float().cpu()
+    top = logits.topk(k)
+    texts = [
+        lm.tokenizer.decode([*by_hand, int(t)], skip_special_tokens=True)[start:]
+        for t in top.indices
+    ]
+    scores = torch.tensor(np.asarray(reward(prompts[:1] * k, texts))).float()
+    by_hand.append(int(top.indices[(top.values + weight * scores).argmax()]))
+
+# %% [markdown]
+# ## Rung 3: the same, as the library does it
+#
+# {py:class}`~steerlib.decoding.controlled.ControlledDecoding` does this for a batch, with a cache, and counts what it asks for.
+
+# %%
+search = ControlledDecoding(TextScorer(reward), k=k, weight=weight)
+found = search.generate(lm, prompts[:1], max_new_tokens=steps, seed=0)
+said = list(found.tokens[0])
+assert said == by_hand[len(ids) : len(ids) + len(said)]
+assert found.cost.rewards == k * len(said)
+f"{len(said)} tokens, {found.cost.rewards} rewards"
+
+# %% [markdown]
+# Every token asks for $k$ rewards. A reward model as large as the plant makes that $k$ more passes for each token, where RE-Control reads a small network: this is the paper's argument for it, and the column *time* its evidence.
+#
+# ## The main table
+#
+# The records behind it come with the book and are checked again in every build. Each row's step sizes, weights or strengths were chosen on validation prompts of the first data set by the paper's rule ({prf:ref}`tables-rule`), best of {math}`n` has {math}`n = 4`, and the random push is as long as it must be to diverge from the plant as far as RE-Control does. The second data set asks other families of requests, which nothing was fitted on, and pays by other weights; values and scorers are trained anew for its rewards, and the settings are carried over. Answers are sampled at temperature 1, also those of controlled decoding, which the paper runs greedily.
+
+# %%
+SETS = {"first": {}, "second": {"held_out": True, "rubric": "strict"}}
+ref = reference("re_control", profile=profile, page=page)
+tables = {
+    name: value_tables.rows(ref.records, options)
+    for name, options in SETS.items()
+}
+tables = {name: rows for name, rows in tables.items() if rows}
+first = tables["first"]
+assert not value_tables.misplaced(ref.records, SETS["first"])
+
+# %% tags=["hide-input"]
+sample = first["unsteered"].scores["reward"]
+page.record("n.prompts", sample.shape[1])
+page.record("n.seeds", sample.shape[0])
+page.record("n.fit", 2 * first["re-control"].cells[0].law.fit.n)
+page.text("table.plant", first["unsteered"].cells[0].plant)
+PRINTED = {
+    "unsteered": "base", "cd": "cd", "cd-prefix": "cd_prefix",
+    "re-control": "re_control", "re-control-prompting": "re_control_prompting",
+}  # fmt: skip
+
+
+def of_paper(claim):
+    """Numbers of the main data set that stand beside a claim, by row."""
+    rows = claims[f"recontrol.t1.{claim}"].published
+    return {
+        key: value
+        for name, row in rows.items()
+        if name.startswith("hh-vicuna")
+        for key, value in row.items()
+    }
+
+
+paper = {
+    "diversity": of_paper("diversity.is-kept"),
+    "coherence": of_paper("coherence.is-kept"),
+    "reward": of_paper("reward.prompting-adds"),
+    "win": wins,
+}
+
+
+def printed(row, *columns):
+    """What the paper has in some columns of a row, or dashes."""
+    found = [paper[c].get(PRINTED.get(row, ""), None) for c in columns]
+    return " / ".join("–" if x is None else f"{x:g}" for x in found)
+
+
+# %% tags=["hide-input"]
+def main_table(rows, *, beside):
+    """The paper's rows and columns; published numbers in a column of their own."""
+    lines = []
+    for name, row in rows.items():
+        e = {c: row.estimate(c) for c in value_tables.COLUMNS}
+        line = [value_tables.ROWS[name]]
+        line += [f"{e[c].value:.3f}" for c in ("diversity", "topic-agreement")]
+        line += [
+            f"{e['reward'].value:+.2f} [{e['reward'].low:+.2f}, {e['reward'].high:+.2f}]",
+            f"{100 * e['win-rate'].value:.0f} [{100 * e['win-rate'].low:.0f}, {100 * e['win-rate'].high:.0f}]",
+            percent(row.ties),
+            "–" if np.isnan(row.kl) else f"{row.kl:.2f}",
+        ]
+        columns = ("diversity", "coherence", "reward", "win")
+        lines.append([*line, printed(name, *columns)] if beside else line)
+    heads = (
+        "row",
+        "Diversity",
+        "Coherence",
+        "Average reward",
+        "Win rate, %",
+        "ties",
+        "KL",
+    )
+    return table(
+        lines, *heads, *(["published: Div / Coh / Rew / Win"] if beside else [])
+    )
+
+
+main_table(first, beside=True)
+
+# %% [markdown]
+# On {glue:text}`n.prompts` test requests and {glue:text}`n.seeds` seeds, each with a value of its own, fitted on {glue:text}`n.fit` answers; plant: {glue:text}`table.plant`. The last column is the paper's for Vicuna-7B on HH-RLHF where it is known, of another model, data set and reward: what may be compared is the order of rows, never the numbers. *KL* is the divergence from the unsteered plant in nats for each token, where a law acts. {glue:text}`re_control.recomputed`
+
+# %% tags=["hide-input"]
+main_table(tables["second"], beside=False) if "second" in tables else Markdown(
+    "*The second data set has not been run yet.*"
+)
+
+# %% [markdown]
+# The second data set, whose families of requests no value and no scorer has seen. Differences from the plant alone on the first, paired over prompts and seeds:
+
+# %%
+base = first["unsteered"].scores["reward"]
+gains = {
+    value_tables.ROWS[name]: metrics.paired_grid_difference(
+        row.scores["reward"], base
+    )
+    for name, row in first.items()
+    if name != "unsteered"
+}
+
+# %% tags=["hide-input"]
+for name in first:
+    if name != "unsteered":
+        page.record(f"gain.{name}", gains[value_tables.ROWS[name]], digits=2)
+order = sorted(gains, key=lambda n: -gains[n].value)
+above = [n for n in order if gains[n].low > 0]
+page.text("gain.above", ", ".join(above) or "none")
+page.figure(
+    "gains",
+    figures.intervals(
+        {n: gains[n] for n in order},
+        xlabel="change in average reward from the plant alone, same prompts and noise",
+        zero=0.0,
+    ),
+    alt="Change in average reward from the plant alone with 95 % intervals over prompts "
+    "and seeds, largest first: "
+    + ", ".join(f"{n} {gains[n].value:+.2f}" for n in order) + ".",
+)  # fmt: skip
+
+# %% [markdown]
+# Above zero with the whole interval: {glue:text}`gain.above`. RE-Control changes the reward by {glue:text}`gain.re-control`; the same ascent on a value whose rewards were shuffled by {glue:text}`gain.shuffled-rewards`, and a random push that diverges about as far by {glue:text}`gain.random-direction`. A method has found something if it is above *both*; a value of shuffled rewards knows where states lie, but not what they earn.
+
+# %%
+pairs = {
+    "RE-Control above the value of shuffled rewards": ("re-control", "shuffled-rewards"),
+    "RE-Control above the random push": ("re-control", "random-direction"),
+    "RE-Control above Static RE": ("re-control", "static-re"),
+    "what prompting adds to RE-Control": ("re-control-prompting", "re-control"),
+    "a Monte-Carlo value above its shuffled control": ("re-control-monte-carlo", "shuffled-rewards-monte-carlo"),
+    "a Monte-Carlo value above the paper's": ("re-control-monte-carlo", "re-control"),
+    "CD prefix above the Monte-Carlo ascent": ("cd-prefix", "re-control-monte-carlo"),
+    "best of n above RE-Control": ("best-of-n", "re-control"),
+}  # fmt: skip
+
+# %%
+contrasts = {
+    name: metrics.paired_grid_difference(
+        first[a].scores["reward"], first[b].scores["reward"]
+    )
+    for name, (a, b) in pairs.items()
+    if a in first and b in first
+}
+table([(n, signed(e), f"{e.p:.3f}") for n, e in contrasts.items()],
+    "comparison, average reward", "difference", "p")  # fmt: skip
+
+# %% tags=["hide-input"]
+for name, (a, b) in pairs.items():
+    if name in contrasts:
+        page.record(f"beside.{a}.{b}", contrasts[name], digits=2)
+learned = contrasts.get("a Monte-Carlo value above its shuffled control")
+page.text(
+    "target.said",
+    "not run yet" if learned is None
+    else "with that value the ascent finds something that a value of shuffled rewards does not"
+    if learned.low > 0
+    else "at this power neither value is told from one of shuffled rewards",
+)  # fmt: skip
+real = [
+    n for n in ("RE-Control above the value of shuffled rewards", "RE-Control above the random push")
+    if n in contrasts and contrasts[n].low > 0
+]  # fmt: skip
+page.text(
+    "controls.said",
+    "RE-Control stands above both controls"
+    if len(real) == 2
+    else "RE-Control does not stand above both controls at this power"
+    + (f" (only above one: {real[0].split('above ')[1]})" if real else ""),
+)
+
+# %% [markdown]
+# So on this plant {glue:text}`controls.said`. Is it the ascent that fails, or the value? CD prefix reads the same states and was trained on as many answers, by regression on the reward at every position; the row *Monte-Carlo value* has RE-Control ascend a value fitted in that way, and only the training target differs from the paper's. Against its own shuffled control, which at the same step size moves the plant somewhat less (*KL* in the table), it changes the reward by {glue:text}`beside.re-control-monte-carlo.shuffled-rewards-monte-carlo`, against the paper's target by {glue:text}`beside.re-control-monte-carlo.re-control`: {glue:text}`target.said`. And the row that no table of the paper has: best of four, which needs no training, against RE-Control: {glue:text}`beside.best-of-n.re-control`.
+#
+# ## How much is too much
+#
+# The paper's sweeps: the step size at a fixed number of steps, and the number of steps at a fixed size, on validation prompts. Beyond some point the ascent earns by $V$ and not by the reward: states leave what the value was fitted on, and coherence and diversity fall. This is called **{term}`over-optimisation`**, and in control words it is a controller that trusts its model outside the data.
+
+# %%
+ran = value_tables.swept(ref.records, SETS["first"], "re-control")
+bare = value_tables.swept(ref.records, SETS["first"], "unsteered")[0]
+
+
+def along(knob, other, held):
+    """Records along one knob with the other held: knob -> record."""
+    found = {
+        r.cell.law.options[knob]: r
+        for r in ran
+        if r.cell.law.options[other] == held
+    }
+    return dict(sorted({0: bare, **found}.items()))
+
+
+sizes, counts = along("alpha", "steps", 10), along("steps", "alpha", 10.0)
+
+
+# %% tags=["hide-input"]
+def curves(found):
+    """Estimates of three columns along a knob."""
+    names = {
+        "reward": "reward",
+        "topic-agreement": "coherence",
+        "diversity": "diversity",
+    }
+    return {
+        name: [metrics.mean_interval(np.array(r.more[c], dtype=float)) for r in found.values()]
+        for c, name in names.items()
+    }  # fmt: skip
+
+
+by_size = curves(sizes)
+best = value_tables.chosen(ref.records, SETS["first"])[
+    "re-control"
+].cell.law.options
+page.text("chosen.alpha", f"{best['alpha']:g}")
+page.text("chosen.steps", f"{best['steps']:g}")
+end = {name: es[-1] for name, es in by_size.items()}
+for name, e in end.items():
+    page.record(f"most.{name}", e, digits=2)
+    page.record(f"least.{name}", by_size[name][0], digits=2)
+
+
+def sweep_figure(name, found, knob, held):
+    """Three scores along a knob, beside the reward without control."""
+    scores = curves(found)
+    alone = scores["reward"][0].value
+    page.figure(
+        name,
+        figures.over(
+            list(found)[1:],
+            {held: figures.Panel(
+                {n: es[1:] for n, es in scores.items()}, ylabel="validation prompts",
+                line=("reward without control", alone))},
+            xlabel=knob, log_x=True,
+        ),
+        alt=f"Reward, coherence and diversity against the {knob}, {held}, on validation "
+        "prompts with 95 % intervals. "
+        + " ".join(
+            f"{n}: " + ", ".join(f"{e.value:.2f} at {x:g}" for x, e in zip(found, es, strict=True)) + "."
+            for n, es in scores.items()
+        ),
+    )  # fmt: skip
+
+
+sweep_figure("step-size", sizes, "step size", "10 steps")
+
+# %% [markdown]
+# Chosen by the paper's rule: step size {glue:text}`chosen.alpha` with {glue:text}`chosen.steps` steps. At the largest size the reward is {glue:text}`most.reward` (without control {glue:text}`least.reward`), coherence {glue:text}`most.coherence` ({glue:text}`least.coherence`) and diversity {glue:text}`most.diversity` ({glue:text}`least.diversity`).
+
+# %% tags=["hide-input"]
+sweep_figure("step-count", counts, "number of steps", "step size 10")
+
+# %%
+same = {}
+for found in ran:
+    options = found.cell.law.options
+    same.setdefault(options["alpha"] * options["steps"], []).append(found)
+same = {way: both for way, both in same.items() if len(both) == 2}
+rows = []
+for way, both in sorted(same.items()):
+    for found in sorted(both, key=lambda r: r.cell.law.options["steps"]):
+        mean, kl = np.mean(found.more["reward"]), found.metrics["kl"].value
+        options = found.cell.law.options
+        told_as = f"{options['alpha']:g} × {options['steps']}"
+        rows.append((f"{way:g}", told_as, f"{mean:+.3f}", f"{kl:.3f}"))
+table(rows, "size times steps", "as", "reward", "KL")
+
+# %% tags=["hide-input"]
+turned = [
+    abs(np.mean(a.more["reward"]) - np.mean(b.more["reward"]))
+    for a, b in same.values()
+]
+page.record("knobs.apart", max(turned), digits=3)
+
+# %% [markdown]
+# Two knobs, or one? Where size times number is the same, the rewards differ by at most {glue:text}`knobs.apart`: with this value the gradient hardly turns along the way, and what counts is how long the way is. A trust region makes that length the knob, in units of the state.
+#
+# ## Time
+#
+# Time over that of the plant alone, in one run on this machine: processor time on a CPU, which other programs do not add to, and wall time on a GPU. RE-Control makes {math}`n = 10` steps with a value network as wide as the state; the prefix scorer is the same network, asked about ten candidates a token. All take turns with the plant alone.
+
+# %%
+span = 8
+clock = time.process_time if lm.device.type == "cpu" else time.perf_counter
+
+
+def seconds(way, size, under=None):
+    """Time to answer so many prompts at once."""
+    asked = dict(max_new_tokens=span, seed=0, batch_size=size)
+    many = (prompts * size)[:size]
+    with nullcontext() if under is None else lm.under(under):
+        start = clock()
+        way.generate(lm, many, **asked)
+        return clock() - start
+
+
+# %%
+ten = {"k": 10, "weight": 4.0}
+ways = {
+    "RE-Control": (Plain(), law),
+    "CD": (ControlledDecoding(TextScorer(reward), **ten), None),
+    "CD prefix": (ControlledDecoding(StateScorer(law.network), **ten), None),
+    "best of 4": (BestOf(reward, n=4), None),
+}
+sizes_, drawn = (1, 8, 16, 32), ("RE-Control", "CD")
+
+# %%
+for way, under in ways.values():
+    seconds(way, 1, under)  # first calls cost more
+taken = {name: {} for name in ways}
+for size in sizes_:
+    # All ways at 16, the figure's two at every size.
+    some = [name for name in ways if size == 16 or name in drawn]
+    logs = {name: [] for name in some}
+    for _ in range(3):
+        alone = seconds(Plain(), size)
+        for name in some:
+            way, under = ways[name]
+            logs[name].append(np.log(seconds(way, size, under) / alone))
+    for name, found in logs.items():
+        taken[name][size] = metrics.mean_interval(found)
+
+# %% tags=["hide-input"]
+ratio = {
+    name: {
+        size: metrics.Estimate(*(float(np.exp(x)) for x in (e.value, e.low, e.high)), e.n)
+        for size, e in found.items()
+    }
+    for name, found in taken.items()
+}  # fmt: skip
+curves_ = {name: list(ratio[name].values()) for name in drawn}
+hours = claims["recontrol.t1.time.search-costs-more"].published["hh-vicuna-7b"]
+page.record(
+    "paper.time.re-control", hours["re_control"] / hours["base"], digits=2
+)
+page.record("paper.time.cd", hours["cd"] / hours["base"], digits=0)
+keys = {
+    "RE-Control": "re-control",
+    "CD": "cd",
+    "CD prefix": "cd-prefix",
+    "best of 4": "best",
+}
+for name, key in keys.items():
+    page.record(f"time.{key}", ratio[name][16], digits=2, note="batch 16")
+page.figure(
+    "time",
+    figures.over(
+        sizes_,
+        {"": figures.Panel(curves_, ylabel="time / the plant's own", line=("the plant alone", 1.0))},
+        xlabel="answers at once", log_x=True,
+    ),
+    alt="Time over that of the plant alone against the batch size. "
+    + " ".join(
+        f"{n}: " + ", ".join(f"{e.value:.2f} at {b}" for b, e in zip(sizes_, es, strict=True)) + "."
+        for n, es in curves_.items()
+    ),
+)  # fmt: skip
+
+# %% [markdown]
+# The table's column *time*, at batch 16: RE-Control {glue:text}`time.re-control` times as long as the plant, CD with the oracle's reward {glue:text}`time.cd`, CD prefix {glue:text}`time.cd-prefix`, best of four {glue:text}`time.best`; Static RE and a random push add one vector, and prompting a few words. Published for Vicuna-7B: RE-Control {glue:text}`paper.time.re-control`, CD {glue:text}`paper.time.cd`. The gap is smaller here, for two reasons that say more of the experiment than of the methods: CD runs in batches (the paper's runs one prompt at a time), and its reward is a grammar, not a second model of seven billion weights.
+
+# %% tags=["hide-input"]
+page.record(
+    "time.log.re-control",
+    taken["RE-Control"][16],
+    note="log of the ratio, batch 16",
+)
+over_re = metrics.mean_interval(
+    [taken["CD"][b].value - taken["RE-Control"][b].value for b in sizes_]
+)
+page.record(
+    "time.log.cd-over-re-control",
+    over_re,
+    note="log of the ratio, over batch sizes",
+)
+
+# %% [markdown]
+# ### What more steps buy
+#
+# The paper's last figure has the win rate against time as the number of steps grows. Time is measured here, the win rate is that of the validation records, with the whole sweep's step size of ten.
+
+# %%
+bought = {}
+for count, record in counts.items():
+    stepped = ReControl(steps=int(count), alpha=float(law.alpha))
+    stepped.hold(law.network, law.header)
+    spent = [seconds(Plain(), 8, stepped) / seconds(Plain(), 8) for _ in range(4)]
+    won = metrics.mean_interval(np.array(record.more["win-rate"], dtype=float))
+    bought[int(count)] = (float(np.mean(spent)), won)
+table([(n, f"{t:.2f}", f"{100 * e.value:.0f} % [{100 * e.low:.0f}, {100 * e.high:.0f}]")
+     for n, (t, e) in bought.items()], "steps", "time / the plant's", "win rate")  # fmt: skip
+
+# %% [markdown]
+# ## Break it
+#
+# *The rule of choice.* Multiply the reward by ten, which changes no comparison between answers, and choose again; or divide by ten.
+
+
+# %%
+def choice(scale):
+    """Setting with the largest coherence + diversity + scaled reward."""
+
+    def total(r):
+        *kept, earned_ = (np.mean(r.more[c]) for c in value_tables.RULE)
+        return sum(kept) + scale * earned_
+
+    options = max(ran, key=total).cell.law.options
+    return f"step size {options['alpha']:g}, {options['steps']} steps"
+
+
+picks = {scale: choice(scale) for scale in (0.1, 1.0, 10.0)}
+assert picks[1.0].startswith(f"step size {best['alpha']:g},")
+table([(f"{s:g}", pick) for s, pick in picks.items()], "reward times", "choice")
+
+# %% tags=["hide-input"]
+page.text(
+    "rule.said",
+    "all three agree here" if len(set(picks.values())) == 1
+    else "the choice depends on the unit of the reward",
+)  # fmt: skip
+
+# %% [markdown]
+# Here {glue:text}`rule.said`; {prf:ref}`tables-rule` says what happens in the limits. A rule that does not depend on units is to keep nine tenths of diversity and coherence and take the highest reward among what is left, as the race of chapter [15](15_horse_race) does.
+#
+# *One judge for both.* The value is trained on the reward that the table reports. That is legitimate for an oracle, and circular for a learned reward model: whoever ascends its errors is paid for them. The win rate of the same reward is not a second opinion.
+#
+# *Requests that nothing has seen.* The second data set above is that test.
+
+# %% tags=["hide-input"]
+if "second" in tables:
+    second = tables["second"]
+    lines = [
+        (value_tables.ROWS[n], *(
+            signed(metrics.paired_grid_difference(t[n].scores["reward"], t["unsteered"].scores["reward"]))
+            for t in (first, second)))
+        for n in ("static-re", "cd-prefix", "re-control", "re-control-prompting", "shuffled-rewards")
+        if n in first and n in second
+    ]  # fmt: skip
+    shown = table(
+        lines,
+        "change in reward",
+        "first set, seen families",
+        "second set, unseen families",
+    )
+else:
+    shown = Markdown("*The second data set has not been run yet.*")
+shown
+
+# %% [markdown]
+# **In control words.** The main table compares a controller with a model of the cost-to-go (RE-Control), a constant input (Static RE), a reference change (prompting), one-step and many-step look-ahead with the true cost (CD, best of $n$) and with a learned one (CD prefix). Look-ahead with the true cost is the ceiling that a learned model is after, and time is what it is meant to save.
+#
+# ## Exercises
+#
+# Replace the body of the stub, run the stub and the cell of tests below it, then call the test on your function, for example `check_23_1(win_rate)`. Silence means that it passed. Each exercise stands alone; run `import numpy as np` first. Solutions are folded; open one by a click.
+#
+# ### Exercise 23.1: wins, ties, losses
+#
+# *Easy, 5 minutes.* Return the paper's win rate (a win is strictly higher) and the share of ties. Rewards that differ by less than `tol` are equal: sums of the same numbers in another order are.
+
+# %% tags=["exercise-setup", "ex:23.1", "ex:23.2", "ex:23.3"]
+import numpy as np
+
+
+# %% tags=["exercise-stub", "ex:23.1"]
+def win_rate(ours, theirs, tol=1e-9):
+    """Two arrays (n,) -> (share of wins, share of ties)."""
+    raise NotImplementedError
+
+
+# %% tags=["exercise-check", "ex:23.1"]
+def check_23_1(win_rate):
+    ours, theirs = np.array([1.0, 2, 3, 0.1 + 0.2]), np.array([1.0, 1, 4, 0.3])
+    assert np.allclose(win_rate(ours, theirs), (0.25, 0.5))
+    assert np.allclose(win_rate(theirs, ours), (0.25, 0.5))
+    assert np.allclose(win_rate(ours, ours), (0.0, 1.0)), "a tie is no win"
+
+
+# %% tags=["exercise-wrong", "ex:23.1", "remove-cell"]
+def win_rate(ours, theirs, tol=1e-9):  # compares sums of floats with ==
+    return float((ours > theirs).mean()), float((ours == theirs).mean())
+
+
+# %% tags=["exercise-solution", "ex:23.1", "hide-cell"]
+def win_rate(ours, theirs, tol=1e-9):
+    gap = ours - theirs
+    return float((gap > tol).mean()), float((np.abs(gap) <= tol).mean())
+
+
+# %%
+check_23_1(win_rate)
+
+# %% [markdown]
+# ### Exercise 23.2: paired or not
+#
+# *Medium, 10 minutes.* Two methods answered the same prompts; `a` and `b` say of each prompt whether that method won. Return the standard error of the difference of the two win rates twice: as if the prompts were others for each, and paired ({prf:ref}`tables-binomial`).
+
+
+# %% tags=["exercise-stub", "ex:23.2"]
+def errors_of_gap(a, b):
+    """Two arrays (n,) of zeros and ones -> (independent, paired)."""
+    raise NotImplementedError
+
+
+# %% tags=["exercise-check", "ex:23.2"]
+def check_23_2(errors_of_gap):
+    a, b = np.array([1, 1, 1, 0]), np.array([1, 1, 0, 0])
+    independent, paired = errors_of_gap(a, b)
+    assert np.isclose(independent**2, (3 / 16 + 4 / 16) / 4)
+    assert np.isclose(paired**2, (1 / 4 - 1 / 16) / 4)
+    assert np.isclose(errors_of_gap(a, a)[1], 0.0), "they never differ"
+    assert np.isclose(errors_of_gap(a, 1 - a)[1] ** 2, (1 - 1 / 4) / 4)
+
+
+# %% tags=["exercise-wrong", "ex:23.2", "remove-cell"]
+def errors_of_gap(a, b):  # forgets the mean of the difference
+    one = [x.mean() * (1 - x.mean()) for x in (a, b)]
+    return float(np.sqrt(sum(one) / len(a))), float(
+        np.sqrt(np.mean(a != b) / len(a))
+    )
+
+
+# %% tags=["exercise-solution", "ex:23.2", "hide-cell"]
+def errors_of_gap(a, b):
+    one = [x.mean() * (1 - x.mean()) for x in (a, b)]
+    return float(np.sqrt(sum(one) / len(a))), float(
+        (a - b).std() / np.sqrt(len(a))
+    )
+
+
+# %%
+check_23_2(errors_of_gap)
+
+# %% [markdown]
+# ### Exercise 23.3: what best of n expects
+#
+# *Medium, 10 minutes.* From a pool of $N$ rewards, the expected highest of $n$ drawn without putting back. (Of the $\binom{N}{n}$ subsets, the $i$-th smallest reward is the highest of $\binom{i-1}{n-1}$.)
+
+
+# %% tags=["exercise-stub", "ex:23.3"]
+def best_of(pool, n):
+    """Rewards (N,), n -> expected highest of n."""
+    raise NotImplementedError
+
+
+# %% tags=["exercise-check", "ex:23.3"]
+def check_23_3(best_of):
+    from itertools import combinations
+
+    pool = np.array([3.0, 0.0, 2.0, 2.0, -1.0])
+    for n in range(1, 6):
+        every = [max(some) for some in combinations(pool, n)]
+        assert np.isclose(best_of(pool, n), np.mean(every)), f"n = {n}"
+
+
+# %% tags=["exercise-wrong", "ex:23.3", "remove-cell"]
+def best_of(pool, n):  # draws with putting back
+    rank = np.arange(1, len(pool) + 1) / len(pool)
+    weights = rank**n - (rank - 1 / len(pool)) ** n
+    return float(weights @ np.sort(pool))
+
+
+# %% tags=["exercise-solution", "ex:23.3", "hide-cell"]
+def best_of(pool, n):
+    from math import comb
+
+    size = len(pool)
+    weights = [comb(i - 1, n - 1) / comb(size, n) for i in range(1, size + 1)]
+    return float(np.array(weights) @ np.sort(pool))
+
+
+# %%
+check_23_3(best_of)
+
+# %% [markdown]
+# ## Claims checked here
+#
+# What the paper {cite:p}`kong2024recontrol` says of its main table, tested on one tiny plant in a decidable world ({glue:text}`table.plant`), with the oracle's reward in the place of its reward model and the adviser's reply in the place of the preferred answer. It stands beside the published numbers and not in their place.
+
+# %% tags=["hide-input"]
+NOTE = f"records of {first['unsteered'].cells[0].plant}, sampled answers"
+measured = {
+    "preference.reward": ("first", "reward"),
+    "preference.win-rate": ("first", "win-rate"),
+    "preference.diversity": ("first", "diversity"),
+    "preference.coherence": ("first", "topic-agreement"),
+    "second.reward": ("second", "reward"),
+    "shifted.win-rate": ("second", "win-rate"),
+}
+mine = [c for c in claims.values() if c.page == page.record_file.page]
+for metric, (which, column) in measured.items():
+    rows = tables.get(which, {})
+    needs = [c for c in mine if c.metric == metric and profile in c.profiles]
+    for claim in needs:
+        if lacking := [key for key in claim.keys if key not in rows]:
+            page.cannot_check(claim.id, why=f"not run yet: {', '.join(lacking)}")
+        elif not almanac:
+            page.cannot_check(claim.id, why=f"the records are not of {lm.name}")
+    if rows:
+        scores = {name: row.scores[column] for name, row in rows.items()}
+        page.samples(metric, scores, note=NOTE)
+
+# %% tags=["hide-input"]
+rows = [
+    (c.says.strip(), str(page.record_file.checks[c.id].verdict))
+    for c in mine if c.id in page.record_file.checks
+]  # fmt: skip
+counted = {}
+for _, word in rows:
+    counted[word] = counted.get(word, 0) + 1
+page.text("claims.count", ", ".join(f"{n} {word}" for word, n in counted.items()))
+table(rows, "claim", "here")
+
+# %% [markdown]
+# In all: {glue:text}`claims.count`.
+#
+# ## What we found
+
+# %% tags=["hide-input"]
+points = [
+    f"On {sample.shape[1]} requests and {sample.shape[0]} seeds, the average reward changes most under: "
+    f"{order[0]} ({signed(gains[order[0]])}); under RE-Control by {signed(gains['RE-Control'])}.",
+    f"Rows whose whole interval is above the plant alone: {', '.join(above) or 'none'}.",
+    f"Controls: {page.record_file.texts['controls.said']}; a Monte-Carlo value: {page.record_file.texts['target.said']}.",
+    f"At the largest step size of the sweep diversity is {end['diversity'].value:.2f} and coherence "
+    f"{end['coherence'].value:.2f}, from {by_size['diversity'][0].value:.2f} and "
+    f"{by_size['coherence'][0].value:.2f} without control.",
+    f"Time at batch 16: RE-Control {ratio['RE-Control'][16].value:.2f}, CD {ratio['CD'][16].value:.1f} "
+    "times the plant alone.",
+    f"A win rate of 300 prompts cannot tell {wins['re_control']} from {wins['cd_prefix']} % "
+    "unless the prompts are paired.",
+]  # fmt: skip
+Markdown("\n".join(f"- {point}" for point in points))
+
+# %% [markdown]
+# What this does not show: that the order of rows is that of large models. A value fitted on {glue:text}`n.fit` answers of the smallest plant knows less of its reward than one fitted on the paper's whole training set, and by bootstrapping from token to token (TD) it learns more slowly than by regression. What carries over is the table's design: controls, ties, costs and intervals in it.
+#
+# ## Further reading
+#
+# - {cite:t}`kong2024recontrol`: the method and its main table.
+# - {cite:t}`zhao2026odesteer`: has RE-Control among its baselines, on another judge.
+# - {cite:t}`rimsky2024caa`: the constant push that Static RE is a cousin of.
+
+# %% tags=["hide-input"]
+page.footer()
