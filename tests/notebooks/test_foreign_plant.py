@@ -24,6 +24,7 @@ PAGES = (
     "13_transport",
     "14_reflections_and_flows",
     "15_horse_race",
+    "24_search_and_tuning",
 )
 
 
