@@ -12,7 +12,7 @@
 # (ch-search-and-tuning)=
 # # 24 Against search at decoding time, and against tuning
 #
-# **One value can be used in two ways: asked about each candidate token (search), or climbed by the state (RE-Control). On one plant, with one value, one set of prompts and the divergence from the unsteered plant as the common price, the two are held against best of n, prompting and a constant push, beside controls with nothing to know; and a proposition says what a push of the state can be worth at most.**
+# **One value can be used in two ways: asked about each candidate token (search), or climbed by the state (RE-Control). On one plant, with one value, one set of prompts and the divergence from the unsteered plant as the common price, the two are held against best of n, prompting and a constant push, beside controls with nothing to know, one of which owns a good part of what search is praised for; and a proposition says what a push of the state can be worth at most.**
 #
 # :::{admonition} Cost
 # :class: cost-card note
@@ -48,6 +48,7 @@ if importlib.util.find_spec("steerlib") is None:
 import copy
 import os
 import tempfile
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -150,7 +151,7 @@ bank = prefix_states(
 
 
 # %%
-training = Training(steps=250, batch=64, rate=1e-3, held_out=0.15)
+training = Training(steps=150, batch=64, rate=1e-3, held_out=0.15)
 
 
 def value_of(trajectories, **more):
@@ -210,12 +211,14 @@ some = bank.take(torch.arange(0, len(bank), 8)).states.to(lm.device)
 
 def spending(law, budget):
     """The law at the strength, or step size, that spends so many nats."""
+    climbs = isinstance(law, ReControl)
 
     def cost(x):
-        law.tune(alpha=x) if isinstance(law, ReControl) else law.at(x)
-        return float(nats(some, law.input(some)).mean())
+        law.tune(alpha=x) if climbs else law.at(x)
+        return float(nats(some, law(some) - some).mean())
 
-    found = calibrate(cost, budget, start=1.0, tolerance=0.05, power=2.0)
+    start = 1.0 if climbs else 1 / float(law.vector.norm())
+    found = calibrate(cost, budget, start=start, tolerance=0.05, power=2.0)
     cost(found.strength)
     return law
 
@@ -231,13 +234,14 @@ draws = RolloutSampling(longest, seed=seeds[0], samples=len(seeds))
 shape = (n_prompts, len(seeds))
 
 
-def pushed(law=None, asked=prompts):
+def pushed(law=None, asked=prompts, how=draws):
     """Rewards and nats of answers under a law, each (seeds, prompts)."""
-    found = collect(lm, asked, earned, how=draws, rewarded_by="worth", law=law,
-                    batch_size=100)  # fmt: skip
+    found = collect(
+        lm, asked, earned, how=how, rewarded_by="worth", law=law, batch_size=100
+    )
     batch = found.take(torch.arange(len(found)))
     z = batch.states.to(lm.device)
-    paid = torch.zeros(len(z)) if law is None else nats(z, law.input(z)).cpu()
+    paid = torch.zeros(len(z)) if law is None else nats(z, law(z) - z).cpu()
     row = torch.arange(len(found)).repeat_interleave(batch.lengths)
     total = torch.zeros(len(found)).index_add(0, row, paid)
     return found.rewards.numpy().reshape(shape).T, total.numpy().reshape(shape).T
@@ -363,7 +367,7 @@ two = np.array([7, 1, 4, 4]) / 16
 pairs = np.zeros(4)
 for i, j in product(range(4), repeat=2):  # all pairs of samples
     best = [i, j] if r[i] == r[j] else [max(i, j, key=lambda m: r[m])]
-    pairs[best] += 1 / 16 / len(best)
+    np.add.at(pairs, best, 1 / 16 / len(best))
 assert np.allclose(pairs, two) and bought(two)[1] < best_of_divergence(2)
 assert np.isclose(bought(tilted)[0], 12 / 9) and np.isclose(bought(cd)[0], 1.3)
 gap = bought(tilted)[0] - beta * bought(tilted)[1] - beta * np.log(p @ 2**r)
@@ -518,8 +522,13 @@ runs = {
     "cd-prefix": ahead[3.0],
     "shuffled": pushed(climbing(V_shuffled, middle)),
     "random": pushed(spending(luck, middle)),
+    "top": searched(search(TextScorer(lots), 0.0)),
     "lots": searched(search(TextScorer(lots), 1.0)),
 }
+
+# %%
+only_likely = replace(draws, top_k=k)
+runs["re-control-top"] = pushed(climbing(V, middle), how=only_likely)
 if told:
     longer = [told[prompt] for prompt in prompts]
     runs["prompting"] = pushed(None, longer)
@@ -530,6 +539,8 @@ names = {
     "static-re": "Static RE", "re-control": "RE-Control", "cd": "CD, w = 3",
     "cd-strong": "CD, w = 9", "cd-prefix": "CD prefix, w = 3",
     "prompting": "prompting", "re-control-prompting": "RE-Control + prompting",
+    "re-control-top": f"RE-Control, {k} likeliest tokens only",
+    "top": f"{k} likeliest tokens only",
     "shuffled": "RE-Control, shuffled value", "random": "random direction",
     "lots": "CD, random scorer",
 }  # fmt: skip
@@ -566,11 +577,14 @@ for name in gains:
     page.record(f"gain.{name}", gains[name])
 for n in (2, 4, 8, 16):
     page.record(f"gain.best-{n}", best_of(n))
+page.record("value.adds", change_of(runs["cd-prefix"][0], runs["top"][0]))
+page.record("climb.adds", change_of(runs["re-control-top"][0], runs["top"][0]))
 page.record("paid.cd-prefix", paid["cd-prefix"])
 page.record("paid.re-control", paid["re-control"])
 rows = [
     (names[n], signed(gains[n]),
-     "another prompt" if "prompting" in n else f"{paid[n].value:.2f}")
+     "another prompt" if "prompting" in n
+     else "both" if n == "re-control-top" else f"{paid[n].value:.2f}")
     for n in names if n in runs
 ]  # fmt: skip
 rows[5:5] = [
@@ -580,7 +594,9 @@ rows[5:5] = [
 table(rows, "method", "change in reward", "nats for each answer")
 
 # %% [markdown]
-# Unsteered the mean reward is {glue:text}`free`. With the *same* value, search changes it by {glue:text}`gain.cd-prefix` and climbing by {glue:text}`gain.re-control`; the shuffled value by {glue:text}`gain.shuffled`. Two samples, of which the better one is kept, change it by {glue:text}`gain.best-2`.
+# Unsteered the mean reward is {glue:text}`free`. With the *same* value, search changes it by {glue:text}`gain.cd-prefix` and climbing by {glue:text}`gain.re-control`; the shuffled value by {glue:text}`gain.shuffled`, a constant push of equal price along the regression by {glue:text}`gain.static-re`. Two samples, of which the better one is kept, change it by {glue:text}`gain.best-2`.
+#
+# Part of what search gains is not search. It only ever draws from the {glue:text}`k` likeliest tokens, and what is left out is mostly worse: the same choice **without any scorer** changes the reward by {glue:text}`gain.top`, and a scorer that draws lots loses some of it again ({glue:text}`gain.lots`). Over the choice alone, the value adds {glue:text}`value.adds`; RE-Control under the same choice adds {glue:text}`climb.adds`. A comparison of search with the plain plant credits the scorer with both.
 #
 # The **frontier**: what is gained against what it costs. At equal nats, no method can be above the tilt of {prf:ref}`search-optimum`; here the tilt is taken of the pool of 16 answers for each prompt, as if these were all there are, which is fair for small prices only.
 
@@ -615,6 +631,7 @@ field = {
     "Static RE": front([runs["static-re"]]),
     "shuffled value": plainly([runs["shuffled"]]),
     "random direction": plainly([runs["random"]]),
+    "likeliest tokens only": plainly([runs["top"]]),
     "random scorer": plainly([runs["lots"]]),
 }
 page.figure(
@@ -637,7 +654,7 @@ page.figure(
 # {prf:ref}`search-efficiency` says where to look: at the correlation between the shift of the logits and the worth of the tokens. At states of answers that the plant wrote, we ask the value about the {glue:text}`k.wide` likeliest tokens ($Q$), and compare with the shifts that the pushes make.
 
 # %%
-wide, seats = 10, 24
+wide, seats = 10, 48
 told_ids = [lm.tokenizer(q).input_ids for q in prompts]
 written = (
     Plain().generate(lm, prompts, max_new_tokens=8, seed=seeds[0] + 7).tokens
@@ -680,13 +697,16 @@ pull = torch.as_tensor(weights, device=o.device).float() * (
     - (torch.as_tensor(weights, device=o.device).float() * Q).sum(1, keepdim=True)
 )
 causal = torch.einsum("sk,skd->sd", pull, Wk)
+anywhere = torch.randn(o.shape, generator=drawn).to(
+    o.device
+)  # one for each state
 shifts = {
     "search": Q_,
     "gradient of the expected value": torch.einsum("skd,sd->sk", Wk, causal).numpy(force=True).astype(float),
     "RE-Control": shift_of(climbing(V, middle)),
     "Static RE": shift_of(static),
     "shuffled value": shift_of(climbing(V_shuffled, middle)),
-    "random direction": shift_of(luck),
+    "random directions": torch.einsum("skd,sd->sk", Wk, anywhere).numpy(force=True).astype(float),
 }  # fmt: skip
 worth = {n: efficiency(s, Q_, weights)[counts] for n, s in shifts.items()}
 effect = {n: metrics.mean_interval(x) for n, x in worth.items() if n != "search"}
@@ -694,6 +714,7 @@ page.record("k.wide", wide)
 page.record("n.states", int(counts.sum()))
 page.record("efficiency.climb", effect["RE-Control"])
 page.record("efficiency.causal", effect["gradient of the expected value"])
+page.record("efficiency.static", effect["Static RE"])
 page.record("efficiency.shuffled", effect["shuffled value"])
 page.figure(
     "efficiency",
@@ -708,7 +729,7 @@ page.figure(
 )  # fmt: skip
 
 # %% [markdown]
-# Over the {glue:text}`n.states` states where something is to be decided, RE-Control's shift has a correlation of {glue:text}`efficiency.climb` with what tokens are worth, a shuffled value's {glue:text}`efficiency.shuffled`, and the gradient of the expected value {glue:text}`efficiency.causal`. At a small price that is the share of search's gain which a push can buy. What is lost is not lost by a wrong value, for search has the same: the gradient of $V$ in $o$ says how states of better answers *differ*, and not every difference chooses a token. The picture of one state:
+# Over the {glue:text}`n.states` states where something is to be decided, RE-Control's shift has a correlation of {glue:text}`efficiency.climb` with what tokens are worth, a shuffled value's {glue:text}`efficiency.shuffled`, the constant push along a linear regression {glue:text}`efficiency.static`, and the gradient of the expected value {glue:text}`efficiency.causal`. At a small price that is the share of search's gain which a push can buy. What is lost is not lost by a wrong value, for search has the same: the gradient of $V$ in $o$ says how states of better answers *differ*, and not every difference chooses a token. The picture of one state:
 
 # %% tags=["hide-input"]
 shown = int(np.argmax(decided))
@@ -844,22 +865,24 @@ rounds = {
 # %% [markdown]
 # ## Preferences in the loss
 #
-# Pref-CTRL adds to the value's loss that the last state of a preferred answer should have a higher value than that of a rejected one. The plant wrote two answers to each fitting prompt: the better one is preferred. (It is compared here with the same fit without it; in its own paper the rival was trained otherwise.)
+# Pref-CTRL adds to the value's loss that the last state of a preferred answer should have a higher value than that of a rejected one. The plant wrote two answers to each fitting prompt: the better one is preferred (of equal ones neither). (It is compared here with the same fit without it; in its own paper the rival was trained otherwise.)
 
 # %%
 two_each = bank.rewards.reshape(-1, 2)
 place = torch.arange(len(two_each)) * 2
 better = place + two_each.argmax(1)
-worse = place + 1 - two_each.argmax(1)
+tied = two_each[:, 0] == two_each[:, 1]
+worse = torch.where(tied, better, place + 1 - two_each.argmax(1))
 
 
+# %%
 def part(index):
     """Some answers of the bank, each twice: once for both of a prompt."""
     chosen = bank.take(index.repeat_interleave(2))
     return Trajectories([chosen.states], chosen.lengths, chosen.rewards)
 
 
-pairs_ = Pairs(part(better), part(worse), weight=0.1, pull=0.0)
+pairs_ = Pairs(part(better), part(worse), weight=1.0, pull=0.0)
 V_pref = value_of(bank, pairs=pairs_).network
 preferring = pushed(climbing(V_pref, middle))
 
@@ -1208,6 +1231,9 @@ points = [
     f"{paid['re-control'].value:.2f}.",
     f"Best of 2, 4, 8, 16 change it by {', '.join(f'{best_of(n).value:+.3f}' for n in (2, 4, 8, 16))}, at no more than "
     f"{', '.join(f'{best_of_divergence(n):.2f}' for n in (2, 4, 8, 16))} nats.",
+    f"Drawing from the {k} likeliest tokens alone changes it by {signed(gains['top'])}; over that, the value adds "
+    f"{signed(change_of(runs['cd-prefix'][0], runs['top'][0]))} by search and "
+    f"{signed(change_of(runs['re-control-top'][0], runs['top'][0]))} by climbing.",
     f"RE-Control's shift of the logits has a correlation of {effect['RE-Control']} with what tokens are worth; "
     f"search has 1, a shuffled value {effect['shuffled value']}.",
     f"Search computes {each[f'CD prefix, k = {k}'][1]:.1f} positions for each token, climbing "
