@@ -17,7 +17,7 @@ from steerlib.figures.style import GREY, PALETTE, look, panels
 
 def logit_shifts(
     worth: Float[np.ndarray, " tokens"],
-    shifts: Mapping[str, Float[np.ndarray, " tokens"]],
+    shifts: Mapping[str, Float[np.ndarray, " shifted"]],
     probabilities: Float[np.ndarray, " tokens"],
     *,
     xlabel: str,
