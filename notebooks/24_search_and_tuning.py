@@ -105,7 +105,7 @@ lm
 # On the Almanac: the worth of a reply to a request, by the rubric of chapter [04](04_scoring). A right first step is worth more than a wrong one, a refusal earns where the request is harmful and costs where it is not. A reply ends with its line, and here after {glue:text}`longest` tokens at the latest; the rubric can judge beginnings, and takes no offence at a sentence that is merely cut. (Any other plant is asked for happy stories, by a count of words.)
 
 # %% tags=["hide-input"]
-longest, n_prompts, k = 24, 20, 5
+longest, n_prompts, k = 20, 20, 5
 on_almanac = lm.source.card.get("world") == "almanac"
 task = Helpfulness(lm) if on_almanac else tasks.for_plant(lm)
 told = {}
@@ -263,10 +263,11 @@ def search(scorer, weight, k=k):
 
 
 # %%
-prices = (0.01, 0.04, 0.16)  # nats for each token
+middle = 0.04  # nats for each token
+prices = (middle, 4 * middle)
 free, _ = pushed()
 climbed = {c: pushed(climbing(V, c)) for c in prices}
-ahead = {w: searched(search(StateScorer(V), w)) for w in (1.0, 3.0)}
+ahead = {w: searched(search(StateScorer(V), w)) for w in (3.0, 30.0)}
 pool, pool_cost = pool_rewards(
     lm, prompts, earned, size=16, max_new_tokens=longest, seed=seeds[0] + 50,
     batch_size=320,
@@ -279,7 +280,7 @@ pool, pool_cost = pool_rewards(
 few = prompts[:8]
 asked_once = {"max_new_tokens": longest, "seed": seeds[0]}
 said = {"left alone": Plain().generate(lm, few, **asked_once).texts}
-with lm.under(climbing(V, prices[1])):
+with lm.under(climbing(V, middle)):
     said["RE-Control"] = lm.generate(few, **asked_once).texts
 said["CD prefix"] = (
     search(StateScorer(V), 3.0).generate(lm, few, **asked_once).texts
@@ -480,7 +481,7 @@ kept = BestOf(earned, n=4).generate(
     lm, prompts[:1], max_new_tokens=8, seed=seeds[0]
 )
 assert kept.texts[0] == best_by_hand
-law = climbing(V, prices[1])
+law = climbing(V, middle)
 logits, o = reading([start])
 with lm.under(law):
     steered = lm.forward(prompts[:1])[0, -1].float()
@@ -514,12 +515,10 @@ def lots(asked, answers):
 
 
 # %%
-middle = prices[1]
 runs = {
     "static-re": pushed(spending(static, middle)),
     "re-control": climbed[middle],
     "cd": searched(search(TextScorer(earned), 3.0)),
-    "cd-strong": searched(search(TextScorer(earned), 9.0)),
     "cd-prefix": ahead[3.0],
     "shuffled": pushed(climbing(V_shuffled, middle)),
     "random": pushed(spending(luck, middle)),
@@ -538,7 +537,7 @@ if told:
 # %% tags=["hide-input"]
 names = {
     "static-re": "Static RE", "re-control": "RE-Control", "cd": "CD, w = 3",
-    "cd-strong": "CD, w = 9", "cd-prefix": "CD prefix, w = 3",
+    "cd-prefix": "CD prefix, w = 3",
     "prompting": "prompting", "re-control-prompting": "RE-Control + prompting",
     "re-control-top": f"RE-Control, {k} likeliest tokens only",
     "top": f"{k} likeliest tokens only",
@@ -575,7 +574,7 @@ gains = {name: change_of(run[0]) for name, run in runs.items()}
 paid = {name: metrics.grid_interval(run[1]) for name, run in runs.items()}
 page.record("free", metrics.grid_interval(free))
 for name in gains:
-    page.record(f"gain.{name}", gains[name])
+    page.record(f"gain.{name}", gains[name], digits=2)
 for n in (2, 4, 8, 16):
     page.record(f"gain.best-{n}", best_of(n))
 page.record("value.adds", change_of(runs["cd-prefix"][0], runs["top"][0]))
@@ -588,7 +587,7 @@ rows = [
      else "both" if n == "re-control-top" else f"{paid[n].value:.2f}")
     for n in names if n in runs
 ]  # fmt: skip
-rows[5:5] = [
+rows[4:4] = [
     (f"best of {n}", signed(best_of(n)), f"≤ {best_of_divergence(n):.2f}")
     for n in (2, 4, 8, 16)
 ]
@@ -626,8 +625,8 @@ field = {
         figures.exactly(map(best_of_divergence, (2, 4, 8, 16))),
         [best_of(n) for n in (2, 4, 8, 16)],
     ),
-    "CD": front([runs["cd"], runs["cd-strong"]]),
-    "CD prefix": front(list(ahead.values())),
+    "CD": front([runs["cd"]]),
+    "CD prefix": front([runs["cd-prefix"]]),
     "RE-Control": front(list(climbed.values())),
     "Static RE": front([runs["static-re"]]),
     "shuffled value": plainly([runs["shuffled"]]),
@@ -713,10 +712,12 @@ worth = {n: efficiency(s, Q_, weights)[counts] for n, s in shifts.items()}
 effect = {n: metrics.mean_interval(x) for n, x in worth.items() if n != "search"}
 page.record("k.wide", wide)
 page.record("n.states", int(counts.sum()))
-page.record("efficiency.climb", effect["RE-Control"])
-page.record("efficiency.causal", effect["gradient of the expected value"])
-page.record("efficiency.static", effect["Static RE"])
-page.record("efficiency.shuffled", effect["shuffled value"])
+page.record("efficiency.climb", effect["RE-Control"], digits=2)
+page.record(
+    "efficiency.causal", effect["gradient of the expected value"], digits=2
+)
+page.record("efficiency.static", effect["Static RE"], digits=2)
+page.record("efficiency.shuffled", effect["shuffled value"], digits=2)
 page.figure(
     "efficiency",
     figures.intervals(
@@ -730,7 +731,7 @@ page.figure(
 )  # fmt: skip
 
 # %% [markdown]
-# Over the {glue:text}`n.states` states where something is to be decided, RE-Control's shift has a correlation of {glue:text}`efficiency.climb` with what tokens are worth, a shuffled value's {glue:text}`efficiency.shuffled`, the constant push along a linear regression {glue:text}`efficiency.static`, and the gradient of the expected value {glue:text}`efficiency.causal`. At a small price that is the share of search's gain which a push can buy. What is lost is not lost by a wrong value, for search has the same: the gradient of $V$ in $o$ says how states of better answers *differ*, and not every difference chooses a token. The picture of one state:
+# Over the {glue:text}`n.states` states where something is to be decided, RE-Control's shift has a correlation of {glue:text}`efficiency.climb` with what tokens are worth, a shuffled value's {glue:text}`efficiency.shuffled` (of one shuffle, so that its sign is an accident), the constant push along a linear regression {glue:text}`efficiency.static`, and the gradient of the expected value {glue:text}`efficiency.causal`. At a small price that is the share of search's gain which a push can buy. What is lost is not lost by a wrong value, for search has the same: the gradient of $V$ in $o$ says how states of better answers *differ*, and not every difference chooses a token. The picture of one state:
 
 # %% tags=["hide-input"]
 shown = int(np.argmax(decided))
@@ -970,7 +971,7 @@ reads = works.generate(lm, prompts[:1], **tiny).cost.reward_positions
 # *Too much weight.* What search maximises is the value, and with enough weight it finds where the value is wrong. *Zero weight, all tokens* is the plant itself, to the last draw. *Temperature zero*: best of n and blocks refuse it, since all their samples would be one.
 
 # %%
-hard = searched(search(StateScorer(V), 30.0))
+hard = ahead[30.0]
 whole = search(TextScorer(earned), 0.0, k=head.weight.shape[0])
 alone = {"max_new_tokens": 2, "seed": seeds[0]}
 assert (
@@ -985,9 +986,9 @@ except DecodingError as error:
 # %% tags=["hide-input"]
 page.record("mismatch.refused", refused, digits=0)
 page.record("mismatch.reads", int(reads))
-page.record("gain.hard", change_of(hard[0]))
+page.record("gain.hard", change_of(hard[0]), digits=2)
 page.record("paid.hard", metrics.grid_interval(hard[1]))
-page.record("hard.change", change_of(hard[0], ahead[3.0][0]))
+page.record("hard.change", change_of(hard[0], ahead[3.0][0]), digits=2)
 
 # %% [markdown]
 # The refusal says: “{glue:text}`mismatch`”. The reward model of texts reads {glue:text}`mismatch.reads` positions for two tokens with two candidates each. Ten times the weight makes search spend {glue:text}`paid.hard` nats for each answer, and changes the reward by {glue:text}`gain.hard` against the unsteered plant, by {glue:text}`hard.change` against the weight of 3.
@@ -1180,12 +1181,12 @@ check_24_4(best_push)
 # %% [markdown]
 # ## Claims checked here
 #
-# What RE-Control's main table {cite:p}`kong2024recontrol` says of its rivals, tested on one small plant in a decidable world: {glue:text}`n.prompts` prompts, {glue:text}`n.seeds` draws of noise, one fitted value. The verdicts are about the sign on this plant, at about one nat for each answer, and stand beside the published numbers, not in their place.
+# What RE-Control's main table {cite:p}`kong2024recontrol` says of its rivals, tested on one small plant in a decidable world: {glue:text}`n.prompts` prompts, {glue:text}`n.seeds` draws of noise, one fitted value. The verdicts are about the sign on this plant, at the prices of the table, and stand beside the published numbers, not in their place.
 
 # %% tags=["hide-input"]
 mine = [c for c in load_claims().values() if c.page == page.record_file.page]
 if on_almanac:
-    note = "sampled on the tiny plant, Almanac preference, one value, about a nat for each answer"
+    note = "sampled on the tiny plant, Almanac preference, one value, at the prices of the page's table"
     scored = {"unsteered": free, **{n: r_ for n, (r_, _) in runs.items()}}
     page.samples("preference.reward", scored, note=note)
     page.samples(
