@@ -59,7 +59,7 @@ class Answers:
     """Some answers.
 
     Attributes:
-        states: of each, one for each of its tokens.
+        states: of each, in order; one for each of its tokens, or one more.
         tokens: of each.
         texts: the answers themselves.
     """
@@ -121,7 +121,7 @@ def in_shards(
             if isinstance(kept, Shards):
                 said = {"prompts": prompts, "answers": found.texts, "tokens": found.tokens}
                 write_atomic(_said_file(kept, number), json.dumps(said, ensure_ascii=False))
-            lengths = torch.tensor([len(tokens) for tokens in found.tokens])
+            lengths = torch.tensor([len(states) for states in found.states])
             kept.write(number, Batch(torch.cat(found.states), lengths, earned))
     return kept.read()
 
@@ -169,7 +169,7 @@ class Collected:
     Attributes:
         prompts: of each trajectory.
         answers: to them.
-        tokens: of the answers, one for each state.
+        tokens: of the answers.
     """
 
     prompts: list[str]

@@ -74,10 +74,14 @@ class Decoded(Generation):
         cost: what they cost.
         rewards: what the decoder's own scorer says of each whole answer, where it was asked last; empty where it
             was not.
+        nats: KL(decoder | plant) of each answer's choices, summed over its tokens, where the decoder draws tokens from
+            a distribution of its own that is known (`ControlledDecoding` at a positive temperature); empty elsewhere.
+            Its mean over answers estimates the divergence of whole answers, by the chain rule.
     """
 
     cost: Cost = field(default_factory=Cost)
     rewards: tuple[float, ...] = ()
+    nats: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -216,7 +220,7 @@ class Prompted(Decoder):
         longer = [self.prompt(prompt) for prompt in prompts]
         out = self.inner._decode(plant, longer, how if how.asked is not None else replace(how, asked=prompts))
         bare = tuple(prompt for prompt in prompts for _ in range(how.samples))
-        return Decoded(bare, out.texts, out.tokens, out.seed, out.cost, out.rewards)
+        return Decoded(bare, out.texts, out.tokens, out.seed, out.cost, out.rewards, out.nats)
 
 
 class _Tellable(Protocol):

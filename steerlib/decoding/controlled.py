@@ -29,7 +29,7 @@ from torch import Tensor
 
 from steerlib.decoding.base import DecodingError
 from steerlib.decoding.scoring import Job, Scorer
-from steerlib.decoding.walking import Draw, Reader, Walking, at, ends_of, refuse_no_numbers
+from steerlib.decoding.walking import Draw, Reader, Walked, Walking, at, ends_of, refuse_no_numbers
 from steerlib.errors import unknown
 from steerlib.plant import Plant
 
@@ -80,16 +80,17 @@ class ControlledDecoding(Walking):
     def _branches(self, plant: Plant) -> int:
         return min(self.k, int(plant.model.get_input_embeddings().weight.shape[0]))  # type: ignore[union-attr, arg-type]
 
-    def _answer(self, job: Job, draw: Draw, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def _answer(self, job: Job, draw: Draw, rows: Tensor) -> Walked:
         expands, ends, new = self.scorer.site is not None, ends_of(job), []
         with ExitStack() as attached:
             reader = Reader(job, self.scorer, job.branches if expands else 1, attached)
             session = self.scorer.begin(job)
             live = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
-            earned = torch.zeros(len(rows), device=rows.device)
+            earned, nats = torch.zeros(2, len(rows), device=rows.device)
             for step in range(job.room):
-                refuse_no_numbers(job, reader.walk.last, live, step)
-                tokens, opinion, noise = self._candidates(reader.walk.last.float(), job, draw, rows, step)
+                logits = reader.walk.last.float()
+                refuse_no_numbers(job, logits, live, step)
+                tokens, opinion, noise = self._candidates(logits, job, draw, rows, step)
                 states = reader.step(tokens)[1] if expands else None
                 session.read(tokens, live[:, None].expand_as(tokens), states)
                 scores = session.scores(live)
@@ -99,6 +100,8 @@ class ControlledDecoding(Walking):
                 token = torch.where(live, at(tokens, choice), job.plant.pad_id)
                 new.append(token)
                 earned = torch.where(live, at(scores, choice), earned)
+                if draw.temperature > 0:
+                    nats = nats + torch.where(live, _divergence(total / draw.temperature, logits, tokens, draw), 0.0)
                 live = live & ~torch.isin(token, ends)
                 if step + 1 == job.room or not bool(live.any()):
                     break
@@ -106,7 +109,7 @@ class ControlledDecoding(Walking):
                     reader.walk.keep(choice)
                 else:
                     reader.step(token[:, None])
-        return torch.stack(new, 1), earned
+        return Walked(torch.stack(new, 1), earned, nats if draw.temperature > 0 else None)
 
     def _candidates(
         self, logits: Float[Tensor, "batch vocabulary"], job: Job, draw: Draw, rows: Tensor, step: int
@@ -151,7 +154,7 @@ class Blockwise(Walking):
             )
         return asked
 
-    def _answer(self, job: Job, draw: Draw, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def _answer(self, job: Job, draw: Draw, rows: Tensor) -> Walked:
         k, ends, new = job.branches, ends_of(job), []
         numbers = (rows[:, None] * k + torch.arange(k, device=rows.device)).flatten()
         with ExitStack() as attached:
@@ -179,13 +182,22 @@ class Blockwise(Walking):
                 alive = at(live, choice)
                 if not bool(alive.any()):
                     break
-        return torch.cat(new, 1), earned
+        return Walked(torch.cat(new, 1), earned)
 
     def _drawn(self, logits: Tensor, draw: Draw, numbers: Tensor, step: int) -> Int[Tensor, "batch branches"]:
         flat = draw.kept(logits.reshape(len(numbers), -1).float())
         if draw.temperature > 0:
             flat = flat + draw.gumbel(numbers, step, flat.shape[1])
         return flat.argmax(1).reshape(logits.shape[:2])
+
+
+def _divergence(
+    chosen: Float[Tensor, "batch branches"], logits: Float[Tensor, "batch vocabulary"], tokens: Tensor, draw: Draw
+) -> Float[Tensor, " batch"]:
+    """KL of the draw among candidates from the plant's own draw among all tokens, in nats."""
+    ours, own = chosen.log_softmax(1), draw.kept(logits).log_softmax(1).gather(1, tokens)
+    # A candidate that is ruled out has probability zero in both, and adds nothing.
+    return torch.where(ours > -torch.inf, ours.exp() * (ours - own), 0.0).sum(1)
 
 
 def _check_k(scorer: Scorer, k: int) -> None:

@@ -59,13 +59,16 @@ def prefix_states(
     how: RolloutSampling,
     rewarded_by: str,
     site: Site = READ_OUT,
+    start: bool = False,
     batch_size: int = 64,
     shard: int = 256,
     progress: bool = False,
 ) -> Trajectories:
     """Let the plant answer, and record its state after each token of the answer, the end token included.
 
-    The answers are those of `steerlib.trajectories.collect`, token by token.
+    The answers are those of `steerlib.trajectories.collect`, token by token. With `start` the states are o_0..o_L, one
+    more than there are tokens: a value of these can be searched with and ascended, so that the two ways to use it can
+    be compared with one and the same value.
 
     Args:
         plant: with nothing attached.
@@ -75,6 +78,7 @@ def prefix_states(
         how: how answers are drawn.
         rewarded_by: name of the reward: a folder is not continued with another.
         site: where states are taken.
+        start: begin with the state that the first token is drawn from, as RE-Control's trajectories do.
         batch_size: answers at a time.
         shard: answers of a file.
         progress: show a bar.
@@ -94,10 +98,12 @@ def prefix_states(
         whole = [[*rows[i], *said] for i, said in zip(chosen, tokens, strict=True)]
         after = _last_states(plant, tap, whole, batch_size)
         # The state that token t + 1 is drawn from is the one after token t; only the last is missing.
-        states = [torch.cat([s[1:], last[None]]) for s, last in zip(drawn_from, after, strict=True)]
+        first = 0 if start else 1
+        states = [torch.cat([s[first:], last[None]]) for s, last in zip(drawn_from, after, strict=True)]
         return Answers(states, tokens, answer_texts(plant, [rows[i] for i in chosen], tuple(tokens)))
 
-    about = {"states": "after each token", "prompts": _hash(list(prompts)), "how": _hash(vars(how))}
+    taken = "before and after each token" if start else "after each token"
+    about = {"states": taken, "prompts": _hash(list(prompts)), "how": _hash(vars(how))}
     return in_shards(
         plant, asked, answer, reward, folder,
         law=None, site=site, shard=shard, about={**about, "rewarded_by": rewarded_by}, progress=progress,

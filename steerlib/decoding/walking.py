@@ -5,11 +5,12 @@ Knows the plant's branches, its noise and where answers end; knows nothing about
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -46,6 +47,20 @@ class Draw:
         return -torch.log(-torch.log(uniforms(self.seed, rows, step, columns)))
 
 
+class Walked(NamedTuple):
+    """Answers to a batch.
+
+    Attributes:
+        tokens: of each, padded on the right.
+        scores: the last score of each.
+        nats: divergence of the choices from the plant's own draws, summed over the tokens of each; None if not known.
+    """
+
+    tokens: Int[Tensor, "batch new"]
+    scores: Float[Tensor, " batch"]
+    nats: Float[Tensor, " batch"] | None = None
+
+
 class Walking(Decoder):
     """A decoder that walks through the answers of a batch with several branches for each prompt."""
 
@@ -64,7 +79,7 @@ class Walking(Decoder):
             rows = [row for row in plant._ids(prompts) for _ in range(how.samples)]
             order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
             tokens: list[tuple[int, ...]] = [()] * len(rows)
-            rewards = [0.0] * len(rows)
+            rewards, nats = [0.0] * len(rows), [math.nan] * len(rows)
             for start in range(0, len(order), how.batch_size):
                 index = order[start : start + how.batch_size]
                 heads = [rows[i] for i in index]
@@ -73,13 +88,16 @@ class Walking(Decoder):
                     how.max_new_tokens, how.cache, cost,
                 )  # fmt: skip
                 with torch.inference_mode(), plant.passing(prompt_lengths=None):
-                    new, earned = self._answer(job, draw, torch.tensor(index, device=plant.device))
-                for i, row, reward in zip(index, cut(plant, new), earned.tolist(), strict=True):
-                    tokens[i], rewards[i] = row, reward
+                    walked = self._answer(job, draw, torch.tensor(index, device=plant.device))
+                spent = [math.nan] * len(index) if walked.nats is None else walked.nats.tolist()
+                columns = (cut(plant, walked.tokens), walked.scores.tolist(), spent)
+                for i, row, reward, cost_of in zip(index, *columns, strict=True):
+                    tokens[i], rewards[i], nats[i] = row, reward, cost_of
             texts = answer_texts(plant, rows, tuple(tokens))
         cost.answer_tokens = sum(map(len, tokens))
         bare = tuple(prompt for prompt in prompts for _ in range(how.samples))
-        return Decoded(bare, texts, tuple(tokens), how.seed, cost, tuple(rewards))
+        known = () if any(map(math.isnan, nats)) else tuple(nats)
+        return Decoded(bare, texts, tuple(tokens), how.seed, cost, tuple(rewards), known)
 
     def _temperature(self, asked: float) -> float:
         return asked
@@ -88,10 +106,8 @@ class Walking(Decoder):
         return self.k
 
     @abstractmethod
-    def _answer(
-        self, job: Job, draw: Draw, rows: Int[Tensor, " batch"]
-    ) -> tuple[Int[Tensor, "batch new"], Float[Tensor, " batch"]]:
-        """Tokens of the answers to a batch, whose rows have these numbers, and the last score of each."""
+    def _answer(self, job: Job, draw: Draw, rows: Int[Tensor, " batch"]) -> Walked:
+        """The answers to a batch, whose rows have these numbers."""
 
 
 class Reader:

@@ -21,6 +21,7 @@ from steerlib.figures.open_loop import Band, data_efficiency, disturbance, open_
 from steerlib.figures.plane import Plane, draw
 from steerlib.figures.race import Front, Trade, fronts, method_sweep, rejection
 from steerlib.figures.readings import reading_and_moving
+from steerlib.figures.search import logit_shifts
 from steerlib.figures.style import PALETTE, ROLES, look, panels
 from steerlib.figures.sweeps import curve, dose_response, exactly, intervals, layer_sweep
 from steerlib.figures.values import by_position
@@ -59,6 +60,7 @@ __all__ = [
     "knobs",
     "ladder",
     "layer_sweep",
+    "logit_shifts",
     "look",
     "losses",
     "method_sweep",

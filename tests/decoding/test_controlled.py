@@ -86,6 +86,29 @@ def test_without_weight_sampling_has_the_plants_own_noise() -> None:
     assert cut.generate(p, PROMPTS, top_p=0.5, **how).tokens == p.generate(PROMPTS, top_p=0.5, **how).tokens
 
 
+def test_what_the_choices_cost_is_their_divergence_from_the_plants_own_draws() -> None:
+    p = toy(ending=True)
+    decoder = ControlledDecoding(TEXTS, k=6, weight=0.8, temperature=None)
+    out = decoder.generate(p, PROMPTS, max_new_tokens=5, seed=2, temperature=0.6, top_k=9)
+    for prompt, tokens, found in zip(PROMPTS, out.tokens, out.nats, strict=True):
+        ids, expected = ids_of(prompt), 0.0
+        for token in tokens:
+            own = (next_logits(p, ids) / 0.6).log_softmax(0)
+            own = own - own.topk(9).values.logsumexp(0)  # what the plant draws from
+            best = own.topk(6)
+            said = [sum(worth(t) for t in [*ids[len(ids_of(prompt)) :], int(t)]) for t in best.indices]
+            ours = (best.values + 0.8 * torch.tensor(said) / 0.6).log_softmax(0)
+            expected += float((ours.exp() * (ours - best.values)).sum())
+            ids.append(token)
+        assert found == pytest.approx(expected, abs=2e-3)
+    assert min(out.nats) > 0.1
+    whole = ControlledDecoding(TEXTS, k=VOCABULARY, weight=0.0, temperature=None)
+    assert whole.generate(p, PROMPTS, max_new_tokens=5, seed=2).nats == pytest.approx([0.0] * 4, abs=1e-4)
+    # Greedy choices, and blocks of samples, have no known distribution.
+    for other in (ControlledDecoding(TEXTS, k=6), Blockwise(TEXTS, k=2, block=2)):
+        assert other.generate(p, PROMPTS, max_new_tokens=3, seed=2).nats == ()
+
+
 def test_an_answer_does_not_depend_on_its_batch() -> None:
     p = toy(ending=True)
     for scorer in (TEXTS, StateScorer(lambda z: z[..., 0]), TokenScorer(reader(), tokenizer())):

@@ -33,6 +33,18 @@ def test_states_are_those_after_each_token_the_end_included(tmp_path: Path) -> N
                 torch.testing.assert_close(head(state), anew, atol=3e-4, rtol=1e-4)  # type: ignore[misc]
 
 
+def test_with_the_start_one_value_can_be_ascended_and_searched_with() -> None:
+    p = toy(ending=True)
+    found = prefix_states(p, PROMPTS, word_rewards, how=HOW, rewarded_by="words", start=True)
+    after = prefix_states(p, PROMPTS, word_rewards, how=HOW, rewarded_by="words")
+    before = collect(p, PROMPTS, word_rewards, how=HOW, rewarded_by="words")
+    assert found.lengths.tolist() == [n + 1 for n in after.lengths.tolist()]
+    for i in range(len(found)):
+        whole, later, first = (t.take(torch.tensor([i])).states for t in (found, after, before))
+        torch.testing.assert_close(whole[1:], later)
+        torch.testing.assert_close(whole[:-1], first)
+
+
 def test_states_before_and_after_tokens_do_not_mix(tmp_path: Path) -> None:
     p = toy()
     collect(p, PROMPTS, word_rewards, tmp_path, how=HOW, rewarded_by="words")

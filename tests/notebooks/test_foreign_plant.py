@@ -26,6 +26,7 @@ PAGES = (
     "21_bellman_on_hidden_states",
     "22_gradient_control",
     "23_re_control_tables",
+    "24_search_and_tuning",
     "25_re_control_audit",
 )
 
