@@ -968,7 +968,7 @@ works = search(ModelScorer(reader, lm.tokenizer, batch_size=1), 1.0, k=2)
 reads = works.generate(lm, prompts[:1], **tiny).cost.reward_positions
 
 # %% [markdown]
-# *Too much weight.* What search maximises is the value, and with enough weight it finds where the value is wrong. *Zero weight, all tokens* is the plant itself, to the last draw. *Temperature zero*: best of n and blocks refuse it, since all their samples would be one.
+# *Too much weight.* What search maximises is the value: beyond some weight it pays nats for what only the value believes. *Zero weight, all tokens* is the plant itself, to the last draw. *Temperature zero*: best of n and blocks refuse it, since all their samples would be one.
 
 # %%
 hard = ahead[30.0]
