@@ -31,7 +31,6 @@ from steerlib.tuning.adapters import CARD, CONFIG, WEIGHTS, adapter_hash, write_
 from steerlib.tuning.trainers import padded_tokenizer
 from steerlib.world.replies import FAMILIES
 from tests.families import plant, tokenizer, words
-from tests.samples import MODELS, needs_data, needs_models
 
 PAIR = Pair(words(5, 9), " " + words(10, 11), " " + words(20, 21, 22))
 ALPHA, RANK = 6.0, 2
@@ -279,14 +278,11 @@ def test_a_task_pays_for_the_answer_to_the_prompt_that_was_asked():
     assert list(back) != list(reward(prompts, right[::-1]))
 
 
-@needs_data
-@needs_models
-def test_pairs_of_real_data_are_those_of_the_set():
+def test_pairs_of_real_data_are_those_of_the_set(sample_data: Path, sample_models: Path):
     from steerlib.tasks.real import Preference
 
-    assert MODELS is not None
-    p = Plant.load(str(MODELS / "stories260K"), device="cpu")
-    task = Preference(p, of="shp", settings={"max_new_tokens": 8, "temperature": 1.0})
+    p = Plant.load(str(sample_models / "stories260K"), device="cpu")
+    task = Preference(p, of="shp", data=sample_data, settings={"max_new_tokens": 8, "temperature": 1.0})
     pairs = preferences(task, n=5, seed=0)
     assert 0 < len(pairs) <= 5 and set(pairs) <= set(task.pairs("fit"))
     assert not set(pairs) & set(task.pairs("test"))

@@ -22,7 +22,6 @@ from steerlib.tuning import Lora, Training, Tuned, TuningError, dpo, linear_name
 from steerlib.tuning.adapters import CARD, WEIGHTS
 from steerlib.tuning.running import STATE
 from tests.families import model, plant, tokenizer, words
-from tests.samples import MODELS, needs_data, needs_models
 
 if importlib.util.find_spec("trl") is None or importlib.util.find_spec("peft") is None:
     pytest.skip("trl and peft are not there: make env EXTRAS=1", allow_module_level=True)
@@ -117,14 +116,13 @@ def test_a_seed_decides(tmp_path):
     assert made[0] == made[1] != other
 
 
-@needs_data
-@needs_models
-def test_a_pretrained_model_learns_from_posts_that_people_answered(tmp_path):
+def test_a_pretrained_model_learns_from_posts_that_people_answered(
+    sample_data: Path, sample_models: Path, tmp_path: Path
+):
     from steerlib.tasks.real import Preference
 
-    assert MODELS is not None
-    p = Plant.load(str(MODELS / "stories260K"), device="cpu")
-    task = Preference(p, of="shp", settings={"max_new_tokens": 8, "temperature": 1.0})
+    p = Plant.load(str(sample_models / "stories260K"), device="cpu")
+    task = Preference(p, of="shp", data=sample_data, settings={"max_new_tokens": 8, "temperature": 1.0})
     pairs = sorted(preferences(task, n=40), key=lambda pair: len(pair.prompt + pair.wanted + pair.unwanted))[:2]
     tuned = dpo(p, pairs, folder=tmp_path, how=Training(steps=2, batch=2, rows=1, learning_rate=1e-3))
     assert tuned.history[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
