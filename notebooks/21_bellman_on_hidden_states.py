@@ -353,7 +353,7 @@ pd.DataFrame(
 # :label: bellman-markov
 # Let the future depend on the past through $o_t$ alone, let every $V$ be representable, and let answers end. Then TD(0), TD($\lambda$) and Monte-Carlo each have the true value as their only limit on the states that occur. The residual gradient minimises
 #
-# $$ \sum_t \mathbb{E}\big[(V(o_t) - \mathbb{E}[V(o_{t+1}) \mid o_t])^2\big] + \sum_t \mathbb{E}\big[\operatorname{Var}(V(o_{t+1}) \mid o_t)\big], $$ (eq-residual)
+# $$ \sum_t \mathbb{E}\big[(V(o_t) - \mathbb{E}[V(o_{t+1}) \mid o_t])^2\big] + \sum_t \mathbb{E}\big[\operatorname{Var}(V(o_{t+1}) \mid o_t)\big], $$ (eq-residual-gradient)
 #
 # with $r$ for the value after the end: Bellman's error and a penalty on values that chance can move.
 # :::
@@ -853,7 +853,7 @@ page.figure(
 #
 # ### One sample of the future, used twice
 #
-# The residual gradient fails on the chain although the chain is Markov. In {eq}`eq-residual` the second sum is the fault: the error at $o_t$ is multiplied with itself, and both factors hold the *same* sampled successor. With two independent successors $o', o''$ of the same state, $\mathbb{E}[(V(o) - V(o'))(V(o) - V(o''))] = (V(o) - \mathbb{E}V(o'))^2$, and the bias is gone. A simulator of a chain can do that; so can the plant, by drawing two tokens from one state, at twice the price. A set of answers cannot.
+# The residual gradient fails on the chain although the chain is Markov. In {eq}`eq-residual-gradient` the second sum is the fault: the error at $o_t$ is multiplied with itself, and both factors hold the *same* sampled successor. With two independent successors $o', o''$ of the same state, $\mathbb{E}[(V(o) - V(o'))(V(o) - V(o''))] = (V(o) - \mathbb{E}V(o'))^2$, and the bias is gone. A simulator of a chain can do that; so can the plant, by drawing two tokens from one state, at twice the price. A set of answers cannot.
 
 # %%
 follow = np.hstack([moving, ending])  # next states, then the two endings
