@@ -13,7 +13,8 @@ A difference is drift (it fails the build) or only said. What counts, and why:
   draws would pass 19 times in 20. "The intervals overlap" would be laxer: it lets an effect move by two half-widths.
   The interval must not become more than twice, nor less than half, as wide.
 - `machine`, time and memory, told by their unit or by a part of their name: never compared.
-- A verdict that changed or vanished: drift. So are other seeds.
+- A verdict that changed or vanished: drift. So are other seeds. What became of a claim with time or memory in its name
+  (`recontrol.t1.time.control-costs-more`) is said: the machine decides it, too.
 - A figure that lost a panel, an axis label or scale, a legend entry, a drawn element or most of its points: drift.
   What it gained, reworded or redrew: said, because rounded data can fall on the other side of a rounding edge.
 
@@ -56,13 +57,18 @@ class Difference:
 
 def tolerance_of(name: str, value: Value) -> Tolerance:
     """The class of tolerance of a recorded value, from its name, unit, interval and form."""
-    if MACHINE_UNITS & {*value.unit.split("/")} or MACHINE_NAMES & {*name.split(".")}:
+    if MACHINE_UNITS & {*value.unit.split("/")} or _of_machine(name):
         return "machine"
     if value.low is not None:
         return "interval"
     # Page.record shows an integer without decimals; a float that is whole by luck usually has some.
     whole = value.value.is_integer() and "." not in value.shown.split(" ")[0]
     return "count" if whole else "number"
+
+
+def _of_machine(name: str) -> bool:
+    """Whether a value or claim is about time or memory, by a part of its name."""
+    return bool(MACHINE_NAMES & {*name.split(".")})
 
 
 def compare(record: PageRecord, reference: PageRecord, tolerances: Mapping[str, Tolerance]) -> list[Difference]:
@@ -162,10 +168,12 @@ def _checks(record: PageRecord, reference: PageRecord, *, values_count: bool) ->
         if new is None:
             yield Difference(f"claim {name}", f"was {old.verdict} and is no longer checked")
         elif new.verdict != old.verdict:
-            yield Difference(f"claim {name}", f"was {old.verdict} and is now {new.verdict}")
+            yield Difference(
+                f"claim {name}", f"was {old.verdict} and is now {new.verdict}", drift=not _of_machine(name)
+            )
         # The estimate of an exact claim is what rounding left over: its verdict is its test.
         elif (old.low is not None or new.low is not None) and (what := _moved(new, old, "interval")):
-            yield Difference(f"claim {name}", what, drift=values_count)
+            yield Difference(f"claim {name}", what, drift=values_count and not _of_machine(name))
     for name in sorted(record.checks.keys() - reference.checks.keys()):
         yield Difference(f"claim {name}", f"is new: {record.checks[name].verdict}", drift=False)
 

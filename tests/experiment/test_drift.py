@@ -206,6 +206,19 @@ def test_the_estimate_of_a_check_is_a_value_where_it_has_an_interval() -> None:
     assert checked(check("reproduced", 3e-7), check("reproduced", 2e-8)) == []
 
 
+def test_what_became_of_a_claim_about_time_is_said() -> None:
+    def timed(new: Check) -> list[Difference]:
+        old = check("reproduced", 0.09, low=0.04, high=0.15)
+        name = "recontrol.t1.time.control-costs-more"
+        return differences(page(checks={name: new}), page(checks={name: old}))
+
+    for new in (check("not reproduced", 0.01, low=-0.04, high=0.05), check("reproduced", 0.4, low=0.3, high=0.5)):
+        (found,) = timed(new)
+        assert not found.drift and "time" in found.where
+    missing = differences(page(), page(checks={"recontrol.t1.time.control-costs-more": check("reproduced")}))
+    assert [one.drift for one in missing] == [True], "a claim that is no longer checked is missed"
+
+
 def provenance(device: str) -> Provenance:
     return Provenance(
         commit="c", dirty=False, lock="l", device=device, dtype="float32", weights="w", platform="p", versions={}
