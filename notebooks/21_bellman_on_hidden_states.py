@@ -84,7 +84,7 @@ lm
 # %% [markdown]
 # ## Half an answer, and what it is worth
 #
-# The plant is asked for help. Its replies are rewarded when they are whole: the rubric of the task gives one number at the end, and nothing on the way. Below is one reply, stopped at several places. From each place the plant went on by itself a dozen times, and the mean of what these continuations earned is in the last column. It is the **{term}`value <value function>`** of the state that the plant is in at that place, by brute force.
+# The plant is asked for help. Its replies are rewarded when they are whole: the rubric of the task gives one number at the end, and nothing on the way. Below is one reply, stopped at several places: of those at hand the one whose prospects change most. From each place the plant went on by itself {glue:text}`n.samples` times, and the mean of what these continuations earned, with its standard error, is in the last column. It is the **{term}`value <value function>`** of the state that the plant is in at that place, by brute force.
 
 # %%
 plan = banking.SHIPPED
@@ -128,7 +128,7 @@ table(rows, "tokens", "the reply so far", "mean reward of continuations")
 # %% [markdown]
 # The request was: "{glue:text}`shown.prompt`". The whole reply earned {glue:text}`shown.reward`. The chapter uses {glue:text}`n.fit` answers to learn from, {glue:text}`n.test` to other requests to judge by, and {glue:text}`n.begun` beginnings of the latter, each continued {glue:text}`n.samples` times ({glue:text}`bank.note`).
 #
-# A controller that could read this number while the answer is written could act on it; that is the subject of chapter 22. This chapter is about how to get the number without writing a dozen answers.
+# A controller that could read this number while the answer is written could act on it; that is the subject of chapter 22. This chapter is about how to get the number without writing that many answers.
 #
 # ## The plant as a stochastic system
 #
@@ -196,7 +196,7 @@ page.record("plant.known", 100 * known, digits=0, unit="%")
 # The first claim is the law of total expectation over $y_t$, since $s_{t+1}$ is a function of $s_t$ and $y_t$. If $V$ and $U$ both satisfy it, $D = V - U$ satisfies $D(s_t) = \mathbb{E}[D(s_{t+1})\, 1\{\text{not ended}\}]$; applied $n$ times, $|D(s_t)| \le \sup |D| \cdot P(\text{not ended after } n)$, which goes to zero.
 # :::
 #
-# The premise that $s_t$ holds the cache is *true* of a plant and will be *false* of what the network is given. The martingale can be seen in the rollouts: from place to place single answers rise and fall, and on average nothing moves.
+# The premise that $s_t$ holds the cache is *true* of a plant and will be *false* of what the network is given. The martingale can be seen in the rollouts: from place to place single answers rise and fall, and on average nothing should move.
 
 # %%
 test_rewards = bank.test.rewards
@@ -234,7 +234,7 @@ page.figure(
 page.record(
     "martingale.spread", float(np.std(paths[:, -1] - paths[:, 0])), digits=2
 )
-page.record("martingale.mean", moves[-1])
+page.record("martingale.mean", moves[-1], digits=2)
 
 # %% [markdown]
 # Between the end of the prompt and the last place the value of an answer moves by {glue:text}`martingale.spread` (one standard deviation), and on average by {glue:text}`martingale.mean`. The answers are the same at all places, so that the intervals are one finding and not several.
@@ -279,7 +279,7 @@ lengths.tolist(), rewards.tolist(), chances.round(decimals=3).tolist()
 # :label: bellman-targets
 # For an answer with states $o_0 \dots o_{L-1}$ and reward $r$, the loss is a sum of squared errors.
 #
-# - **TD(0)** (`td0`), the paper's: $V(o_t)$ to $V(o_{t+1})$, held fixed, and $V(o_{L-1})$ to $r$. The gradient is that of half an error, hence *{term}`semi-gradient`*.
+# - **TD(0)** (`td0`), the paper's: $V(o_t)$ to $V(o_{t+1})$, held fixed, and $V(o_{L-1})$ to $r$. Only the first of the two values gets a gradient, hence *{term}`semi-gradient`*.
 # - **Residual gradient** (`residual`) {cite:p}`baird1995residual`: the same, with gradient through both values.
 # - **Released code** (`released`): gradient through both values of each pair, and $V(o_0)$, not $V(o_{L-1})$, to $r$.
 # - **Monte-Carlo** (`monte-carlo`): every $V(o_t)$ to $r$.
@@ -315,7 +315,7 @@ def solved(f, r, target):
 
 
 # %% [markdown]
-# {py:func}`~steerlib.control.linear_values.linear_value` does the same for all six, with paths of any length and probability. On the chain, with one coordinate for each state, a linear value is a table, so that the three numbers are what any network would end with.
+# {py:func}`~steerlib.control.linear_values.linear_value` does the same for all six, with paths of any length and probability. On the chain, with one coordinate for each state, a linear value is a table, so that the three numbers are what any network would end with that can represent them and comes to rest.
 
 # %%
 known_to_all = partial(linear_value, features, lengths, chances=chances)
@@ -351,7 +351,7 @@ pd.DataFrame(
 #
 # :::{prf:theorem} Where the targets lead if the state is Markov
 # :label: bellman-markov
-# Let the future depend on the past through $o_t$ alone, let every $V$ be representable, and let answers end. Then TD(0), TD($\lambda$) and Monte-Carlo each have the true value as their only limit on the states that occur. The residual gradient minimises
+# Let the future depend on the past through $o_t$ alone, let every $V$ be representable, by one free number for each state, and let answers end with probability one. Then TD(0), TD($\lambda$) and Monte-Carlo each have the true value as their only limit on the states that occur. The residual gradient minimises
 #
 # $$ \sum_t \mathbb{E}\big[(V(o_t) - \mathbb{E}[V(o_{t+1}) \mid o_t])^2\big] + \sum_t \mathbb{E}\big[\operatorname{Var}(V(o_{t+1}) \mid o_t)\big], $$ (eq-residual-gradient)
 #
@@ -359,16 +359,16 @@ pd.DataFrame(
 # :::
 #
 # :::{prf:proof}
-# With one free number for each state, the mean TD(0) update at $o$ is zero if and only if $V(o)$ is the mean of what follows, which is {eq}`eq-bellman`; its solution is unique by {prf:ref}`bellman-equation`. Regression on $r$ ends at $\mathbb{E}[r \mid o] = V(o)$. The target of TD($\lambda$) at $V$ has mean $V$ by the martingale, so $V$ is a limit, and the difference $D$ of two limits satisfies $D(o_t) = \mathbb{E}[(1-\lambda)\sum_{k \ge 1} \lambda^{k-1} D(o_{t+k})\,1\{\text{not ended}\}]$, whose only bounded solution is zero as before. For the last claim, $\mathbb{E}[(a - X)^2] = (a - \mathbb{E}X)^2 + \operatorname{Var}X$ given $o_t$.
+# With one free number for each state, the mean TD(0) update at $o$ is zero if and only if $V(o)$ is the mean of what follows, which is {eq}`eq-bellman` read for $o$; its solution is unique by {prf:ref}`bellman-equation`. Regression on $r$ ends at $\mathbb{E}[r \mid o] = V(o)$. The target of TD($\lambda$) at $V$ has mean $V$ by the martingale, so $V$ is a limit, and the difference $D$ of two limits is at $o_t$ the mean of $(1-\lambda)\sum_{k \ge 1} \lambda^{k-1} D(o_{t+k})$, with $D = 0$ after the end, whose only bounded solution is zero as before. For the last claim, $\mathbb{E}[(a - X)^2] = (a - \mathbb{E}X)^2 + \operatorname{Var}X$ given $o_t$.
 # :::
 #
 # :::{prf:theorem} What the released target sees of the reward
 # :label: bellman-released
-# On any data, Markov or not, the minimisers of the released loss depend on the rewards only through $m(o_0) = \mathbb{E}[r \mid o_0]$. If the network can represent $m(o_0)$ as a function that is constant along every answer, that function is a minimiser up to the variance of $r$ about $m$: the loss then asks for nothing else.
+# On any data, Markov or not, the minimisers of the released loss depend on the rewards only through $m(o_0) = \mathbb{E}[r \mid o_0]$. If the network can represent $m(o_0)$ as a function that is constant along every answer, that function is a minimiser, and all that is left of the loss is the variance of $r$ about $m$: nothing else is asked of $V$.
 # :::
 #
 # :::{prf:proof}
-# The reward occurs in one term, $\mathbb{E}[(V(o_0) - r)^2] = \mathbb{E}[(V(o_0) - m(o_0))^2] + \mathbb{E}[\operatorname{Var}(r \mid o_0)]$, and the last part holds no parameter. The function named makes all other terms zero.
+# The reward occurs in one term, $\mathbb{E}[(V(o_0) - r)^2]$. It is the sum of $\mathbb{E}[(V(o_0) - m(o_0))^2]$ and $\mathbb{E}[\operatorname{Var}(r \mid o_0)]$, and the second holds no parameter. The function named makes all other terms zero.
 # :::
 #
 # *Markov* is **false** of $o_t$ (see *Break it*). *Representable* is **approximate**. That the data are so many that averages are expectations is **false**: a large network can tell single answers apart and memorise what they earned, which gives the released target more than the theorem grants it. How much is measured below. In numbers on the chain: replacing each reward by $m$ changes the released solution by {glue:text}`chain.blind`.
@@ -386,12 +386,12 @@ pd.DataFrame(
 # :label: bellman-aliased-limits
 # Every function of a sign is linear in it, so let $V(x) = wx$ (a constant has limit 0 by symmetry). Then
 #
-# $$ w_{\text{TD(0)}} = \frac1T, \qquad w_{\text{residual}} = w_{\text{released}} = \frac{1}{2T-1}, \qquad w_{\text{Monte-Carlo}} = 1, \qquad w_{\text{TD}(\lambda)} = \frac{1-\lambda^T}{(1-\lambda)\,T}. $$
+# $$ \begin{aligned} w_{\text{TD(0)}} &= \frac1T, \\ w_{\text{residual}} = w_{\text{released}} &= \frac{1}{2T-1}, \\ w_{\text{Monte-Carlo}} &= 1, \\ w_{\text{TD}(\lambda)} &= \frac{1-\lambda^T}{(1-\lambda)\,T} \quad (\lambda < 1). \end{aligned} $$
 #
 # :::
 #
 # :::{prf:proof}
-# Signs at different times are uncorrelated. *TD(0)*: the mean update is $\sum_{t<T-1}\mathbb{E}[x_t(w x_t - w x_{t+1})] + \mathbb{E}[x_{T-1}(w x_{T-1} - r)] = wT - 1$. *Residual*: the loss is $2(T-1)w^2 + (w-1)^2 + T - 1$, least at $w(2T - 1) = 1$; with the reward at the first token the same numbers stand. *Monte-Carlo*: $T\,((w-1)^2 + T - 1)$. *TD($\lambda$)*: $\mathbb{E}[x_t G_t] = \lambda^{T-1-t}\,\mathbb{E}[x_t r]$, since later values are uncorrelated with $x_t$, so $wT = 1 + \lambda + \dots + \lambda^{T-1}$.
+# Signs at different times are uncorrelated. *TD(0)*: the mean update is $\sum_{t<T-1}\mathbb{E}[x_t(w x_t - w x_{t+1})]$ and $\mathbb{E}[x_{T-1}(w x_{T-1} - r)]$ together, which is $wT - 1$. *Residual*: the loss is $2(T-1)w^2 + (w-1)^2 + T - 1$, least at $w(2T - 1) = 1$; with the reward at the first token the same numbers stand. *Monte-Carlo*: $T\,((w-1)^2 + T - 1)$. *TD($\lambda$)*: $\mathbb{E}[x_t G_t] = \lambda^{T-1-t}\,\mathbb{E}[x_t r]$, since later values are uncorrelated with $x_t$, so $wT = 1 + \lambda + \dots + \lambda^{T-1}$.
 # :::
 #
 # $\mathbb{E}[r \mid x_t] = x_t$: given what it is shown, Monte-Carlo is right. TD(0) passes the reward from state to state, and each state hides what it was told by the one before; of $T$ tokens the last alone learns something, and shares it with the others.
@@ -561,11 +561,11 @@ page.figure(
 )
 
 # %% [markdown]
-# The bands are the range over {glue:text}`n.seeds` seeds of the network, on one set of answers; the table below has intervals over answers. A value that follows the answer rises with the ceiling; one that knows the prompt alone changes only with which answers are still going on. At token {glue:text}`settled.at` the continuations of {glue:text}`settled.share` of the beginnings all earn the same: their reward is decided, and the whole state, cache included, knows it. What the *last hidden state* still knows of it is what the curves show: $o_t$ is made to choose the next token, and not to remember what was earned. The released value has {glue:text}`knows.released.first` at the first token, where it meets the reward, and {glue:text}`knows.released.middle` at token {glue:text}`middle`, as {prf:ref}`bellman-released` would have it.
+# The bands are the range over {glue:text}`n.seeds` seeds of the network, on one set of answers; the table below has intervals over answers. A value that follows the answer rises with the ceiling; one that knows the prompt alone changes only with which answers are still going on. At token {glue:text}`settled.at` the continuations of {glue:text}`settled.share` of the beginnings all earn the same: as far as {glue:text}`n.samples` samples tell, their reward is decided, and the whole state, cache included, knows it. What the *last hidden state* still knows of it is what the curves show: $o_t$ is made to choose the next token, and not to remember what was earned. The released value has {glue:text}`knows.released.first` at the first token, where it meets the reward, and {glue:text}`knows.released.middle` at token {glue:text}`middle`. {prf:ref}`bellman-released` lets it know of the reward what the prompt tells, which at this token is worth {glue:text}`knows.prompt-only.middle` to the value of the prompt: what is missing from that, the released value does not find in $o_t$. The same row is the one to hold Monte-Carlo against, {glue:text}`knows.monte-carlo.middle` there: a value of one hidden state may know less than the request alone tells, if the state no longer shows the request.
 #
 # ## Against the truth
 #
-# Correlation forgives any scale. The **value error** does not: the mean of $(V(o_t) - V^{\text{MC}}(s_t))^2$ over the beginnings, where $V^{\text{MC}}$ is the mean over rollouts, less the square of its standard error, so that the true value has error 0. And the **calibration slope**, of the regression of $r$ on $V(o_t)$, is 1 if answers of value $v$ earn $v$ more where $v$ is more; below 1 the value is too sure, above it is too timid.
+# Correlation forgives any scale. The **value error** does not: the mean of $(V(o_t) - V^{\text{MC}}(s_t))^2$ over the beginnings, where $V^{\text{MC}}$ is the mean over rollouts, less the square of its standard error, so that the true value has error 0 on average. And the **calibration slope**, of the regression of $r$ on $V(o_t)$, is 1 if answers whose values differ by some amount earn, on average, so much more or less; between 0 and 1 the value is too sure, above 1 too timid, and below 0 it ranks answers the wrong way.
 
 # %%
 rows_of, at_of = bank.rows, bank.at
@@ -630,11 +630,11 @@ table(
 )  # fmt: skip
 
 # %% [markdown]
-# Intervals are over answers (95 %), averaged over seeds. The last token of an answer is the one that ends it, or the last that is allowed.
+# Intervals are over answers (95 %), averaged over seeds. The chance of the training answers is not in them. All shuffled fits share one shuffle, and a value without meaning can line up with the reward, or against it, by a chance that these intervals do not count: {glue:text}`knows.shuffled.first` at the first token. The last token of an answer is the one that ends it, or the last that is allowed.
 #
 # ## Solved, not trained
 #
-# Is a poor value a matter of too few updates, or of the target? A linear value needs none. Here are the limits of all targets on the plant, from {py:func}`~steerlib.control.linear_values.linear_value`, with the largest principal components of the states as features, scaled to variance 1, a constant, and one small ridge. The column to read beside {prf:ref}`bellman-aliased-limits` is the slope at the first token: how many times too small the value is.
+# Is a poor value a matter of too few updates, or of the target? A linear value needs none. Here are the limits of all targets on the plant, from {py:func}`~steerlib.control.linear_values.linear_value`, with the largest principal components of the states as features, scaled to variance 1, a constant, and one small ridge. The column to read beside {prf:ref}`bellman-aliased-limits` is the slope at the first token: how many times too small the value is. (The ridge is the same number for all; it weighs more where a target asks for less, on features that hardly change along an answer.)
 
 # %%
 pad = partial(torch.nn.utils.rnn.pad_sequence, batch_first=True)
@@ -683,7 +683,7 @@ table(
 )  # fmt: skip
 
 # %% [markdown]
-# The answers have {glue:text}`length` states on average. If the states remembered nothing, TD(0) would be too small by that factor, and the residual gradient by {glue:text}`length.twice`; at the first token they are too small by {glue:text}`shrunk.td0` and {glue:text}`shrunk.residual`, Monte-Carlo by {glue:text}`shrunk.monte-carlo`. These are limits, so that no number of updates mends them. A small value need not point the wrong way: an ascent step of another size would make up for a factor. What it cannot make up for is the correlation, where that is lost as well.
+# The answers have {glue:text}`length` states on average. If the states remembered nothing, TD(0) would be too small by that factor, and the residual gradient by {glue:text}`length.twice`; at the first token they are too small by {glue:text}`shrunk.td0` and {glue:text}`shrunk.residual`, Monte-Carlo by {glue:text}`shrunk.monte-carlo`. These factors come without intervals, and rest on the correlation beside them; but they are limits, so that no number of updates mends them. A small value need not point the wrong way: an ascent step of another size would make up for a factor. What it cannot make up for is the correlation, where that is lost as well.
 #
 # ## Does it follow the answer?
 #
@@ -742,11 +742,11 @@ for k, e in against.items():
     page.record(f"against.{k}", e)
 
 # %% [markdown]
-# Over a value that knows the prompt only, TD(0) gains {glue:text}`against.td0`, Monte-Carlo {glue:text}`against.monte-carlo`, TD(0.9) {glue:text}`against.td-lambda`, the residual gradient {glue:text}`against.residual` and the released code {glue:text}`against.released`; with shuffled rewards it is {glue:text}`against.shuffled`.
+# In squared reward and averaged over all tokens, TD(0) gains over a value that knows the prompt only (below zero: it loses) {glue:text}`against.td0`, Monte-Carlo {glue:text}`against.monte-carlo`, TD(0.9) {glue:text}`against.td-lambda`, the residual gradient {glue:text}`against.residual` and the released code {glue:text}`against.released`; with shuffled rewards it is {glue:text}`against.shuffled`.
 #
 # ## The running picture
 #
-# Held-out states at the middle token, in the plane of the mean gradient of the Monte-Carlo value and what varies most otherwise. Answers that end in the best and in the worst third of rewards are told apart along the gradient, half-way, before either is finished. To move along it is chapter 22.
+# Held-out states at the middle token, in the plane of the mean gradient of the Monte-Carlo value and what varies most otherwise. Answers that end in the best and in the worst third of rewards can in part be told apart along the gradient, before either is finished. To move along it is chapter 22.
 
 # %%
 network = fitted["monte-carlo"][0].network
@@ -786,7 +786,7 @@ page.figure(
 #
 # ### Without the cache the state is not Markov
 #
-# If $o_t$ were a Markov state, nothing from before $t$ could help to predict the reward. Three ridge regressions of $r$, at every fourth token: on $o_t$; on $o_t$ and the state of the prompt $o_0$; on these and the mean of all states so far. The penalty is the same.
+# If $o_t$ were a Markov state, nothing from before $t$ could help the best prediction of the reward. Linear predictions are tried here, so that what the past adds could also be what a line does not read in $o_t$. Three ridge regressions of $r$, at every fourth token: on $o_t$; on $o_t$ and the state of the prompt $o_0$; on these and the mean of all states so far. The penalty is the same.
 
 
 # %%
@@ -849,11 +849,11 @@ page.figure(
 )
 
 # %% [markdown]
-# The state alone misses by {glue:text}`memory.alone`. The prompt's state saves {glue:text}`memory.prompt` of it, the past as a whole {glue:text}`memory.past`. By this test $o_t$ {glue:text}`markov.verdict` a Markov state. The theorem on aliasing then bites: what TD(0) passes from token to token is lost where $o_t$ does not carry it, and Monte-Carlo, which asks every state for itself, has nothing to lose.
+# The state alone misses by {glue:text}`memory.alone`. The prompt's state saves {glue:text}`memory.prompt` of it, the past as a whole {glue:text}`memory.past`. By this test, for a linear reader, $o_t$ {glue:text}`markov.verdict` a Markov state. Where it is not, the theorem on aliasing bites: what TD(0) passes from token to token is lost where $o_t$ does not carry it, and Monte-Carlo, which asks every state for itself, has nothing to lose.
 #
 # ### One sample of the future, used twice
 #
-# The residual gradient fails on the chain although the chain is Markov. In {eq}`eq-residual-gradient` the second sum is the fault: the error at $o_t$ is multiplied with itself, and both factors hold the *same* sampled successor. With two independent successors $o', o''$ of the same state, $\mathbb{E}[(V(o) - V(o'))(V(o) - V(o''))] = (V(o) - \mathbb{E}V(o'))^2$, and the bias is gone. A simulator of a chain can do that; so can the plant, by drawing two tokens from one state, at twice the price. A set of answers cannot.
+# The residual gradient fails on the chain although the chain is Markov. In {eq}`eq-residual-gradient` the second sum is the fault: the error at $o_t$ is multiplied with itself, and both factors hold the *same* sampled successor. With two independent successors $o', o''$ of the same state, the product $(V(o) - V(o'))(V(o) - V(o''))$ has the mean $(V(o) - \mathbb{E}V(o'))^2$, and the bias is gone. A simulator of a chain can do that; so can the plant, by drawing two tokens from one state, at twice the price. A set of answers cannot.
 
 # %%
 follow = np.hstack([moving, ending])  # next states, then the two endings
@@ -1045,7 +1045,8 @@ check_21_4(weights_of_td)
 
 # %% tags=["hide-input"]
 at_mid = {k: knows[k, "middle"] for k in names}
-top = best[max(t for t in best if t <= max(middle, min(best)))]
+reached = max(t for t in best if t <= max(middle, min(best)))
+top = best[reached]
 past = helps["and the mean of all states so far"]
 points = [
     "On a chain with known values TD(0), TD(λ) and Monte-Carlo are exact; the "
@@ -1055,9 +1056,9 @@ points = [
     "gradient and the released code 1/(2T - 1), Monte-Carlo all of it.",
     f"On the plant, at token {middle}, correlation with the final reward: "
     + ", ".join(f"{names[k]} {e}" for k, e in at_mid.items())
-    + f"; the ceiling is {top}.",
-    f"Solved as linear values, so that training plays no part, TD(0) is too small "
-    f"{shrunk['td0']:.0f} times at the first token, the residual gradient "
+    + f"; the ceiling, at token {reached}, is {top}.",
+    f"Solved as linear values, so that training plays no part, TD(0) is "
+    f"{shrunk['td0']:.0f} times too small at the first token, the residual gradient "
     f"{shrunk['residual']:.0f} times and Monte-Carlo {shrunk['monte-carlo']:.1f} times; "
     f"answers have {length:.0f} states.",
     f"Value error against rollouts: TD(0) {off_of['td0']}, Monte-Carlo "
@@ -1069,7 +1070,7 @@ points = [
 Markdown("\n".join(f"- {point}" for point in points))
 
 # %% [markdown]
-# What this does not show: how the targets compare with 161,000 answers, states of width 4096 and networks of 33 million parameters, trained for a hundred passes. A large model's last state may remember far more of its answer than this plant's; a large network can memorise single answers, which the theorems do not cover. The limits on chains hold at any size, and the test of memory in *Break it* takes a minute on any model.
+# What this does not show: how the targets compare with 161,000 answers, states of width 4096 and networks of 33 million parameters, trained for a hundred passes. A large model's last state may remember far more of its answer than this plant's; a large network can memorise single answers, which the theorems do not cover. The limits on chains hold at any size, and the test of memory in *Break it* needs nothing of a model but states and rewards.
 #
 # ## Further reading
 #

@@ -144,7 +144,7 @@ with torch.inference_mode():
     free, at_rest = tested.outcome(head), tuned.outcome(head)
 
 # %% [markdown]
-# Step size $\alpha$ and number of steps $n$ are chosen on validation requests by the paper's rule, the sum of reward and coherence; the paper adds diversity, which needs sampled texts and is measured below. {term}`Coherence <topic agreement>` is here what the grammar can decide: the probability that the answer begins as one. First $\alpha$ with $n = 30$, then $n$.
+# Step size $\alpha$ and number of steps $n$ are chosen on validation requests by the paper's rule, the sum of reward and coherence; the paper adds diversity, which needs sampled texts and is measured below. Coherence is on this page not {term}`topic agreement` but what can be summed exactly: the probability that the answer begins as the grammar allows. First $\alpha$ with $n = 30$, then $n$.
 
 # %%
 alphas, ns = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0), (1, 5, 30, 100, 300)
@@ -246,7 +246,7 @@ p, u
 #
 # :::{prf:proposition} The gradient in closed form
 # :label: climb-gradient
-# Let $V(z) = w^\top\mathrm{relu}(p) + c$ with $p = W_1z + b_1$. Where no entry of $p$ is zero, $\nabla V = W_1^\top g$ with $g = [p > 0]\odot w$. The iteration of {prf:ref}`climb-law` is $u_n = \alpha W_1^\top\sum_{k<n} g_k$ with $p_{k+1} = p_k + \alpha (W_1W_1^\top)g_k$.
+# Let $V(z) = w^\top\mathrm{relu}(p) + c$ with $p = W_1z + b_1$. Where no entry of $p$ is zero, $\nabla V = W_1^\top g$ with $g = [p > 0]\odot w$, which is also what the law takes at a kink. The iteration of {prf:ref}`climb-law` is $u_n = \alpha W_1^\top\sum_{k<n} g_k$ with $p_{k+1} = p_k + \alpha (W_1W_1^\top)g_k$.
 # :::
 #
 # :::{prf:proof}
@@ -255,7 +255,7 @@ p, u
 #
 # With $d$ numbers in $z$ and $h$ in $p$, a plain step takes $4dh$ operations, two products with $W_1$; one in the **Gram form**, named after the matrix $W_1W_1^\top$, takes $2h^2$. So the Gram form is cheaper where $h < 2d$, and by half where the network is as wide as the state. No step needs automatic differentiation, which is why the law works in compiled and inference-mode code.
 #
-# What the definition does *not* say is where the climb ends. Where $V$ is piecewise linear it need not end at all: on an unbounded region with a constant nonzero slope, $V$ grows without bound along the climb. That nothing good is left there is what the sweeps below show.
+# What the definition does *not* say is where the climb ends. Where $V$ is piecewise linear it need not end at all: on an unbounded region with a constant nonzero slope, $V$ grows without bound along a climb that stays there. That nothing good is left there is what the sweeps below show.
 #
 # ## Rung 2: the plant, in plain PyTorch
 #
@@ -495,7 +495,7 @@ page.figure(
 )
 
 # %% [markdown]
-# The best that a beginning can earn is 1. The chosen climb raises $V$ from {glue:text}`climb.start` to {glue:text}`climb.end` and moves the state by {glue:text}`climb.share` of its length; with ten times the steps $V$ promises {glue:text}`climb.far`, at {glue:text}`climb.long` lengths from where the state was. White points are where the network was taught. Outside it was told nothing, and its slope simply goes on.
+# The best that a beginning can earn is 1. The chosen climb raises $V$ from {glue:text}`climb.start` to {glue:text}`climb.end` and moves the state by {glue:text}`climb.share` of its length; with ten times the steps $V$ promises {glue:text}`climb.far`, at {glue:text}`climb.long` lengths from where the state was. White points are states of the plant left alone, on test requests; of such states, on other requests, the network was taught. Outside it was told nothing, and its slope simply goes on.
 #
 # ## Too far: the sweeps
 #
@@ -579,7 +579,7 @@ page.figure(
 )
 
 # %% [markdown]
-# Unsteered the reward is {glue:text}`sweep.none`; at the chosen step size it is {glue:text}`sweep.chosen`. Coherence falls below 0.9 at $\alpha =$ {glue:text}`sweep.breaks`, {glue:text}`sweep.breaks.times` times the chosen size. At the largest size the reward is {glue:text}`sweep.last`, the coherence {glue:text}`sweep.last.intact` and the diversity {glue:text}`sweep.last.diversity`; after {glue:text}`steps.most` steps the reward is {glue:text}`sweep.steps.last`. All the way the *learned* value rises. This is {term}`reward over-optimisation`: the proxy improves, what it stood for does not.
+# Unsteered the reward is {glue:text}`sweep.none`; at the chosen step size it is {glue:text}`sweep.chosen`. Coherence falls below 0.9 at $\alpha =$ {glue:text}`sweep.breaks`, {glue:text}`sweep.breaks.times` times the chosen size. At the largest size the reward is {glue:text}`sweep.last`, the coherence {glue:text}`sweep.last.intact` and the diversity {glue:text}`sweep.last.diversity`; after {glue:text}`steps.most` steps the reward is {glue:text}`sweep.steps.last`. And the *learned* value, on the long climb drawn above, ended at {glue:text}`climb.far`. This is {term}`reward over-optimisation`: the proxy improves, what it stood for does not.
 
 # %% tags=["hide-input"]
 page.record("steps.most", ns[-1])
@@ -622,7 +622,7 @@ samples = {
 # $\partial\pi_y/\partial\ell_k = \pi_y(\delta_{yk} - \pi_k)$ for logits $\ell = W(o+u)$, so $\partial J/\partial\ell_k = \pi_k(Q(k) - \bar V)$, and $\ell$ depends on $u$ through $W$.
 # :::
 #
-# A direction in which states of good answers differ, but which $W$ does not read, has a slope in $V$ and no effect. A state can even be promising *because* of what was asked, and no token changes that. On the Almanac $Q$ is a sum over beginnings, so both gradients can be had at every node; every method below spends the same {term}`effort` per token as the chosen climb, in one step along its direction. For TD(0), Monte-Carlo and shuffled rewards the change is a mean over {glue:text}`n.seeds` fits. *Explained*: the share of the variance of the true value over the nodes that $V$ explains.
+# A direction in which states of good answers differ, but which $W$ does not read, has a slope in $V$ and no effect. A state can even be promising *because* of what was asked, and no token changes that. On the Almanac $Q$ is a sum over beginnings, so both gradients can be had at every node; every method below spends the same {term}`effort` per token as the chosen climb (matched on these requests, to a quarter at worst), in one step along its direction. For TD(0), Monte-Carlo and shuffled rewards the change is a mean over {glue:text}`n.seeds` fits. *Explained*: the share of the variance of the true value over the nodes that $V$ explains.
 
 # %%
 with torch.inference_mode():
@@ -751,7 +751,7 @@ page.figure(
 )
 
 # %% [markdown]
-# At {glue:text}`budget` nats per token the causal gradient changes the reward by {glue:text}`gain.causal`, the slope of the paper's value by {glue:text}`gain.td`. The mean cosine of the two is {glue:text}`cosine.td`, while 95 % of random directions stay below {glue:text}`chance.cosine`: in the many dimensions of a state the slope of a regression is nearly at right angles to what works. The Monte-Carlo value explains {glue:text}`explains.word` of the true value ({glue:text}`explained.mc` against {glue:text}`explained.td`), and as a slope its change in reward differs from that of TD(0) by {glue:text}`gain.gap`. To predict well on the plant's own states and to point the right way off them are two skills, and training pays for the first. (The causal gradient needs $Q$ for every token, here from the grammar; on a real model it would cost a rollout each. It is the ceiling, not a rival.)
+# At {glue:text}`budget` nats per token the causal gradient changes the reward by {glue:text}`gain.causal`, the slope of the paper's value by {glue:text}`gain.td`. The mean cosine of the two is {glue:text}`cosine.td`, while 95 % of random directions lie within about ±{glue:text}`chance.cosine`; how much of it is owed to the rewards, the row of shuffled rewards tells. In the many dimensions of a state the slope of a regression is nearly at right angles to what works. The Monte-Carlo value explains {glue:text}`explains.word` of the true value ({glue:text}`explained.mc` against {glue:text}`explained.td`), and as a slope its change in reward differs from that of TD(0) by {glue:text}`gain.gap`. To predict well on the plant's own states and to point the right way off them are two skills, and training pays for the first. (The causal gradient needs $Q$ for every token, here from the grammar; on a real model it would cost a rollout each. It is a yardstick and not a rival; nor is it the most that can be had, being steepest per length of the push, while effort is counted in nats.)
 #
 # ## Deeper sites
 #
@@ -861,11 +861,11 @@ table(
 )
 
 # %% [markdown]
-# Brackets are 95 % intervals over requests and, where there are several, over the {glue:text}`n.seeds` values or directions; the prompt-only value and that of the middle block are one fit each, and diversity is that of the first. Rows spend unequal effort, as the last column says; the section before last compared directions at equal effort. The climb changes the reward by {glue:text}`change.climb`, in the trust region by {glue:text}`change.trust` (radius {glue:text}`radius` of the state), towards the goal $V =$ {glue:text}`goal` by {glue:text}`change.goal`, at block {glue:text}`deep.layer` within {glue:text}`deep.share` of the state by {glue:text}`change.deep` (at {glue:text}`deep.kl` nats per token: what a slope at this depth moves below the read-out, the blocks above may or may not pass on). The controls: {glue:text}`change.shuffled` where rewards were shuffled, {glue:text}`change.prompt` for a value that saw only the prompt, {glue:text}`change.random` in random directions. What the rewards are worth, the climb less its shuffled twin, is {glue:text}`change.beyond-shuffled`.
+# Brackets are 95 % intervals over requests and, where there are several, over the {glue:text}`n.seeds` values or directions; the prompt-only value and that of the middle block are one fit each, and diversity is that of the first. Rows spend unequal effort, as the last column says; the section before last compared directions at equal effort. The climb changes the reward by {glue:text}`change.climb`, in the trust region by {glue:text}`change.trust` (radius {glue:text}`radius` of the state), towards the goal $V =$ {glue:text}`goal` by {glue:text}`change.goal`, at block {glue:text}`deep.layer` within {glue:text}`deep.share` of the state by {glue:text}`change.deep` (at {glue:text}`deep.kl` nats per token, beside which the change has to be read: what a slope at this depth moves below the read-out, the blocks above may or may not pass on). The controls: {glue:text}`change.shuffled` where rewards were shuffled, {glue:text}`change.prompt` for a value that saw only the prompt, {glue:text}`change.random` in random directions. What the rewards are worth, the climb less its shuffled twin, is {glue:text}`change.beyond-shuffled`.
 #
 # ## Break it
 #
-# *A step that is too large* overshoots the kinks of $V$ and, beyond the last one, walks off on a straight line: the value rises, the token distribution becomes that of a few loud directions of $W$. A trust region bounds the damage whatever $\alpha$ is; a goal stops asking for more than can be had. Both need one more number, and the second needs a value that is calibrated where the climb takes it, which is where nobody checked. *A value that knows the request* has a slope towards states of other requests. *The same network, other answers*: how much the choice of what it was taught on matters is the spread over seeds in the sweep.
+# *A step that is too large* overshoots the kinks of $V$ and, beyond the last one, walks off on a straight line: the value rises, the token distribution becomes that of a few loud directions of $W$. A trust region bounds the push, and so the shift of the logits, whatever $\alpha$ is; a goal stops the climb at a given value. Both need one more number, and the second needs a value that is calibrated where the climb takes it, which is where nobody checked: validation chose the goal {glue:text}`goal`, while no beginning earns more than 1. *A value that knows the request* has a slope towards states of other requests. *The same network, other answers*: how much the choice of what it was taught on matters is the spread over seeds in the sweep.
 #
 # **In control words.** RE-Control is state feedback by one step of policy improvement, with the price on effort replaced by a finite climb. Its actuator is the softmax: it can reweigh the tokens and nothing else. Its model is the value; far from the data it is extrapolation, and the controller's whole business is to go where the model promises most. An optimiser finds the errors of its model.
 #
@@ -1052,7 +1052,7 @@ check_22_4(causes)
 # %% [markdown]
 # ## Claims checked here
 #
-# What the RE-Control paper says of its sweeps and of its control, on models of several billion parameters, tested here on one small plant in a decidable world; and what follows from its equations, checked to rounding. Published figures of the sweeps could not be read, so no number stands beside ours.
+# What the RE-Control paper says of its sweeps and of its control, on models of several billion parameters, tested here on one small plant in a decidable world; and what follows from its equations, checked to rounding. Published figures of the sweeps could not be read, so no number stands beside ours. Of a fall "to almost nothing" the direction is what is tested; how far it went here is in the sweep: at the largest step size a coherence of {glue:text}`sweep.last.intact` and a diversity of {glue:text}`sweep.last.diversity`.
 
 # %% tags=["hide-input"]
 mine = [c for c in load_claims().values() if c.page == page.record_file.page]
@@ -1088,7 +1088,7 @@ table(rows, "claim", "kind", "here")
 points = [
     f"Control after the final norm is a logit shift to {off:.0e} of its size, and leaves the "
     f"cache alone. With a soft cap {100 * shift['after the final norm, soft cap'][0]:.1f} % of "
-    f"a push is no shift, at the first block the cache moves by {100 * shift['first block'][1]:.0f} %.",
+    f"its effect is no shift, at the first block the cache moves by {100 * shift['first block'][1]:.0f} %.",
     f"At the step size chosen on validation the reward is {knobs[names[0]]['reward'][alpha]} "
     f"against {float(free.worth.mean()):.3f} unsteered; at {broken / alpha:.0f} times that size "
     f"coherence has begun to go, at {alphas[-1] / alpha:.0f} times it is "
@@ -1110,7 +1110,7 @@ Markdown("\n".join(f"- {point}" for point in points))
 #
 # ## Further reading
 #
-# - {cite:t}`kong2024recontrol`: the method; its limits, stated by the authors, are the sections of this page.
+# - {cite:t}`kong2024recontrol`: the method; of its limits, stated by the authors, that of one layer is a section of this page.
 # - {cite:t}`sutton2018rl`, chapter 13: the policy gradient, of which {prf:ref}`climb-causal` is one step.
 # - {cite:t}`khanov2024args`: the search over tokens that RE-Control wants to replace.
 

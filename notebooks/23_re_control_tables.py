@@ -169,7 +169,7 @@ table(
 )  # fmt: skip
 
 # %% [markdown]
-# The prompt was “{glue:text}`prompt`” (a slash for a new line). All drew with the same noise. One prompt proves nothing, and a value of so few answers knows little; the table below is made of more.
+# The prompt was “{glue:text}`prompt`” (a slash for a new line), drawn by the seed among those where the five do not earn the same. All drew with the same noise. One prompt proves nothing, and a value of so few answers knows little; the table below is made of more.
 #
 # ## Rung 1: three answers, by hand
 #
@@ -205,7 +205,7 @@ assert nats["best of two"] <= np.log(2) - 1 / 2
 #
 # :::{prf:definition} The columns
 # :label: tables-columns
-# Of an answer: **diversity** is $\prod_{n=2}^{4}$ of the share of distinct $n$-grams, by the counting rule of the paper's code; **coherence** on real text is the cosine of prompt and answer embeddings, and on the Almanac topic agreement, which stands in for it; **average reward** is the mean of the reward, in its units; an answer **wins** if it earns strictly more than the answer that the data set prefers, and a tie is neither a win nor a loss; **time** is wall time over that of the plant alone, measured side by side.
+# Of an answer: **diversity** is $\prod_{n=2}^{4}$ of the share of distinct $n$-grams, by the counting rule of the paper's code; **coherence** on real text is the cosine of prompt and answer embeddings, and on the Almanac topic agreement, which stands in for it; **average reward** is the mean of the reward, in its units; an answer **wins** if it earns strictly more than the answer that the data set prefers, and a tie is neither a win nor a loss; **time** is time over that of the plant alone, measured side by side (processor time on a CPU, wall time on a GPU).
 # :::
 #
 # :::{prf:proposition} How far a win rate can wander
@@ -219,7 +219,7 @@ assert nats["best of two"] <= np.log(2) - 1 / 2
 #
 # :::{prf:proposition} A sum of columns has units
 # :label: tables-rule
-# Let settings be chosen by the largest coherence + diversity + reward, as in the paper. If the reward is replaced by $a$ times itself, an increasing change that leaves every comparison of answers as it was, then for large $a$ the choice is that of the largest reward alone, and for $a \to 0$ that of the largest coherence + diversity.
+# Let settings be chosen by the largest coherence + diversity + reward, as in the paper. If the reward is replaced by $a$ times itself, an increasing change that leaves every comparison of answers as it was, then for large $a$ the choice is among those of the largest reward, and for $a \to 0$ among those of the largest coherence + diversity.
 # :::
 #
 # :::{prf:proof}
@@ -373,7 +373,7 @@ main_table(tables["second"], beside=False) if "second" in tables else Markdown(
 )
 
 # %% [markdown]
-# The second data set, whose families of requests no value and no scorer has seen. Differences from the plant alone on the first, paired over prompts and seeds:
+# This was the second data set, whose families of requests no value and no scorer has seen; rows that are missing were run on the first only. Differences from the plant alone on the first, paired over prompts and seeds:
 
 # %%
 base = first["unsteered"].scores["reward"]
@@ -427,7 +427,8 @@ contrasts = {
     for name, (a, b) in pairs.items()
     if a in first and b in first
 }
-table([(n, signed(e), f"{e.p:.3f}") for n, e in contrasts.items()],
+table([(n, signed(e), f"{e.p:.3f}" if e.p >= 0.001 else "< 0.001")
+     for n, e in contrasts.items()],
     "comparison, average reward", "difference", "p")  # fmt: skip
 
 # %% tags=["hide-input"]
@@ -455,7 +456,9 @@ page.text(
 )
 
 # %% [markdown]
-# So on this plant {glue:text}`controls.said`. Is it the ascent that fails, or the value? CD prefix reads the same states and was trained on as many answers, by regression on the reward at every position; the row *Monte-Carlo value* has RE-Control ascend a value fitted in that way, and only the training target differs from the paper's. Against its own shuffled control, which at the same step size moves the plant somewhat less (*KL* in the table), it changes the reward by {glue:text}`beside.re-control-monte-carlo.shuffled-rewards-monte-carlo`, against the paper's target by {glue:text}`beside.re-control-monte-carlo.re-control`: {glue:text}`target.said`. And the row that no table of the paper has: best of four, which needs no training, against RE-Control: {glue:text}`beside.best-of-n.re-control`.
+# (An interval draws prompts and seeds anew; *p* is of a two-sided test that flips the signs of the prompts' differences and takes the seeds as they are. Where seeds disagree, the interval can hold zero though *p* is small; the sentences below go by the interval. None is widened for the number of comparisons.)
+#
+# So on this plant {glue:text}`controls.said`. Is it the ascent that fails, or the value? CD prefix reads the same states and was trained on as many answers, by regression on the reward at every position; the row *Monte-Carlo value* has RE-Control ascend a value fitted in that way, and only the training target differs from the paper's. Against its own shuffled control, which at the same step size moves the plant somewhat less (*KL* in the table), it changes the reward by {glue:text}`beside.re-control-monte-carlo.shuffled-rewards-monte-carlo`, against the paper's target by {glue:text}`beside.re-control-monte-carlo.re-control`, and against the plant alone by {glue:text}`gain.re-control-monte-carlo`: held against its control, {glue:text}`target.said`. And the row that no table of the paper has: best of four, which needs no training, against RE-Control: {glue:text}`beside.best-of-n.re-control`.
 #
 # ## How much is too much
 #
@@ -662,7 +665,7 @@ page.record(
 # %% [markdown]
 # ### What more steps buy
 #
-# The paper's last figure has the win rate against time as the number of steps grows. Time is measured here, the win rate is that of the validation records, with the whole sweep's step size of ten.
+# A figure of the paper has the win rate against time as the number of steps grows. Time is measured here, the win rate is that of the validation records, with the whole sweep's step size of ten.
 
 # %%
 bought = {}
@@ -732,7 +735,7 @@ else:
 shown
 
 # %% [markdown]
-# **In control words.** The main table compares a controller with a model of the cost-to-go (RE-Control), a constant input (Static RE), a reference change (prompting), one-step and many-step look-ahead with the true cost (CD, best of $n$) and with a learned one (CD prefix). Look-ahead with the true cost is the ceiling that a learned model is after, and time is what it is meant to save.
+# **In control words.** The main table compares a controller with a model of the cost-to-go (RE-Control), a constant input (Static RE), a reference change (prompting), one-step search by what has been earned so far (CD) or by a learned cost-to-go (CD prefix), and whole answers by their true reward (best of $n$). The true reward of a beginning is not the cost-to-go: it knows nothing of what is still to come, so that a learned cost-to-go can do better than it.
 #
 # ## Exercises
 #
@@ -911,13 +914,13 @@ points = [
     f"{by_size['coherence'][0].value:.2f} without control.",
     f"Time at batch 16: RE-Control {ratio['RE-Control'][16].value:.2f}, CD {ratio['CD'][16].value:.1f} "
     "times the plant alone.",
-    f"A win rate of 300 prompts cannot tell {wins['re_control']} from {wins['cd_prefix']} % "
-    "unless the prompts are paired.",
+    f"Win rates of 300 prompts cannot tell {wins['re_control']} from {wins['cd_prefix']} %, "
+    "and chapter 25 shows that no pairing of the prompts could have.",
 ]  # fmt: skip
 Markdown("\n".join(f"- {point}" for point in points))
 
 # %% [markdown]
-# What this does not show: that the order of rows is that of large models. A value fitted on {glue:text}`n.fit` answers of the smallest plant knows less of its reward than one fitted on the paper's whole training set, and by bootstrapping from token to token (TD) it learns more slowly than by regression. What carries over is the table's design: controls, ties, costs and intervals in it.
+# What this does not show: that the order of rows is that of large models. A value fitted on {glue:text}`n.fit` answers of the smallest plant may well know less of its reward than one fitted on the paper's whole training set, and learning by bootstrapping from token to token (TD) may need more answers than regression does. What carries over is the table's design: controls, ties, costs and intervals in it.
 #
 # ## Further reading
 #

@@ -536,11 +536,12 @@ page.figure(
     "effects",
     figures.intervals(
         {f"{name}": e for name, e in against.items()},
-        xlabel="change in the share of the wanted answer, against the text's version",
+        xlabel="change in the share of the wanted answer, against what was changed",
         zero=0.0,
     ),
     alt="Change in the share of the wanted answer on held-out questions when one "
-    "thing is changed from the text's version, at equal effort, with 95 % "
+    "thing is changed (other templates: from the version without the last state, "
+    "all others: from the text's), at equal effort, with 95 % "
     "intervals over seeds and questions. "
     + ", ".join(f"{n}: {e.value:+.3f}" for n, e in against.items())
     + ".",
@@ -588,11 +589,11 @@ table(
 )  # fmt: skip
 
 # %% [markdown]
-# (Mean over seeds, and the range of most; {glue:text}`n.out` answers.) At the end of the first line the value of the text correlates with the reward by {glue:text}`knows.text`, that of the code by {glue:text}`knows.code`; the text's loss on answers that were cut there by {glue:text}`knows.cut`, a regression of the outcome by {glue:text}`knows.outcome`, and one of shuffled rewards by {glue:text}`knows.shuffled`. Why a cut can matter: a reward for the first line that is handed out at the end of a run-on has to find its way back through turns that have nothing to do with it. Rows 1 and 10 of the list belong together: where answers run on, the right index is a long way from the deed.
+# (Mean over seeds, and the range of most; {glue:text}`n.out` answers. The ranges hold the luck of training only: over $n$ independent answers the correlation of two unrelated things has itself a standard error of about $1/\sqrt{n}$, and these answers come several to a question, so that numbers of the size of the shuffled control's prove nothing.) At the end of the first line the value of the text correlates with the reward by {glue:text}`knows.text`, that of the code by {glue:text}`knows.code`; the text's loss on answers that were cut there by {glue:text}`knows.cut`, a regression of the outcome by {glue:text}`knows.outcome`, and one of shuffled rewards by {glue:text}`knows.shuffled`. Why a cut can matter: a reward for the first line that is handed out at the end of a run-on has to find its way back through turns that have nothing to do with it; whether a cut helped on this plant, the numbers just given say. Rows 1 and 10 of the list belong together: where answers run on, the right index is a long way from the deed.
 #
 # :::{prf:remark} What the assumptions are worth here
 # :label: audit-assumptions
-# *The value sees the state* is **approximate**: the state after the norm hides the cache, so even endless data would not make the four losses agree with each other (chapter 21). *Same effort, fair comparison* is **true** to the tolerance of the search. *The small network stands for a wide one* is **approximate**: a network of 33 million parameters can memorise single answers, and then index 0 hurts less than here.
+# *The value sees the state* is **approximate**: the state after the norm hides the cache, so even endless data would not make the four losses agree with each other (chapter [21](21_bellman_on_hidden_states)). *Same effort, fair comparison* is **true** on validation questions, to the tolerance of the search. *The small network stands for a wide one* is **approximate**: a network of 33 million parameters can memorise single answers, and then index 0 hurts less than here.
 # :::
 #
 # ### Does it move at all in bfloat16?
@@ -714,7 +715,7 @@ page.record("leak.apart.leaked", spread_of[1], digits=2)
 table(rows, "value", "reward", "reward, answer in the prompt", "rise")
 
 # %% [markdown]
-# Every method rises, the one that does nothing included, and what separates the methods shrinks from {glue:text}`leak.apart.plain` to {glue:text}`leak.apart.leaked`. (Without the leak the text's loss earns {glue:text}`sampled.gap` more than the code's, with one seed of each value, on twenty questions: whole answers and not two forms of each.) A rerun of f897869 on HH-RLHF would report high rewards and small differences. The first commit, which is nearer to the paper's tables on HH-RLHF, has no leak.
+# Every method rises, the one that does nothing included, and what separates the methods shrinks from {glue:text}`leak.apart.plain` to {glue:text}`leak.apart.leaked`. (Without the leak the reward under the text's loss differs from that under the code's by {glue:text}`sampled.gap`, with one seed of each value, on twenty questions: whole answers and not two forms of each.) A rerun of f897869 on HH-RLHF, once its imports are mended, can be expected to report rewards near those of the preferred answers, and smaller differences. The first commit, which is nearer to the paper's tables on HH-RLHF, has no leak.
 #
 # ## How the answers were measured
 #
@@ -788,7 +789,7 @@ page.record("se.hundred", 3**0.5 * max(sd), digits=1)
 # :::
 #
 # :::{prf:proof}
-# With $a$ prompts won by both, $c = m - a$ and $b = k - a$; $a$ runs from $\max(0, k + m - n)$ to $m$. Under the null hypothesis $b - c$ is a sum $S_N$ of $N = d + 2c$ fair signs, and the p-value is $\Pr(|S_N| \ge d)$. Two more signs change whether $|S| \ge d$ only if they lead from $|S| = d - 2$ up or from $|S| = d$ down. For $d > 2$ the difference is $\frac14[\Pr(|S_N| = d-2) - \Pr(|S_N| = d)] \ge 0$, since a binomial falls away from its middle; for $d = 2$ it is $\frac12[\Pr(S_N = 0) - \Pr(S_N = 2)] \ge 0$ likewise; for $d = 1$, $N$ is odd and the p-value is always 1.
+# With $a$ prompts won by both, $c = m - a$ and $b = k - a$; $a$ runs from $\max(0, k + m - n)$ to $m$. Under the null hypothesis $b - c$ is a sum $S_N$ of $N = d + 2c$ fair signs, and the p-value is $\Pr(|S_N| \ge d)$. Two more signs change whether $|S| \ge d$ only if they lead from $|S| = d - 2$ up or from $|S| = d$ down. For $d > 2$ the difference is $\frac14[\Pr(|S_N| = d-2)$ $- \Pr(|S_N| = d)] \ge 0$, since a binomial falls away from its middle; for $d = 2$ it is $\frac12[\Pr(S_N = 0) - \Pr(S_N = 2)] \ge 0$ likewise; for $d = 1$, $N$ is odd and the p-value is always 1.
 # :::
 
 # %%
@@ -950,8 +951,8 @@ table(
 #
 # ## What follows, and what does not
 #
-# 1. *That ascending a value beats no control* stands on the printed numbers alone. No reading of the table takes it away.
-# 2. *That it beats search with a prefix scorer*, without a preface, on Vicuna does not follow from 300 prompts. With the preface it beats the strongest baseline in every setting by five to ten points, and whether that is more than chance depends on the pairing in most of them.
+# 1. *That ascending a value beats no control* stands on the printed numbers alone. No pairing of the prompts takes it away. (The rows that we know hold no push that knows nothing, such as a random one, so the table does not say how much of this the value is owed.)
+# 2. *That it beats search with a prefix scorer*, without a preface, on Vicuna does not follow from 300 prompts. With the preface it beats the strongest baseline in every setting, by the points of the table of gains, and whether that is more than chance depends on the pairing in most of them.
 # 3. *That the value is of the continuation* is open. If the tables were made with the released loss, the value met the reward through the prompt alone, and what was ascended is a direction in which states of promising prompts differ. On our plant the share of the wanted answer under the released loss differs from that under the text's by {glue:text}`target.gap`. We do not know which code made the tables, and a wide network may memorise what ours averages.
 # 4. A follow-up that takes the released code as its baseline, and writes losses of its own with the right index, compares a corrected method with an uncorrected one.
 #
@@ -1120,7 +1121,7 @@ points = [
 Markdown("\n".join(f"- {point}" for point in points))
 
 # %% [markdown]
-# What this does not show: what the authors ran. An audit of code finds what it does, and of a table what it can bear. The weights that were released for SHP could settle which loss was used: a value of the text's kind tells good from bad continuations of one prompt, one of the code's kind hardly does (chapter 21 has the test).
+# What this does not show: what the authors ran. An audit of code finds what it does, and of a table what it can bear. The weights that were released for SHP could settle which loss was used: a value of the text's kind tells good from bad continuations of one prompt, one of the code's kind hardly does (chapter [21](21_bellman_on_hidden_states) has the test).
 #
 # ## Further reading
 #
