@@ -142,7 +142,7 @@ table(rows, "tokens", "the reply so far", "mean reward of continuations")
 # That the token is the only thing left to chance can be checked: with the noise known, one pass over an answer predicts every token of it.
 
 # %%
-_, _, how, _ = banking.requests(task, plan)
+*_, how = banking.requests(task, plan)
 prompt, tokens = bank.fit.prompts[0], list(bank.fit.tokens[0])
 heads = []
 head = lm.model.get_output_embeddings()

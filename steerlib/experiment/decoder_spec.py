@@ -96,10 +96,9 @@ class DecoderSpec(_Data):
             raise ValueError(f"decoder {self.name}: got scorer {self.scorer.name!r}, but it chooses nothing")
         if self.name in SCORED and self.scorer is None:
             raise ValueError(f"decoder {self.name}: got no scorer, expected one of {', '.join(SCORERS)}")
-        if self.scorer is not None and self.scorer.trained is not (self.name in ("cd-prefix", "blockwise")):
-            # Blocks may be chosen by either; beginnings that the reward of the task scores are "cd".
-            if self.name == "blockwise":
-                return
+        # Blocks may be chosen by either; beginnings that the reward of the task scores are "cd".
+        either = self.name == "blockwise"
+        if self.scorer is not None and not either and self.scorer.trained is not (self.name == "cd-prefix"):
             expected = "'fudge' or 'cd-q'" if self.name == "cd-prefix" else "'reward'"
             raise ValueError(f"decoder {self.name}: got scorer {self.scorer.name!r}, expected {expected}")
 

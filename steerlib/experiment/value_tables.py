@@ -177,19 +177,15 @@ def chosen(records: Sequence[CellRecord], options: dict[str, Any]) -> dict[str, 
     Raises:
         MetricError: if a row has no validation record, or the random push and RE-Control do not both move the plant.
     """
-    found = {}
-    for row in (*CHOSEN, "random-direction"):
-        ran = swept(records, options, row)
-        if not ran and row == "re-control-monte-carlo":  # not a row of the paper: a grid may do without it
-            continue
-        if not ran:
-            raise MetricError(f"{row}: no record on validation prompts; expected at least one to choose from")
-        if row != "random-direction":
-            found[row] = max(ran, key=goodness)
-            continue
-        spent = _kl(found["re-control"])
-        found[row] = min(ran, key=lambda record: abs(math.log(_kl(record) / spent)))
-    return found
+    ran = {row: swept(records, options, row) for row in (*CHOSEN, "random-direction")}
+    if not ran["re-control-monte-carlo"]:  # not a row of the paper: a grid may do without it
+        del ran["re-control-monte-carlo"]
+    if lacking := [row for row, tried in ran.items() if not tried]:
+        raise MetricError(f"{lacking[0]}: no record on validation prompts; expected at least one to choose from")
+    pushes = ran.pop("random-direction")
+    found = {row: max(tried, key=goodness) for row, tried in ran.items()}
+    spent = _kl(found["re-control"])
+    return found | {"random-direction": min(pushes, key=lambda record: abs(math.log(_kl(record) / spent)))}
 
 
 def _kl(record: CellRecord) -> float:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,11 +32,11 @@ from steerlib.continuing import Continued, continued
 from steerlib.control.rollouts import Trajectories
 from steerlib.errors import ContrastError
 from steerlib.files import data_folder, write_atomic
-from steerlib.harvest import rewards_of
+from steerlib.harvest import Reward, rewards_of
 from steerlib.plant import Plant
 from steerlib.tasks.base import Split, Task, spread
 from steerlib.tasks.helpfulness import Helpfulness
-from steerlib.tasks.rewarding import Earned, answering
+from steerlib.tasks.rewarding import answering, reward_among
 from steerlib.tasks.sentiment import STORY_TOKENS, Sentiment
 from steerlib.trajectories import READ_OUT, RolloutSampling, replayed
 
@@ -143,18 +143,18 @@ class Again:
     worth: float
 
 
-def requests(task: Task, plan: BankPlan) -> tuple[list[Any], list[Any], RolloutSampling, Earned]:
-    """Requests to learn from and to judge by, how they are answered, and what answers earn; see `answering`."""
+def requests(task: Task, plan: BankPlan) -> tuple[list[Any], list[Any], RolloutSampling]:
+    """Requests to learn from and to judge by, and how they are answered; see `answering`."""
     if isinstance(task, Sentiment):
         # Its openings are few: each is gone on from several times, with other noise.
         told = [[Opening(str(text)) for text in np.resize(task.prompts(part), n)] for part, n in _parts(plan)]
-        return told[0], told[1], RolloutSampling(STORY_TOKENS, plan.seed), lambda _, texts: _happy(task, texts)
-    fit, how, earned = answering(task, n=plan.fit, seed=plan.seed)
+        return told[0], told[1], RolloutSampling(STORY_TOKENS, plan.seed)
+    fit, how, _ = answering(task, n=plan.fit, seed=plan.seed)
     if isinstance(task, Helpfulness):
         test: Sequence[Any] = task.world.wishes("test", harmful=task.harmful, held_out=task.held_out, n=plan.test)
     else:
         test = task.items("test")  # type: ignore[attr-defined]  # tasks that `answering` takes have items
-    return list(fit), list(spread(test, plan.test)), how, earned
+    return list(fit), list(spread(test, plan.test)), how
 
 
 def sample_bank(task: Task, plan: BankPlan) -> Bank:
@@ -163,14 +163,14 @@ def sample_bank(task: Task, plan: BankPlan) -> Bank:
     Raises:
         ContrastError: if the task samples no answers, or an answer has no finite reward.
     """
-    fit_items, test_items, how, earned = requests(task, plan)
-    fit = _answered(task.plant, fit_items, earned, how)
+    fit_items, test_items, how = requests(task, plan)
+    fit = _answered(task, fit_items, how)
     # Other noise than for the answers to learn from, whose places in their list are the same.
-    test = _answered(task.plant, test_items, earned, replace(how, seed=how.seed + 1))
+    test = _answered(task, test_items, replace(how, seed=how.seed + 1))
     rows, at = _places(test.tokens, plan)
     unknown = Continued(torch.zeros(0).double(), torch.zeros(0).double())
     bank = Bank(plan, fit, test, rows, at, unknown)
-    return replace(bank, worth=_worth(task.plant, bank, test_items, earned, how, len(rows)))
+    return replace(bank, worth=_worth(task, bank, test_items, how, len(rows)))
 
 
 def sampled_again(task: Task, bank: Bank, *, answers: int, beginnings: int) -> Again:
@@ -182,11 +182,11 @@ def sampled_again(task: Task, bank: Bank, *, answers: int, beginnings: int) -> A
         answers: of those to learn from.
         beginnings: to continue.
     """
-    fit_items, test_items, how, earned = requests(task, bank.plan)
-    fresh = _answered(task.plant, fit_items[:answers], earned, how)
+    fit_items, test_items, how = requests(task, bank.plan)
+    fresh = _answered(task, fit_items[:answers], how)
     same = torch.tensor([one == other for one, other in zip(fresh.tokens, bank.fit.tokens, strict=False)])
     gaps = (fresh.rewards - bank.fit.rewards[:answers]).abs()[same]
-    worth = _worth(task.plant, bank, test_items, earned, how, beginnings)
+    worth = _worth(task, bank, test_items, how, beginnings)
     count = len(worth.mean)
     apart = (worth.mean - bank.worth.mean[:count]).abs()
     noise = (worth.error.square() + bank.worth.error[:count].square()).sqrt()
@@ -201,24 +201,21 @@ def _parts(plan: BankPlan) -> tuple[tuple[Split, int], tuple[Split, int]]:
     return ("fit", plan.fit), ("test", plan.test)
 
 
-def _happy(task: Sentiment, texts: Sequence[str]) -> Float[np.ndarray, " answers"]:
-    return np.array([task.happiness(text) for text in texts])
+def _reward(task: Task, items: list[Any]) -> Reward:
+    """What answers to these requests earn."""
+    if isinstance(task, Sentiment):
+        return lambda _, texts: np.array([task.happiness(text) for text in texts])
+    return reward_among(task, items)
 
 
-def _answered(plant: Plant, items: list[Any], earned: Earned, how: RolloutSampling) -> Answered:
+def _answered(task: Task, items: list[Any], how: RolloutSampling) -> Answered:
     prompts = [item.text for item in items]
-    found = plant.generate(
+    found = task.plant.generate(
         prompts, max_new_tokens=how.max_new_tokens, seed=how.seed, temperature=how.temperature, top_k=how.top_k,
         top_p=how.top_p,
     )  # fmt: skip
-    rewards = rewards_of(_by_prompt(items, earned), prompts, found.texts)
+    rewards = rewards_of(_reward(task, items), prompts, found.texts)
     return Answered(tuple(prompts), tuple(map(tuple, found.tokens)), rewards)
-
-
-def _by_prompt(items: Sequence[Any], earned: Earned) -> Callable[[Sequence[str], Sequence[str]], Any]:
-    """A reward of prompts and answers from one of items and answers; equal prompts are equal requests."""
-    of = {item.text: item for item in items}
-    return lambda prompts, texts: earned([of[prompt] for prompt in prompts], texts)
 
 
 def _places(tokens: Sequence[Sequence[int]], plan: BankPlan) -> tuple[Tensor, Tensor]:
@@ -227,13 +224,13 @@ def _places(tokens: Sequence[Sequence[int]], plan: BankPlan) -> tuple[Tensor, Te
     return torch.tensor([row for row, _ in found]), torch.tensor([at for _, at in found])
 
 
-def _worth(plant: Plant, bank: Bank, items: list[Any], earned: Earned, how: RolloutSampling, count: int) -> Continued:
+def _worth(task: Task, bank: Bank, items: list[Any], how: RolloutSampling, count: int) -> Continued:
     begun = bank.beginnings()[:count]
     if not begun:
         return Continued(torch.zeros(0).double(), torch.zeros(0).double())
     prompts = [bank.test.prompts[row] for row in bank.rows[:count].tolist()]
     return continued(
-        plant, prompts, begun, _by_prompt(items, earned), how=replace(how, samples=bank.plan.samples), batch_size=64
+        task.plant, prompts, begun, _reward(task, items), how=replace(how, samples=bank.plan.samples), batch_size=64
     )
 
 
@@ -259,7 +256,8 @@ def save_bank(task: Task, bank: Bank, path: Path) -> None:
         "rows": bank.rows.int(), "at": bank.at.int(), "mean": bank.worth.mean, "error": bank.worth.error,
     }  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, save(held, metadata={"about": json.dumps(_about(task, bank.plan), sort_keys=True)}))
+    about = _about(task, bank.plan, *requests(task, bank.plan))
+    write_atomic(path, save(held, metadata={"about": json.dumps(about, sort_keys=True)}))
 
 
 def load_bank(task: Task, plan: BankPlan, path: Path | None = None) -> Bank | None:
@@ -283,9 +281,9 @@ def load_bank(task: Task, plan: BankPlan, path: Path | None = None) -> Bank | No
         rows = tuple(tuple(row.tolist()) for row in held["tokens"].split(held["lengths"].tolist()))
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
         raise ContrastError(f"{path}: damaged ({error!r}). Fix: python -m steerlib.tasks.banking.") from error
-    if about != json.loads(json.dumps(_about(task, plan))):
+    fit_items, test_items, how = requests(task, plan)
+    if about != json.loads(json.dumps(_about(task, plan, fit_items, test_items, how))):
         return None
-    fit_items, test_items, *_ = requests(task, plan)
     n = len(fit_items)
     return Bank(
         plan,
@@ -295,9 +293,8 @@ def load_bank(task: Task, plan: BankPlan, path: Path | None = None) -> Bank | No
     )  # fmt: skip
 
 
-def _about(task: Task, plan: BankPlan) -> dict[str, Any]:
+def _about(task: Task, plan: BankPlan, fit: list[Any], test: list[Any], how: RolloutSampling) -> dict[str, Any]:
     """What a bank depends on: plan, weights, requests and how they are answered."""
-    fit, test, how, _ = requests(task, plan)
     asked = hashlib.sha256("\0".join(item.text for item in (*fit, *test)).encode()).hexdigest()
     return {
         "format": FORMAT, "task": task.name, "rubric": getattr(task, "rubric", None),

@@ -26,7 +26,7 @@ from steerlib.generation import answer_texts
 from steerlib.harvest import Reward
 from steerlib.plant import Plant
 from steerlib.tasks.base import Task
-from steerlib.tasks.rewarding import answering
+from steerlib.tasks.rewarding import answering, reward_among
 from steerlib.tuning.adapters import Lora, Tuned, TuningError, twin
 from steerlib.tuning.running import Job, Sitting, Training, arguments, lora_config, run
 from steerlib.tuning.trainers import end_token, extra, padded_tokenizer
@@ -130,13 +130,8 @@ def task_reward(task: Task, *, n: int, seed: int = 0) -> tuple[list[str], Reward
     Raises:
         ContrastError: if the task samples no answers.
     """
-    items, sampling, earned = answering(task, n=n, seed=seed)
-    of = {item.text: item for item in items}
-
-    def reward(prompts: Sequence[str], answers: Sequence[str]) -> np.ndarray:
-        return earned([of[prompt] for prompt in prompts], answers)
-
-    return [item.text for item in items], reward, sampling.max_new_tokens
+    items, sampling, _ = answering(task, n=n, seed=seed)
+    return [item.text for item in items], reward_among(task, items), sampling.max_new_tokens
 
 
 class _Asked:

@@ -13,6 +13,7 @@ from steerlib.errors import ContrastError
 from steerlib.tasks import banking
 from steerlib.tasks.banking import BankPlan, load_bank, sample_bank, sampled_again, save_bank
 from steerlib.tasks.helpfulness import Helpfulness
+from steerlib.tasks.rewarding import answering
 
 PLAN = BankPlan(fit=6, test=4, begun=3, at=(0, 3), samples=2)
 
@@ -30,7 +31,8 @@ def bank(task: Helpfulness) -> banking.Bank:
 
 
 def test_a_bank_holds_what_the_plant_answers(task: Helpfulness, bank: banking.Bank) -> None:
-    fit, test, how, earned = banking.requests(task, PLAN)
+    fit, test, how = banking.requests(task, PLAN)
+    *_, earned = answering(task, n=PLAN.fit, seed=PLAN.seed)
     said = task.plant.generate([item.text for item in fit], max_new_tokens=10, seed=0)
     assert [tuple(row) for row in said.tokens] == list(bank.fit.tokens)
     assert bank.fit.rewards.tolist() == pytest.approx(earned(fit, said.texts))
