@@ -15,7 +15,7 @@ import numpy as np
 from steerlib.errors import MetricError
 from steerlib.experiment.cell_records import CellRecord
 from steerlib.experiment.cells import Cell, labelled
-from steerlib.experiment.verification import group_of
+from steerlib.experiment.slices import group_of
 from steerlib.metrics import interval_of, mean_interval
 from steerlib.tasks.helpfulness import Helpfulness, Rewards
 from steerlib.world.replies import RUBRICS, worth_range

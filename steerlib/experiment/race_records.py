@@ -9,7 +9,7 @@ The records of a race are shipped as those of a grid are, its calibrations besid
     race.courses["almanac-llama/truth"].table()
 
 and choices, intervals and tests are made anew from what is shipped. Of the records one cell of each law is computed
-again (`verification.slice_of_race`); of the calibrations, so many as a page asks for are measured again at the
+again (`slices.slice_of_race`); of the calibrations, so many as a page asks for are measured again at the
 multiplier that was found.
 """
 
@@ -19,8 +19,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from steerlib.errors import SteerlibError
 from steerlib.experiment import recompute
@@ -43,6 +41,7 @@ from steerlib.experiment.racing import Ready, kept_ready, race_on, spending
 from steerlib.experiment.runners import Spending, replayed
 from steerlib.experiment.selecting import RaceError
 from steerlib.experiment.shipped import ShippedError, ship, shipped, shipped_path
+from steerlib.experiment.slices import next_ones
 from steerlib.experiment.store import Store
 from steerlib.experiment.verification import SLICE_SEED, DriftError, build_seed
 from steerlib.files import data_folder
@@ -192,7 +191,7 @@ def replay(
 def _measured(spent: Sequence[Spent], search: Spending, *, count: int, seed: int) -> tuple[int, float]:
     """Measure the cost of some calibrations again; how many, and by what share of the budget the worst has moved."""
     reached = [one for one in spent if one.status is Status.REACHED and one.target > 0]
-    chosen = np.random.default_rng(seed).permutation(len(reached))[:count].tolist()
+    chosen = next_ones([one.cell for one in reached], count, seed=seed)
     worst = 0.0
     for place in chosen:
         one = reached[place]

@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING
 from steerlib.errors import SteerlibError
 from steerlib.experiment.cell_records import CellRecord
 from steerlib.experiment.shipped import Shipped, ShippedError, Stale, shipped, shipped_path
+from steerlib.experiment.slices import SHARE
 from steerlib.experiment.store import Store, frame_of
-from steerlib.experiment.verification import EXACT, SHARE, Compute, Recomputed, Verification, compare, verify
+from steerlib.experiment.verification import EXACT, Compute, Recomputed, Verification, compare, verify
 from steerlib.experiment.verified import VERIFIED, Report
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def reference(
     page: Page | None = None,
     share: float = SHARE,
     seed: int | None = None,
-    path: str | Path | None = None,
+    path: str | Path | Shipped | None = None,
     compute: Compute | None = None,
 ) -> Reference:
     """Records of a grid for a page, after a part of them has been computed again and agreed.
@@ -113,9 +114,9 @@ def reference(
         grid: stem of its file in `data/grids`.
         profile: whose records.
         page: where to write down what was recomputed: the texts "<grid>.recomputed" and "<grid>.stale".
-        share: of the records to compute again; see `slice_of`. Nothing is computed where the build has done it.
+        share: of the records to compute again; see `slices.slice_of`. Nothing is computed where the build has done it.
         seed: which; by default `build_seed`.
-        path: another file than the shipped one.
+        path: another file than the shipped one, or what it holds.
         compute: how a cell is computed; by default `running.run_cell`.
 
     Raises:
@@ -123,7 +124,7 @@ def reference(
         StaleError: none of them belongs to what is in the tree now.
         DriftError: a cell that was computed again disagrees.
     """
-    found = shipped(path if path is not None else shipped_path(grid, profile=profile))
+    found = path if isinstance(path, Shipped) else shipped(path or shipped_path(grid, profile=profile))
     again = f"Fix: `steerlib run data/grids/{grid}.yml --jobs 2 --ship {profile}` computes and ships them anew"
     if fresh := os.environ.get(FRESH):
         made = _from_fresh(grid, found, Store(fresh))

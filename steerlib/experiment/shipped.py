@@ -49,7 +49,7 @@ class Header(_Data):
         provenance: where records were computed.
         sha256: checksum of the lines that follow.
         race: whether they are those of a race, of which a build computes another part again; see
-            `verification.slice_of_race`.
+            `slices.slice_of_race`.
     """
 
     later = frozenset({"race"})

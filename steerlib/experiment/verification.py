@@ -1,7 +1,7 @@
 """A part of some records is computed again and compared with them: another part each time.
 
-Knows how to draw the part and what agreement is. Knows nothing about files (`shipped`), pages (`recompute`) or how a
-cell is computed (`running`).
+Knows what agreement is. Knows nothing about which cells have their turn (`slices`), files (`shipped`), pages
+(`recompute`) or how a cell is computed (`running`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import os
 import secrets
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,12 +17,12 @@ import numpy as np
 
 from steerlib.errors import SteerlibError
 from steerlib.experiment.cell_records import CellRecord
-from steerlib.experiment.cells import Cell, labelled
+from steerlib.experiment.cells import Cell
+from steerlib.experiment.slices import SHARE, slice_of, slice_of_race
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SHARE = 0.02
 #: Prompts of one exact cell that are scored again; all where there are fewer.
 PROMPTS = 200
 #: How far an exact score of a prompt may move: sums of probabilities in float32, on another machine.
@@ -64,6 +63,23 @@ Compute = Callable[[Cell], CellRecord]
 
 class DriftError(SteerlibError, ValueError):
     """Cells that were computed anew disagree with what is shipped."""
+
+
+class NotComputedError(SteerlibError, RuntimeError):
+    """A cell that could not be computed elsewhere; says why as `_again` says it of one that is computed here."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A record that is computed again.
+
+    Attributes:
+        record: what is believed, with the scores of those prompts alone that are asked again.
+        cell: what is computed: the record's cell, or an even part of its prompts.
+    """
+
+    record: CellRecord
+    cell: Cell
 
 
 @dataclass(frozen=True)
@@ -143,69 +159,6 @@ def build_seed() -> int:
     return int(given)
 
 
-def group_of(cell: Cell) -> str:
-    """Which law a cell is about; its controls, and the same law fitted for another task, count as laws of their own.
-
-    So does every decoder, alone and with a law.
-    """
-    by = f", {' in '.join(cell.decoder.all_names)}" if cell.decoder is not None else ""
-    if cell.law is None or cell.fitted_for is None:
-        return ("told" if cell.told else "unsteered") + by
-    task, options = cell.fitted_for
-    return labelled(cell.law, f"{cell.law.name} for {' '.join([task, *map(str, options.values())])}") + by
-
-
-def slice_of(cells: Sequence[Cell], *, share: float = SHARE, seed: int) -> list[Cell]:
-    """A random part of some cells: at least the share, and at least one of each law; in the order given.
-
-    Args:
-        cells: the whole.
-        share: in (0, 1]; rounded up to whole cells.
-        seed: another seed draws another part.
-    """
-    if not 0 < share <= 1:
-        raise ValueError(f"share: got {share}, expected more than 0 and at most 1")
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(len(cells)).tolist()
-    first: dict[str, int] = {}  # of each law, in the random order
-    for place in order:
-        first.setdefault(group_of(cells[place]), place)
-    chosen = set(first.values())
-    rest = [place for place in order if place not in chosen]
-    short = max(0, math.ceil(share * len(cells)) - len(chosen))
-    return [cells[place] for place in sorted([*chosen, *rest[:short]])]
-
-
-def slice_of_race(cells: Sequence[Cell], *, seed: int) -> list[Cell]:
-    """One random cell of each law, as many of them as can be on one random plant, task and seed; in the order given.
-
-    Of a race, whose laws run on every task, one cell for each law and task would be a race again. Cells of one place
-    share what is costly, the states that their laws are fitted on; another build draws another place.
-
-    Args:
-        cells: the whole.
-        seed: another seed draws another part.
-    """
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(len(cells)).tolist()
-    home = next((_place(cells[n]) for n in order if cells[n].law is not None), None)
-    first: dict[tuple[str, ...], int] = {}
-    for near in (True, False):
-        for n in order:
-            if (_place(cells[n]) == home) is near:
-                law = cells[n].law
-                name = ("told" if cells[n].told else "", "") if law is None else (law.name, law.fit.labels)
-                by = cells[n].decoder
-                first.setdefault((*name, *(by.all_names if by is not None else ())), n)
-    return [cells[n] for n in sorted(first.values())]
-
-
-def _place(cell: Cell) -> tuple[object, ...]:
-    """Plant, task and seed of the law; unsteered cells count to any seed's place by their own."""
-    seed = cell.seed if cell.law is None else cell.law.fit.seed
-    return cell.plant, cell.task, tuple(map(str, cell.task_options.items())), seed
-
-
 def verify(
     records: Sequence[CellRecord],
     *,
@@ -225,41 +178,59 @@ def verify(
 
     Args:
         records: what is believed.
-        share: see `slice_of`.
-        race: draw the part as `slice_of_race` does; the share does not count then.
+        share: see `slices.slice_of`.
+        race: draw the part as `slices.slice_of_race` does; the share does not count then.
         seed: which part; by default `build_seed`.
-        prompts: of an exact cell over a whole split that has more, so many are scored again, spread evenly.
+        prompts: see `draw`.
         tolerance: of a prompt's exact score, which is a probability.
         flips: prompts of an exact cell that may be farther off: for scores that jump where two answers tie.
         compute: how a cell is computed; by default `running.run_cell`.
     """
     if compute is None:
         from steerlib.experiment.running import run_cell as compute
-    drawn = build_seed() if seed is None else seed
+    place = build_seed() if seed is None else seed
+    part = draw(records, share=share, race=race, seed=place, prompts=prompts)
+    found = [_again(one, tolerance=tolerance, flips=flips, compute=compute) for one in part]
+    return Verification(tuple(found), len(records), place)
+
+
+def draw(
+    records: Sequence[CellRecord], *, share: float = SHARE, race: bool = False, seed: int, prompts: int = PROMPTS
+) -> list[Drawn]:
+    """The part of some records that `verify` computes again.
+
+    Args:
+        records: what is believed.
+        share: see `slices.slice_of`.
+        race: draw the part as `slices.slice_of_race` does; the share does not count then.
+        seed: which part.
+        prompts: of an exact cell over a whole split that has more, so many are scored again, spread evenly.
+    """
     by_cell = {record.cell: record for record in records}
     whole = list(by_cell)
-    part = slice_of_race(whole, seed=drawn) if race else slice_of(whole, share=share, seed=drawn)
-    found = [_again(by_cell[cell], prompts=prompts, tolerance=tolerance, flips=flips, compute=compute) for cell in part]
-    return Verification(tuple(found), len(records), drawn)
+    part = slice_of_race(whole, seed=seed) if race else slice_of(whole, share=share, seed=seed)
+    return [_asked(by_cell[cell], prompts) for cell in part]
 
 
-def _again(record: CellRecord, *, prompts: int, tolerance: float, flips: int, compute: Compute) -> Recomputed:
-    """Compute one cell, or an even part of its prompts, and compare."""
+def _asked(record: CellRecord, prompts: int) -> Drawn:
     from steerlib.tasks.base import spread
 
-    cell, then = record.cell, record.scores
-    count = len(then["wanted"])
-    if cell.kind == "exact" and cell.limit is None and count > prompts:
-        cell = cell.model_copy(update={"limit": prompts})
-        then = {name: tuple(spread(column, prompts)) for name, column in then.items()}
-    start = time.perf_counter()
+    cell = record.cell
+    if cell.kind != "exact" or cell.limit is not None or len(record.scores["wanted"]) <= prompts:
+        return Drawn(record, cell)
+    then = {name: tuple(spread(column, prompts)) for name, column in record.scores.items()}
+    return Drawn(record.model_copy(update={"scores": then}), cell.model_copy(update={"limit": prompts}))
+
+
+def _again(drawn: Drawn, *, tolerance: float, flips: int, compute: Compute) -> Recomputed:
+    """Compute one cell, or an even part of its prompts, and compare."""
     try:
-        new = compute(cell)
+        new = compute(drawn.cell)
     except Exception as error:  # a cell that cannot be computed any more is drift, and says so with the others
-        took = time.perf_counter() - start
-        return Recomputed(record.cell, 0, math.inf, took, f"cannot be computed: {type(error).__name__}: {error}")
-    took = time.perf_counter() - start
-    return compare(record.model_copy(update={"scores": then}), new, tolerance=tolerance, flips=flips, seconds=took)
+        why = str(error) if isinstance(error, NotComputedError) else f"{type(error).__name__}: {error}"
+        return Recomputed(drawn.record.cell, 0, math.inf, 0.0, f"cannot be computed: {why}")
+    took = new.seconds + new.fit_seconds
+    return compare(drawn.record, new, tolerance=tolerance, flips=flips, seconds=took)
 
 
 def compare(

@@ -152,7 +152,7 @@ def make(run: Run, *, plant: str = "", jobs: int, fresh: bool = False) -> None:
             )
         store = recompute_grids(run, jobs=jobs, lock=lock) if fresh else None
         making = bool(queue) or not run.html_key.exists()
-        told = check_records(run, making=making, lock=lock, store=store)
+        told = check_records(run, making=making, jobs=jobs, lock=lock, store=store)
         code = snakemake(run, plant=plant, jobs=jobs, queue=queue, lock=lock, told=told)
         if code:
             raise WorkflowError(_explain(run, queue))

@@ -7,6 +7,12 @@ build itself stays small:
     python -m steerlib.workflow.shipped --profile tiny
 
 computes a part of every shipped grid again and writes what it found into the folder of the build.
+
+Which part is a place in a rotation (`steerlib.experiment.slices`): the first build in a folder begins at one that the
+content of the tree and the day decide, so that clones of other commits look at other cells, and every build goes on by
+one, so that every record has its turn. All parts are computed together, before any page: their cells fill all cores
+from the first to the last, so that pages that ran meanwhile would only wait for each other, and a drift is said before
+anything else costs time.
 """
 
 from __future__ import annotations
@@ -17,20 +23,28 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from datetime import date, datetime
 from pathlib import Path
 
 from steerlib.errors import SteerlibError
 from steerlib.experiment.recompute import FRESH, StaleError, reference
-from steerlib.experiment.shipped import SUFFIX, Header, read_header
-from steerlib.experiment.verification import SLICE_SEED, build_seed
+from steerlib.experiment.redone import redone
+from steerlib.experiment.shipped import SUFFIX, Header, Shipped, read_header, shipped
+from steerlib.experiment.verification import SLICE_SEED, Compute, build_seed, draw
 from steerlib.experiment.verified import NAME, VERIFIED, Report, Verified
-from steerlib.files import page_references, sha256, write_atomic
+from steerlib.files import page_references, write_atomic
 from steerlib.workflow.errors import WorkflowError, run_command
 from steerlib.workflow.keys import device_class, digest, files_under
 from steerlib.workflow.project import LOCK, Run
 
 INTERRUPTED = 130
+#: In the folder of a build: the part that the next one draws.
+TURN = "slice.seed"
+#: First places in the rotation, few enough to be typed.
+FIRST = 1_000_000
+#: In the folder of a build: records while they are computed again.
+WORK = "slice"
 
 
 def shipped_files(run: Run) -> list[Path]:
@@ -100,7 +114,7 @@ def recompute_grids(run: Run, *, jobs: int, lock: int) -> Path:
     return store
 
 
-def check_records(run: Run, *, making: bool, lock: int, store: Path | None = None) -> dict[str, str]:
+def check_records(run: Run, *, making: bool, jobs: int, lock: int, store: Path | None = None) -> dict[str, str]:
     """See that shipped records still hold: a part of each grid is computed again, another part each time.
 
     A build that makes nothing computes nothing either, if it was done today and nothing has changed since, and says so.
@@ -110,6 +124,7 @@ def check_records(run: Run, *, making: bool, lock: int, store: Path | None = Non
     Args:
         run: the build.
         making: whether this build executes a notebook or builds pages.
+        jobs: cells computed at once.
         lock: descriptor of the build's lock.
         store: where a build with FRESH=1 has computed all cells; all are then compared.
 
@@ -119,29 +134,34 @@ def check_records(run: Run, *, making: bool, lock: int, store: Path | None = Non
     Raises:
         WorkflowError: a recomputed cell disagrees, or records that cannot be read.
     """
-    unfinished = run.folder / "slice.seed"
-    if SLICE_SEED not in os.environ and unfinished.is_file() and unfinished.read_text(encoding="utf-8").isdigit():
-        seed = unfinished.read_text(encoding="utf-8")
-    else:
-        seed = str(build_seed())
-    told = {SLICE_SEED: seed} | ({FRESH: str(store)} if store is not None else {})
-    found = run.folder / NAME
+    asked = SLICE_SEED in os.environ
+    turn, found = run.folder / TURN, run.folder / NAME
+    due = _due(turn)
+    key = records_key(run)
+    seed = build_seed() if asked else int(key, 16) % FIRST if due is None else due
+    told = {SLICE_SEED: str(seed)} | ({FRESH: str(store)} if store is not None else {})
     if not shipped_files(run):
         found.unlink(missing_ok=True)
         return told
     before = Report.read(found)
-    if not making and SLICE_SEED not in os.environ and before is not None and before.key == records_key(run):
+    if not making and not asked and before is not None and before.key == key:
         print(
             f"[book] shipped records: unchanged since a part was computed again and agreed ({before.when})", flush=True
         )
         return told
     found.unlink(missing_ok=True)
-    write_atomic(unfinished, seed)
+    write_atomic(turn, str(seed))
     command = ["steerlib.workflow.shipped", "--profile", run.profile.name, "--root", str(run.root)]
-    if _child(run, [*command, "--out", str(run.folder)], lock=lock, more=told):
+    if _child(run, [*command, "--out", str(run.folder), "--jobs", str(jobs)], lock=lock, more=told):
         raise WorkflowError("not built: what is shipped does not agree with what was computed now (see above)")
-    unfinished.unlink()
+    write_atomic(turn, str(due if asked and due is not None else seed + 1))  # who asked for a part has not had a turn
     return told | {VERIFIED: str(found)}
+
+
+def _due(turn: Path) -> int | None:
+    """The part that the next build draws; None where no build has drawn one."""
+    text = turn.read_text(encoding="utf-8") if turn.is_file() else ""
+    return int(text) if text.isdigit() else None
 
 
 def records_key(run: Run) -> str:
@@ -168,34 +188,60 @@ def _child(run: Run, command: list[str], *, lock: int, more: dict[str, str] | No
     return code
 
 
-def verify_all(run: Run) -> Report:
+def verify_all(run: Run, *, jobs: int = 1, folder: Path | None = None) -> Report:
     """Compute a part of every shipped grid again; says what it does and finds.
+
+    Args:
+        run: the build.
+        jobs: cells computed at once.
+        folder: of the build, where cells are kept while this goes on; by default that of the run.
 
     Raises:
         WorkflowError: of any grid a cell disagrees, or records cannot be read; names them all.
     """
-    key = records_key(run)  # before the work: an edit meanwhile must not pass for what was checked
+    key, seed = records_key(run), build_seed()  # before the work: an edit meanwhile must not pass for what was checked
     found: list[Verified] = []
     wrong: list[str] = []
+    sources: list[Shipped] = []
     for file in shipped_files(run):
-        grid = file.name.removesuffix(SUFFIX)
-        what = "comparing all with what was computed now" if os.environ.get(FRESH) else "computing a part again"
-        print(f"[records] {grid}: {what}", flush=True)
-        start = time.monotonic()
         try:
-            made = reference(grid, profile=run.profile.name, path=file)
+            sources.append(shipped(file))
+        except SteerlibError as error:
+            wrong.append(f"{_grid_of(file)}: {error}")
+    compute = None if os.environ.get(FRESH) else _together(sources, seed, jobs, (folder or run.folder) / WORK)
+    for source in sources:
+        grid = _grid_of(source.path)
+        try:
+            made = reference(grid, profile=run.profile.name, path=source, seed=seed, compute=compute)
         except StaleError as error:  # nothing of it is shown, so there is nothing to be wrong
             print(f"[records] {error}", flush=True)
-            found.append(Verified(grid, sha256(file), str(error), None))
+            found.append(Verified(grid, source.digest, str(error), None))
         except SteerlibError as error:
             wrong.append(f"{grid}: {error}")
         else:
             plain = made.line.replace("**", "").replace("`", "")
-            print(f"[records] {plain} [{time.monotonic() - start:.0f} s]", flush=True)
-            found.append(Verified(grid, made.source.digest, made.line, made.verification))
+            print(f"[records] {plain} [{sum(one.seconds for one in made.verification.cells):.0f} s]", flush=True)
+            found.append(Verified(grid, source.digest, made.line, made.verification))
     if wrong:
         raise WorkflowError("\n".join(wrong))
     return Report(key=key, when=datetime.now().isoformat(" ", "minutes"), grids=tuple(found))
+
+
+def _grid_of(file: Path) -> str:
+    return file.name.removesuffix(SUFFIX)
+
+
+def _together(sources: Sequence[Shipped], seed: int, jobs: int, folder: Path) -> Compute:
+    """Compute the parts of all files at once; what takes long first, so that no core waits for the other at the end."""
+    longest = sorted(sources, key=lambda source: -source.header.seconds)
+    parts = [draw(source.records, race=source.header.race, seed=seed) for source in longest]
+    cells = [one.cell for part in parts for one in part]
+    names = ", ".join(_grid_of(source.path) for source in longest)
+    print(f"[records] computing {len(cells)} cells again, {jobs} at a time: of {names}", flush=True)
+    start = time.monotonic()
+    compute = redone(cells, folder, jobs=jobs, progress=sys.stderr.isatty())
+    print(f"[records] computed in {time.monotonic() - start:.0f} s", flush=True)
+    return compute
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -203,10 +249,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Compute a part of the shipped records again.")
     parser.add_argument("--profile", default="tiny")
     parser.add_argument("--out", type=Path, help="folder of the build; by default build/PROFILE")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="cells computed at once")
     parser.add_argument("--root", type=Path, default=Path.cwd())
     options = parser.parse_args(arguments)
     run = Run.open(options.root, profile=options.profile)
-    verify_all(run).write(options.out or run.folder)
+    out = options.out or run.folder
+    verify_all(run, jobs=max(1, options.jobs), folder=out).write(out)
     return 0
 
 

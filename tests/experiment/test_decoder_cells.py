@@ -20,8 +20,8 @@ from steerlib.experiment.cells import Cell, LawSpec, Sampling, canonical, code_h
 from steerlib.experiment.keys import key_of, keys_of
 from steerlib.experiment.running import run_cell
 from steerlib.experiment.shipped import shipped_path
+from steerlib.experiment.slices import group_of, slice_of
 from steerlib.experiment.store import frame_of
-from steerlib.experiment.verification import group_of, slice_of
 from steerlib.registry import DECODERS, SCORERS, class_at
 from steerlib.tasks.base import spread
 from steerlib.tasks.preferred import Preferred

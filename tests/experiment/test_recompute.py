@@ -2,89 +2,32 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from steerlib.experiment import keys
 from steerlib.experiment.cell_records import Metric
-from steerlib.experiment.cells import Cell, Fit, LawSpec, key_from
+from steerlib.experiment.cells import Cell, key_from
 from steerlib.experiment.page import Page
 from steerlib.experiment.recompute import FRESH, StaleError, reference
 from steerlib.experiment.shipped import ShippedError, ship
+from steerlib.experiment.slices import group_of, slice_of
 from steerlib.experiment.store import Store
 from steerlib.experiment.verification import (
     SLICE_SEED,
     DriftError,
+    NotComputedError,
     build_seed,
     compare,
-    group_of,
-    slice_of,
-    slice_of_race,
+    draw,
     verify,
 )
 from steerlib.experiment.verified import VERIFIED, Report, Verified
 from steerlib.tasks.base import spread
 from tests.experiment import toys
-
-PUSH = LawSpec(name="difference-of-means", layer=1, fit=Fit(n=8))
-SHUFFLED = PUSH.model_copy(update={"fit": Fit(n=8, labels="shuffled")})
-LAWS = [None, PUSH, SHUFFLED, LawSpec(name="random-direction", layer=1, fit=Fit(n=8))]
-
-
-def cells_of(counts):
-    """So many cells of each law."""
-    return [
-        Cell(plant="p", task="truth", law=law.model_copy(update={"strength": k / 8}) if law else None, limit=k + 2)
-        for law, count in zip(LAWS, counts, strict=False)
-        for k in range(count)
-    ]
-
-
-@settings(deadline=None, max_examples=40)
-@given(st.lists(st.integers(0, 9), min_size=4, max_size=4).filter(sum), st.floats(0.001, 1.0), st.integers(0, 99))
-def test_a_slice_has_its_share_and_every_law(counts, share, seed):
-    cells = cells_of(counts)
-    found = slice_of(cells, share=share, seed=seed)
-    assert {group_of(cell) for cell in found} == {group_of(cell) for cell in cells}
-    assert len(found) == max(math.ceil(share * len(cells)), sum(count > 0 for count in counts))
-    places = [place for place, cell in enumerate(cells) if any(cell is one for one in found)]
-    assert [id(cells[place]) for place in places] == [id(cell) for cell in found], "in the order given, none twice"
-    assert [id(cell) for cell in slice_of(cells, share=share, seed=seed)] == [id(cell) for cell in found]
-
-
-def test_a_law_fitted_for_another_task_is_another_law():
-    for_sea = {"task": "concept", "task_options": {"concept": "the sea"}}
-    truth = Cell(plant="p", task="truth", law=PUSH)
-    other = Cell(plant="p", task="utility", law=PUSH.model_copy(update={"fit": Fit(n=8, task="truth")}))
-    cells = [
-        truth, Cell(plant="p", task="toxicity", law=PUSH), other,
-        *(Cell(plant="p", law=PUSH, **(for_sea | {"task_options": {"concept": c}})) for c in ("the sea", "war")),
-        Cell(plant="p", task="utility", law=PUSH.model_copy(update={"fit": Fit(n=8, **for_sea)})),
-        Cell(plant="p", task="truth", law=SHUFFLED),
-    ]  # fmt: skip
-    groups = [group_of(cell) for cell in cells]
-    assert groups[0] == groups[2] == "difference-of-means for truth", "one law, scored on two behaviours"
-    assert groups[3] == groups[5] == "difference-of-means for concept the sea"
-    assert len(set(groups)) == 5
-    assert {group_of(cell) for cell in slice_of(cells * 10, share=0.01, seed=0)} == set(groups)
-
-
-def test_slices_differ_and_reach_every_cell():
-    cells = cells_of([3, 20, 5, 5])
-    slices = [tuple(map(id, slice_of(cells, seed=seed))) for seed in range(300)]
-    assert {place for part in slices for place in part} == set(map(id, cells))
-    assert len(set(slices)) > 100
-
-
-@pytest.mark.parametrize("share", [0.0, -0.1, 1.01, math.nan])
-def test_a_share_that_is_none_is_refused(share):
-    with pytest.raises(ValueError, match="expected more than 0 and at most 1"):
-        slice_of(cells_of([3]), share=share, seed=0)
+from tests.experiment.test_slices import cells_of
 
 
 def exact(cell, scores, **change):
@@ -132,6 +75,30 @@ def test_a_long_cell_is_computed_in_part_and_the_right_prompts_are_compared():
     limited = CELL.model_copy(update={"limit": 503})  # which prompts these are is not known from their number
     verify([exact(limited, scores)], compute=compute, seed=0)
     assert asked == [200, 503]
+
+
+def test_what_is_drawn_is_what_is_computed():
+    """A build computes what is drawn from several files at once, and compares file by file."""
+    scores = tuple(np.random.default_rng(0).random(503).tolist())
+    records = [exact(cell, scores) for cell in cells_of([3, 5, 2, 0])] + [exact(CELL, scores)]
+    short = 0
+    for race, seed in ((False, 1), (False, 2), (False, 3), (False, 4), (True, 5)):
+        asked = []
+
+        def compute(cell, asked=asked):
+            asked.append(cell)
+            return exact(cell, spread(scores, cell.limit if cell.limit == 100 else len(scores)))
+
+        assert not verify(records, race=race, seed=seed, prompts=100, compute=compute).drifted
+        drawn = draw(records, race=race, seed=seed, prompts=100)
+        assert [one.cell for one in drawn] == asked and len(asked) == 3
+        short += sum(one.record.cell == CELL and one.cell.limit == 100 for one in drawn)
+    assert short, "the whole split had its turn, and was asked in part"
+
+
+def test_the_time_is_that_of_the_computed_record():
+    now = exact(CELL, SCORES, seconds=3.0, fit_seconds=4.0)
+    assert verify([exact(CELL, SCORES)], compute=lambda _: now, seed=0).cells[0].seconds == 7.0
 
 
 @pytest.mark.parametrize(("mean", "drifts"), [(0.5, False), (0.26, False), (0.74, False), (0.2, True), (0.8, True)])
@@ -189,9 +156,13 @@ def test_what_cannot_be_compared_is_drift():
     def broken(_):
         raise RuntimeError("no memory")
 
+    def elsewhere(_):
+        raise NotComputedError("its worker process was killed, twice (out of memory?)")
+
     other = toys.PROVENANCE.model_copy(update={"weights": "other"})
     for compute, why in (
         (broken, "cannot be computed: RuntimeError: no memory"),
+        (elsewhere, "cannot be computed: its worker process was killed, twice (out of memory?)"),
         (lambda cell: exact(cell, SCORES[:4]), "4 prompts were scored, expected 10"),
         (lambda cell: exact(cell, SCORES, provenance=other), "computed from other weights"),
     ):
@@ -340,60 +311,3 @@ def test_a_grid_that_was_never_shipped_names_the_command(tmp_path, monkeypatch):
     monkeypatch.setenv("STEERLIB_ROOT", str(tmp_path))
     with pytest.raises(ShippedError, match=r"no shipped records at .*data/reference/tiny/records/race.jsonl.gz"):
         reference("race", profile="tiny")
-
-
-# ---- of a race -----------------------------------------------------------------------------------
-
-
-def race_cells():
-    places = list(itertools.product("pq", ("truth", "toxicity")))
-    laws = itertools.product((0, 1, 2), ("difference-of-means", "mimic"), ("true", "shuffled"), ("validation", "test"))
-    steered = [
-        Cell(
-            plant=plant,
-            task=task,
-            split=split,
-            law=LawSpec(name=name, layer=1, fit=Fit(seed=seed, labels=labels)),
-        )
-        for (plant, task), (seed, name, labels, split) in itertools.product(places, list(laws))
-    ]
-    return steered + [Cell(plant=plant, task=task, told=told) for plant, task in places for told in (False, True)]
-
-
-def test_of_a_race_one_cell_of_each_law_is_drawn_from_one_place():
-    cells = race_cells()
-    places, splits = set(), set()
-    for seed in range(150):
-        found = slice_of_race(cells, seed=seed)
-        assert found == [cell for cell in cells if cell in found], "in the order given"
-        laws = sorted((cell.law.name, cell.law.fit.labels) for cell in found if cell.law is not None)
-        assert laws == sorted(
-            (name, labels) for name in ("difference-of-means", "mimic") for labels in ("true", "shuffled")
-        )
-        assert sorted(cell.told for cell in found if cell.law is None) == [False, True]
-        place = {(cell.plant, cell.task, cell.law.fit.seed) for cell in found if cell.law is not None}
-        assert len(place) == 1
-        places |= place
-        splits |= {cell.split for cell in found}
-        assert found == slice_of_race(cells, seed=seed)
-    assert len(places) == 12 and splits == {"validation", "test"}, "every place has its turn"
-
-
-def test_a_law_that_does_not_run_there_is_drawn_from_elsewhere():
-    cells = [c for c in race_cells() if c.law is None or c.law.name != "mimic" or (c.plant, c.task) == ("q", "truth")]
-    for seed in range(20):
-        names = {cell.law.name for cell in slice_of_race(cells, seed=seed) if cell.law is not None}
-        assert names == {"difference-of-means", "mimic"}
-
-
-def test_the_records_of_a_race_are_verified_by_its_own_part():
-    records = [toys.record(cell) for cell in race_cells()]
-    asked = []
-
-    def compute(cell):
-        asked.append(cell)
-        return toys.record(cell)
-
-    found = verify(records, race=True, seed=3, compute=compute)
-    assert asked == slice_of_race([record.cell for record in records], seed=3) and len(asked) == 6
-    assert found.total == len(records)
