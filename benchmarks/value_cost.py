@@ -1,28 +1,36 @@
 """What ascending a value costs while generating: tokens per second of RE-Control as a ratio to the unsteered plant.
 
 A value network as wide as the plant (as in the paper: 4096 for 4096) with random weights acts after the final norm, for
-30 steps at every token. Each way takes turns with the unsteered plant, round by round, so that a change of the
-machine's mood hits both. Ways: two and three layers; plain (the state is updated) and Gram (the first pre-activation).
+30 steps at every token. Each way takes turns with the unsteered plant, answer by answer, so that a change of the
+machine's mood hits both; ratios are medians over the turns, with their 95 % intervals. Ways: two and three layers;
+plain (the state is updated) and Gram (the first pre-activation).
 
-    python benchmarks/value_cost.py --batch 1 --batch 16 --batch 64 --compile none --compile inductor
+    python benchmarks/value_cost.py --batch 1 --batch 16 --batch 64 --compile none --keep build/value_cost.jsonl
     python benchmarks/value_cost.py --shape llama-3-8b --precision bfloat16 --batch 16 --tokens 128 --compile inductor
 
 The second line makes a model of that shape with random weights in bfloat16, for which there must be a GPU. Prints a
-table; the last line is JSON. `bound` is what reading weights allows where that is all that takes time: bytes of the
-plant over bytes of the plant and of what the ascent reads again at each step. Prompts are short: while they are read,
-the law ascends at each of their tokens.
+table; the last line is JSON. With `--keep`, a run that was interrupted goes on where it ended. On a busy machine look
+at the ratio of processor time, which waiting for a core does not touch; where a GPU does the work, at that of the
+clock. `bound` is what reading weights allows where that is all that takes time: bytes of the plant over bytes of the
+plant and of what the ascent reads again at each step. Prompts are short: while they are read, the law ascends at each
+of their tokens.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 import transformers as hf
 import typer
-from decode_cost import seconds
+from common.cases import code_of
+from common.kept import Kept
+from common.timing import Clock, in_turn, ratio
 from rich.console import Console
 from rich.table import Table
 
@@ -32,6 +40,8 @@ from steerlib.control.networks import frozen, seeded
 from steerlib.laws.value import ReControl
 from steerlib.plant import Plant
 
+#: What runs.
+PLACES = ("steerlib.plant.Plant", "steerlib.laws.value.ReControl")
 #: Small enough that texts hardly change: what a token costs does not depend on where it leads.
 ALPHA = 1e-3
 WORDS = 8  # of a prompt
@@ -66,25 +76,47 @@ def bound(plant: Plant, law: ReControl) -> float:
     return held / (held + law.steps * size * (step + 2 * law.inner.numel()))
 
 
-def turns(
-    plant: Plant, law: ReControl, prompt: str, *, batch: int, tokens: int, rounds: int, compile: str | None
-) -> list[tuple[float, float]]:
-    """Seconds of the unsteered plant and of the steered one, in turns."""
-    prompts = [prompt] * batch
-    plant.model.generation_config.eos_token_id = None  # every answer has the same length
-    cache: Any = "static" if compile else "dynamic"
+def compare(
+    plant: Plant,
+    law: ReControl,
+    prompts: Sequence[str],
+    *,
+    tokens: int,
+    rounds: int,
+    compile: str | None,
+    clock: Clock | None = None,
+) -> dict[str, Any]:
+    """Tokens per second under the law, over those of the unsteered plant, as many prompts in one batch.
 
-    def free() -> object:
-        return plant.generate(prompts, max_new_tokens=tokens, seed=0, batch_size=batch, cache=cache, compile=compile)
+    Seconds are those of a clock, the machine's own by default.
 
-    def steered() -> object:
-        with plant.under(law, layer=-1, point="final_norm"):
-            return free()
+    Raises:
+        RuntimeError: if the code were to be compiled once more while it is measured, so that the figure would be of
+            something else.
+    """
 
-    torch._dynamo.reset()
-    for _ in range(2):  # caches, allocations, compiled code
-        free(), steered()
-    return [(seconds(free), seconds(steered)) for _ in range(rounds)]
+    def run() -> object:
+        return plant.generate(
+            prompts, max_new_tokens=tokens, seed=0, batch_size=len(prompts), compile=compile,
+            cache="static" if compile else "dynamic",
+        )  # fmt: skip
+
+    ways: tuple[Callable[[], AbstractContextManager[object]], ...] = (
+        nullcontext,
+        lambda: plant.under(law, layer=-1, point="final_norm"),
+    )
+    if compile is not None:
+        torch._dynamo.reset()
+    in_turn(ways, run, rounds=2 if compile else 1, clock=clock)  # caches, allocations, compiled code
+    with torch.compiler.set_stance("fail_on_recompile") if compile else nullcontext():
+        free, steered = in_turn(ways, run, rounds=rounds, clock=clock)
+    rate = len(prompts) * tokens / float(np.median([one.wall for one in steered]))
+    others = [one.others for one in (*free, *steered) if one.others is not None]
+    return {
+        "tokens_per_s": round(rate), "clock": ratio([one.wall for one in free], [one.wall for one in steered]),
+        "processor": ratio([one.processor for one in free], [one.processor for one in steered]),
+        "bound": round(bound(plant, law), 4), "others": round(float(np.mean(others)), 2) if others else None,
+    }  # fmt: skip
 
 
 def main(
@@ -97,42 +129,54 @@ def main(
     steps: Annotated[int, typer.Option(help="of the ascent")] = 30,
     hidden: Annotated[int | None, typer.Option(help="of the value; as wide as the plant by default")] = None,
     precision: Annotated[str, typer.Option(help="of the value's weights")] = "float32",
-    tokens: Annotated[int, typer.Option(help="tokens to generate for each prompt")] = 40,
-    rounds: Annotated[int, typer.Option(help="rounds of turns")] = 7,
+    tokens: Annotated[int, typer.Option(min=1, help="tokens to generate for each prompt")] = 40,
+    rounds: Annotated[int, typer.Option(min=1, help="turns of each")] = 21,
+    threads: Annotated[int, typer.Option(min=1, help="threads of torch; one, so that processor time is clear")] = 1,
+    keep: Annotated[Path | None, typer.Option(help="file of finished rows; a second run goes on from there")] = None,
 ) -> None:
     """Measure and print."""
-    loaded = Plant.load(plant)
+    torch.set_num_threads(threads)
+    loaded, kept = Plant.load(plant), Kept(keep)
     prompt = " ".join(tasks.for_plant(loaded).prompts("test")[0].split()[:WORDS])
     if shape is not None:
         loaded = random_plant(shape, loaded.tokenizer)
-    rows = []
-    for backend in compile or ["none", "inductor"]:
+    loaded.model.generation_config.eos_token_id = None  # every answer has the same length  # type: ignore[union-attr]
+    settings = {
+        "plant": loaded.name, "device": str(loaded.device), "threads": threads, "steps": steps, "hidden": hidden,
+        "precision": precision, "tokens": tokens, "rounds": rounds,
+    }  # fmt: skip
+    code, rows = code_of(*PLACES), []
+    for backend in [None if name == "none" else name for name in compile or ["none", "inductor"]]:
         for depth in layers or [2, 3]:
             for way in form or ["plain", "gram"]:
                 law = law_of(loaded, layers=depth, form=way, steps=steps, hidden=hidden, precision=precision)
                 for size in batch or [1, 16, 64]:
-                    found = turns(
-                        loaded, law, prompt, batch=size, tokens=tokens, rounds=rounds,
-                        compile=None if backend == "none" else backend,
-                    )  # fmt: skip
-                    low, middle, high = np.quantile([free / own for free, own in found], [0.25, 0.5, 0.75])
-                    rate = size * tokens / float(np.median([own for _, own in found]))
-                    rows.append(
-                        {"compile": backend, "layers": depth, "form": way, "batch": size, "tokens_per_s": round(rate),
-                         "ratio": round(float(middle), 4), "low": round(float(low), 4), "high": round(float(high), 4),
-                         "bound": round(bound(loaded, law), 4)}
-                    )  # fmt: skip
-    threads = torch.get_num_threads()
-    table = Table(title=f"{loaded}, {steps} steps, values in {precision}, {threads} threads", title_justify="left")
-    for column in ("code", "layers", "form", "batch", "tokens/s", "ratio to unsteered", "middle half", "bound"):
+                    what = {"compile": backend, "layers": depth, "form": way, "batch": size}
+                    of = {**what, "code": code, **settings}
+                    row = kept.get(of)
+                    if row is None:
+                        found = compare(loaded, law, [prompt] * size, tokens=tokens, rounds=rounds, compile=backend)
+                        row = {**what, **found}
+                        kept.put(of, row)
+                    rows.append(row)
+    title = f"{loaded}, {steps} steps, values in {precision}, {threads} thread(s), {tokens} tokens, {rounds} turns"
+    Console(width=130).print(table_of(rows, title))
+    print(json.dumps({**settings, "rows": rows}))
+
+
+def table_of(rows: Sequence[dict[str, Any]], title: str) -> Table:
+    """Rows as they are printed."""
+    table = Table(title=title, title_justify="left")
+    for column in ("code", "layers", "form", "batch", "tokens/s", "clock", "95 %", "processor", "95 %", "bound"):
         table.add_column(column)
     for row in rows:
+        clock, work = row["clock"], row["processor"]
         table.add_row(
-            row["compile"], str(row["layers"]), row["form"], str(row["batch"]), f"{row['tokens_per_s']:,}",
-            f"{row['ratio']:.3f}", f"{row['low']:.3f} to {row['high']:.3f}", f"{row['bound']:.3f}",
+            row["compile"] or "eager", str(row["layers"]), row["form"], str(row["batch"]), f"{row['tokens_per_s']:,}",
+            f"{clock['ratio']:.3f}", f"{clock['low']:.3f} to {clock['high']:.3f}",
+            f"{work['ratio']:.3f}", f"{work['low']:.3f} to {work['high']:.3f}", f"{row['bound']:.3f}",
         )  # fmt: skip
-    Console(width=120).print(table)
-    print(json.dumps({"plant": loaded.name, "threads": threads, "steps": steps, "precision": precision, "rows": rows}))
+    return table
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""The parts of the benchmarks of laws that decide something: which laws, what is kept, what a ratio is, a verdict."""
+"""Every benchmark runs in the small; and what decides something: which laws, what is kept, ratios, verdicts."""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
 import os
 import time
@@ -10,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import decode_cost
 import laws
@@ -17,6 +20,8 @@ import numpy as np
 import psutil
 import pytest
 import torch
+import value_cost
+import values
 from common import cases, processes, timing
 from common.cases import CASES, Case, chosen, code_of
 from common.kept import Kept
@@ -28,6 +33,64 @@ from steerlib.actuator import Slot
 from steerlib.errors import SteerlibError
 from steerlib.registry import LAWS, law_class
 from tests import families
+
+# All of them, in the small
+
+SMALL_PLANT = "almanac-llama-tiny"
+SMALL: dict[str, dict[str, Any]] = {
+    "decode_cost": {"plant": SMALL_PLANT, "law": ["repe"], "batch": [1], "compile": ["none"], "tokens": 2, "rounds": 1},
+    "decoding": {"plant": SMALL_PLANT, "batch": [1], "tokens": 2, "k": 2, "rounds": 1},
+    "exact": {"plant": SMALL_PLANT, "prompts": 10, "rounds": 3},
+    "laws": {"law": ["difference-of-means"], "n": 16, "width": 8, "heads": 2, "threads": 1},
+    "scoring": {"rounds": 1},
+    "store": {"records": 10},
+    "tuning": {"plant": SMALL_PLANT, "seeds": 1, "dpo_steps": 1, "ppo_steps": 1, "prompts": 4},
+    "value_cost": {"plant": SMALL_PLANT, "batch": [2], "layers": [2], "form": ["plain", "gram"], "compile": ["none"],
+                   "steps": 2, "hidden": 8, "tokens": 2, "rounds": 1},
+    "values": {"rows": 10, "length": 4, "width": 8, "batch": 4, "updates": 2, "rounds": 1, "memory": True},
+    "world": {"rounds": 1, "documents": 20, "rows": 4, "texts": 10},
+}  # fmt: skip
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """Benchmarks set the number of threads, of this process, too."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("name", sorted(path.stem for path in Path(decode_cost.__file__).parent.glob("*.py")))
+def test_it_runs_in_the_small_and_ends_with_json(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert name in SMALL, "a new benchmark: say how it is run in the small"
+    if name == "tuning" and importlib.util.find_spec("trl") is None:
+        pytest.skip("tuning needs trl, which the extra 'tuning' brings")
+    script, options = importlib.import_module(name), dict(SMALL[name])
+    assert Path(str(script.__file__)) == Path(decode_cost.__file__).parent / f"{name}.py"
+    if name == "scoring":
+        monkeypatch.setattr(script, "TEXTS", 30)
+    if name == "tuning":
+        options["folder"] = tmp_path
+    script.main(**options)
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert json.loads(line)
+    assert '"failed"' not in line, "a failure inside of a benchmark is told as a row"
+
+
+def test_a_run_of_costs_goes_on_where_it_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], threads: None
+) -> None:
+    del threads
+    keep, rows = tmp_path / "rows.jsonl", []
+    for _ in range(2):
+        value_cost.main(**SMALL["value_cost"], keep=keep)
+        rows.append(json.loads(capsys.readouterr().out.splitlines()[-1])["rows"])
+        monkeypatch.setattr(value_cost, "compare", lambda *_, **__: pytest.fail("measured twice"))
+    assert rows[0] == rows[1] and [row["form"] for row in rows[0]] == ["plain", "gram"]
+
 
 # Cases
 
@@ -262,3 +325,110 @@ def test_controls_leave_the_plant_as_it_was() -> None:
             assert plant.generate([families.words(7)], max_new_tokens=3, seed=0).tokens == bare
         assert generation.Watch is watch and Slot.apply is apply and not plant.wiring.active()
     assert plant.generate([families.words(7)], max_new_tokens=3, seed=0).tokens == bare
+
+
+# Values
+
+
+def test_what_an_ascent_costs_is_the_ratio_of_the_turns() -> None:
+    plant, hours = families.plant("llama"), Hours()
+    plant.model.generation_config.eos_token_id = None  # type: ignore[union-attr]
+    # A pass takes 3 s of the processor, and the ascent 1 s wherever it acts; nothing else takes time.
+    plant.model.register_forward_hook(lambda *_: hours.go(4.0, work=0.75))
+    law = value_cost.law_of(plant, layers=2, form="plain", steps=3, hidden=8, precision="float32")
+    law.register_forward_hook(lambda *_: hours.go(1.0))
+    prompts = [families.words(7, 8)] * 2
+    found = value_cost.compare(plant, law, prompts, tokens=5, rounds=3, compile=None, clock=hours.clock)
+    assert found["processor"] == dict.fromkeys(("ratio", "low", "high"), round(3 / 4, 4))
+    assert found["clock"] == dict.fromkeys(("ratio", "low", "high"), round(4 / 5, 4))
+    assert found["tokens_per_s"] == round(2 * 5 / (5 * 5.0)) and found["others"] == 0
+    assert not plant.wiring.active()
+
+
+@pytest.mark.parametrize(("form", "layers"), [("plain", 2), ("gram", 2), ("plain", 3), ("gram", 3)])
+def test_the_bound_at_the_papers_shape(form: str, layers: int) -> None:
+    """Of the issue: Llama-3-8B in bfloat16, a value as wide as the plant, 30 steps."""
+    width, inner = 4096, 0 if layers == 2 else 4096**2
+
+    class Held:
+        def __init__(self, count: int) -> None:
+            self.count = count
+
+        def numel(self) -> int:
+            return self.count
+
+        def element_size(self) -> int:
+            return 2
+
+        def __len__(self) -> int:
+            return self.count
+
+    plant = Held(0)
+    plant.model = plant  # type: ignore[attr-defined]
+    plant.parameters = lambda: [Held(8_030_261_248)]  # type: ignore[attr-defined]
+    law = Held(0)
+    law.first, law.inner, law.steps = Held(width**2), Held(inner), 30  # type: ignore[attr-defined]
+    law.gram = Held(width**2 if form == "gram" else 0)  # type: ignore[attr-defined]
+    told = {("plain", 2): 0.885, ("plain", 3): 0.79, ("gram", 2): 0.935, ("gram", 3): 0.84}[form, layers]
+    assert value_cost.bound(plant, law) == pytest.approx(told, abs=0.011)  # type: ignore[arg-type]
+
+
+def test_values_are_learned_from_the_same_batches_that_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From disk nothing but a batch is in memory, and each turn opens the shards anew."""
+    monkeypatch.setattr(values, "SHARD_BYTES", 4 * 2 * 4 * 8)
+    shards = values.write(tmp_path, 10, 4, 8)
+    assert len(shards) == 3
+    taken: list[int] = []
+    take = values.Trajectories.take
+
+    def counted(data: values.Trajectories, rows: torch.Tensor) -> Any:
+        taken.append(len(rows))
+        return take(data, rows)
+
+    monkeypatch.setattr(values.Trajectories, "take", counted)
+    hours, opened = Hours(), []
+    trained = values.fit_value
+
+    def slow(data: values.Trajectories, **how: Any) -> object:
+        hours.go(8.0, work=0.5)
+        return trained(data, **how)
+
+    monkeypatch.setattr(values, "read", lambda *_: hours.go(2.0))
+    monkeypatch.setattr(values, "fit_value", slow)
+    places = {
+        name: (lambda name=name, opens=opens: opened.append(name) or opens())
+        for name, opens in values.places_of(shards, 4, memory=True).items()
+    }
+    taken.clear()
+    options = {"batch": 4, "updates": 2, "hidden": 8, "layers": 2, "rounds": 3, "device": "cpu", "clock": hours.clock}
+    found, owned = values.measured(places, **options)
+    assert len(opened) == 2 * len(places) * 4, "three turns and one that warms up"
+    assert taken.count(4) == 2 * len(places) * 4 and max(taken) <= 8, "two updates of a fit; 8 rows tell sets apart"
+    assert owned is None or owned > 0
+    row = values.row_of(values.WARM, found[values.WARM], 8, found)
+    assert (row["read_per_second"], row["fit_per_second"], row["fit_processor_s"]) == (4.0, 1.0, 4.0)
+    assert row["fit_over_read"]["ratio"] == 0.25 and row["fit_over_memory"]["ratio"] == 1.0
+
+
+def test_reading_looks_at_every_number_of_as_many_rows_as_a_fit(tmp_path: Path) -> None:
+    shards = values.write(tmp_path, 10, 4, 8)
+    data = values.Trajectories.open(tmp_path)
+    whole = values.padded(data, 4)
+    all_rows = float(whole.take(torch.arange(10)).states.sum(dtype=torch.float32))
+    assert values.read(data, 5, 2) == pytest.approx(all_rows, abs=1e-3), "two batches of five, every row once"
+    assert values.read(data, 5, 4) == pytest.approx(2 * all_rows, abs=1e-3)
+    assert len(shards) == 1
+
+
+def test_the_memory_that_is_owned_is_that_of_the_worst_moment() -> None:
+    if not values.owned_mb():
+        pytest.skip("this system does not say what a process owns")
+    with values.Owned() as idle:
+        time.sleep(0.1)
+    with values.Owned() as busy:
+        held = torch.ones(96 * 2**18)
+        time.sleep(0.2)
+        del held
+    assert busy.most >= idle.most + 90

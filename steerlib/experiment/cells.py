@@ -288,9 +288,15 @@ def code_hash(cell: Cell, *, root: Path | None = None) -> str:
 
 @cache
 def _sources(places: frozenset[str], root: Path) -> str:
-    files = import_closure(root, set(places))
-    table = {path.relative_to(root).as_posix(): sha256(path) for path in files}
+    files = {file for place in places for file in _files_behind(place, root)}
+    table = {path.relative_to(root).as_posix(): sha256(path) for path in sorted(files)}
     return hashlib.sha256(canonical(table).encode()).hexdigest()
+
+
+@cache
+def _files_behind(place: str, root: Path) -> list[Path]:
+    """Place by place, since the combinations of a file of records are many more than their places."""
+    return import_closure(root, {place})
 
 
 @cache

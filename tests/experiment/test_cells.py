@@ -94,6 +94,7 @@ def test_sources_that_law_and_task_are_made_of_decide_and_no_others(copy, file, 
     path = copy / "steerlib" / file
     path.write_text(path.read_text() + "\n# a remark\n")
     cells._sources.cache_clear()
+    cells._files_behind.cache_clear()
     assert (code_hash(CELL, root=copy) != before) is decides
 
 
@@ -134,6 +135,7 @@ def test_the_task_a_law_is_fitted_for_is_told_and_decides(copy):
     path = copy / "steerlib/tasks/concepts.py"
     path.write_text(path.read_text() + "\n# a remark\n")
     cells._sources.cache_clear()
+    cells._files_behind.cache_clear()
     assert code_hash(cell, root=copy) != before
     assert code_hash(fitted("truth"), root=copy) == other
 
