@@ -63,7 +63,7 @@ def test_the_steady_gains_of_a_residual_stream_are_those_of_the_card() -> None:
         (1, 5, 0.36),
         (1, 1, 0.62),
     ):
-        *_, first = riccati(torch.ones(80, 1, 1), q=q, r=r, q_f=q)
+        *_, first = riccati(torch.ones(200, 1, 1), q=q, r=r, q_f=q)
         s = (q + (q * q + 4 * q * r) ** 0.5) / 2
         assert float(first.gain) == pytest.approx(s / (s + r), rel=1e-12)
         assert float(first.gain) == pytest.approx(printed, abs=6e-3)
