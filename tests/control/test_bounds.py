@@ -189,18 +189,24 @@ def test_the_scripts_quantity_is_another() -> None:
 
 
 def test_the_scripts_norm_reads_half_of_a_matrix() -> None:
-    closed = system(2, 4)
+    closed = system(3, 4)
     weights = lyapunov_weights(closed)
-    errors = torch.zeros(1, 3, 4, dtype=torch.float64)
-    errors[0, 0], errors[0, 1] = draw(2, 4, seed=1)
-    errors[0, 2] = closed[1] @ errors[0, 1]  # so the second layer adds nothing
-    lower = torch.linalg.solve(weights[1], closed[1].T @ weights[2] @ closed[1]).tril()
-    norm = torch.linalg.eigvalsh(lower + lower.tril(-1).T)[-1].sqrt()
-    first = torch.linalg.solve(weights[0], closed[0].T @ weights[2] @ closed[0]).tril()
-    start = torch.linalg.eigvalsh(first + first.tril(-1).T)[-1].sqrt() * weighted_norm(errors[0, 0], weights[0])
-    added = weighted_norm(remainders(errors, closed)[0, 0], weights[0])
-    torch.testing.assert_close(released_bound(closed, weights, errors)[0, 2], start + norm * added)
-    assert float(norm) != pytest.approx(float(operator_norm(closed[1], weights[1], weights[2])), rel=1e-3)
+    errors = torch.zeros(1, 4, 4, dtype=torch.float64)
+    errors[0, :2] = draw(2, 4, seed=1)
+    for k in (1, 2):  # so that these layers add nothing
+        errors[0, k + 1] = closed[k] @ errors[0, k]
+
+    def norm(matrix: Tensor, before: Tensor) -> Tensor:
+        lower = torch.linalg.solve(before, matrix.T @ matrix).tril()  # the last weight is I
+        return torch.linalg.eigvalsh(lower + lower.tril(-1).T)[-1].sqrt()
+
+    start = norm(closed[1] @ closed[0], weights[0]) * weighted_norm(errors[0, 0], weights[0])
+    added = norm(closed[2] @ closed[1], weights[1]) * weighted_norm(remainders(errors, closed)[0, 0], weights[0])
+    torch.testing.assert_close(released_bound(closed, weights, errors)[0, 3], start + added)
+    true = operator_norm(closed[2] @ closed[1], weights[1], weights[3])
+    assert float(norm(closed[2] @ closed[1], weights[1])) != pytest.approx(float(true), rel=1e-3)
+    # For a single step the matrix is I - P^-1, symmetric, and half of it says the same.
+    assert float(norm(closed[2], weights[2])) == pytest.approx(float(contractions(weights)[2]))
 
 
 def test_bad_input_says_what_to_do() -> None:
