@@ -26,10 +26,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from steerlib.blocks import Frozen, freeze, resolved
-from steerlib.control.jacobian import MEMORY, jacobian
+from steerlib.control.jacobian import MEMORY, Mode, jacobian
 from steerlib.errors import NotFiniteError, PlantError
 from steerlib.files import write_atomic
 from steerlib.plant import Plant, Tokens
+from steerlib.shapes import by_products, shape_of
 
 Where = Literal["per-prompt", "mean"]
 Keep = Literal["tail", "head"]
@@ -177,11 +178,23 @@ def _of_block(
 
 
 def jacobian_of(
-    frozen: Frozen, state: Float[Tensor, "rows width"], *, route: Route = "auto", **options: Any
+    frozen: Frozen,
+    state: Float[Tensor, "rows width"],
+    *,
+    route: Route = "auto",
+    chunk: int | None = None,
+    memory: int = MEMORY,
+    average: bool = False,
 ) -> Float[Tensor, "*rows width width"]:
-    """Jacobian of one frozen block at given states; see `block_jacobians`."""
-    mode = "forward" if route == "forward" else "reverse"
-    return jacobian(frozen, state, mode=mode, each=frozen.each, **options)
+    """Jacobian of one frozen block at given states; see `block_jacobians`.
+
+    Raises:
+        PlantError: if the route is "products" and the shape of the block is not known.
+    """
+    if route == "products" or (route == "auto" and shape_of(frozen.block) is not None):
+        return by_products(frozen, state, memory=memory, average=average)
+    mode: Mode = "forward" if route == "forward" else "reverse"
+    return jacobian(frozen, state, mode=mode, each=frozen.each, chunk=chunk, memory=memory, average=average)
 
 
 def _rows(plant: Plant, prompts: Sequence[str] | Tokens, context: int | None, keep: Keep) -> list[list[int]]:

@@ -31,17 +31,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from steerlib.control.quadratic import Weight, weights
 from steerlib.errors import LawError, unknown
 
 Precision = Literal["float32", "float64"]
 Form = Literal["gain", "inverse"]
-#: A number; (width,) the diagonal; (layers, 1) a number for each layer; (layers, width) a diagonal for each layer.
-Weight = float | Tensor
 
 #: A layer whose solve may lose more than this share of a gain is refused.
 LOST = 1e-2
 #: Rows that are averaged with their transposes at a time, so that no second matrix is needed for it.
-BLOCK = 512
+BLOCK = 256
 
 
 class Jacobians(Protocol):
@@ -239,70 +238,6 @@ def gain_stack(
     return torch.stack([gain for gain in reversed(found) if gain is not None])
 
 
-def quadratic_cost(
-    states: Float[Tensor, "*n layers_and_one width"],
-    inputs: Float[Tensor, "*n layers width"],
-    *,
-    q: Weight,
-    r: Weight,
-    q_f: Weight,
-) -> Float[Tensor, "*n"]:
-    """J of trajectories, whatever made them; in the precision of the states.
-
-    Args:
-        states: z_0 .. z_l.
-        inputs: u_0 .. u_{l-1}.
-        q: see `riccati`.
-        r: see `riccati`.
-        q_f: see `riccati`.
-
-    Raises:
-        LawError: shapes that do not fit, or weights that are not positive.
-    """
-    layers, width = inputs.shape[-2:]
-    if layers < 1 or states.shape != (*inputs.shape[:-2], layers + 1, width):
-        raise LawError(
-            f"quadratic cost: got states of shape {tuple(states.shape)} and inputs of shape {tuple(inputs.shape)}, "
-            "expected one state more than inputs, of the same width. Fix: the state after the last input too."
-        )
-    q_k, r_k = weights(q, "q", layers, width).to(states), weights(r, "r", layers, width).to(states)
-    last = weights(q_f, "q_f", 1, width, zero=True).to(states)[0]
-    running = (q_k * states[..., :-1, :] ** 2 + r_k * inputs**2).sum((-1, -2))
-    return running + (last * states[..., -1, :] ** 2).sum(-1)
-
-
-def weights(value: Weight, name: str, layers: int, width: int, *, zero: bool = False) -> Float[Tensor, "layers width"]:
-    """The diagonal of a weight at every layer, in float64, without taking memory for what repeats.
-
-    Args:
-        value: see `Weight`.
-        name: how the weight is called in errors.
-        layers: l.
-        width: d.
-        zero: whether zeros are allowed.
-
-    Raises:
-        LawError: another shape, or an entry that is negative, zero where that is not allowed, or not finite.
-    """
-    given = torch.as_tensor(value).detach().double()
-    if (
-        given.ndim > 2
-        or (given.ndim == 1 and len(given) != width)
-        or (given.ndim == 2 and (given.shape[0] != layers or given.shape[1] not in (1, width)))
-    ):
-        raise LawError(
-            f"Riccati: got {name} of shape {tuple(given.shape)}, expected a number, ({width},) for a diagonal, "
-            f"({layers}, 1) for a number for each layer or ({layers}, {width}) for a diagonal for each."
-        )
-    least = float(given.min())
-    if not bool(torch.isfinite(given).all()) or least < 0 or (least == 0 and not zero):
-        raise LawError(
-            f"Riccati: got {name} with an entry of {least:.4g}, expected {'none negative' if zero else 'all positive'} "
-            "and finite. Fix: a weight that costs nothing leaves the input or the state free: take a small one."
-        )
-    return given.expand(layers, width)
-
-
 @dataclass(frozen=True)
 class _Options:
     precision: Precision
@@ -353,12 +288,11 @@ def _steps(
             condition = max(condition, float(torch.where(shares.isfinite(), shares, 0.0).max()))
         _check(int(failed.info), condition, layer, options)
         if forced is not None:
-            feedforward = torch.cholesky_solve(forced.reshape(-1, len(a)).mT, factor).mT.reshape(forced.shape)
+            feedforward = _solve(factor, forced.reshape(-1, len(a)).mT.clone()).mT.reshape(forced.shape)
             costate = (r_k * feedforward) @ a
         if product is not None:
             gain = product.mT
-            torch.linalg.solve_triangular(factor, gain, upper=False, out=gain)
-            torch.linalg.solve_triangular(factor.mT, gain, upper=True, out=gain)
+            _solve(factor, gain)
             push = None if features is None else features[layer] @ gain.mT
             gain.mul_(r_k[:, None])
             torch.mm(a.mT, gain, out=cost)
@@ -390,7 +324,7 @@ def _read(stream: Iterator[Tensor], layer: int, layers: int, options: _Options) 
             "matrix of real numbers."
         )
     a = a.detach().to(device=options.device, dtype=options.dtype)
-    if not bool(torch.isfinite(a).all()):
+    if not bool(torch.isfinite(torch.linalg.vector_norm(a, ord=torch.inf))):  # a mask would be a matrix more
         raise LawError(
             f"Riccati: got a Jacobian at layer {layer} that is not finite, in {options.precision}. Likely cause: a "
             "block that leaves the range of its precision. Fix: take the Jacobians in float32."
@@ -421,17 +355,24 @@ def _symmetrise(matrix: Tensor) -> None:
             there.copy_(mean.mT)
 
 
+def _solve(factor: Tensor, right: Tensor) -> Tensor:
+    """(C C')^-1 right, in the place of right; `torch.cholesky_solve` would copy the factor."""
+    torch.linalg.solve_triangular(factor, right, upper=False, out=right)
+    torch.linalg.solve_triangular(factor.mT, right, upper=True, out=right)
+    return right
+
+
 def _inverse_norm(factor: Tensor) -> float:
     """Estimate of the 1-norm of (C C')^-1 by Hager's method (1984), for a matrix that is symmetric; from below."""
     width = len(factor)
     x, best = factor.new_full((width, 1), 1 / width), 0.0
     for _ in range(5):
-        y = torch.cholesky_solve(x, factor)
+        y = _solve(factor, x.clone())
         norm = float(y.abs().sum())
         if not norm > best:
             break
         best = norm
-        slope = torch.cholesky_solve(torch.where(y < 0, -1.0, 1.0).to(y), factor)
+        slope = _solve(factor, torch.where(y < 0, -1.0, 1.0).to(y))
         x = torch.zeros_like(x)
         x[int(slope.abs().argmax())] = 1
     return best
