@@ -52,7 +52,7 @@ _SHORT_VALUE = {"passes": 10, "rate": 5e-3, "alpha": 1.0}
 _SHORT_LQR = {"prompts": 2, "setpoint": 3.0}
 
 VARIANTS: tuple[Variant, ...] = (
-    *_of("a-lqr", _SHORT_LQR, {**_SHORT_LQR, "jacobian": "mean", "form": "full", "precision": "float32"}),
+    *_of("a-lqr", _SHORT_LQR, {**_SHORT_LQR, "jacobian": "mean", "form": "full", "precision": "float32"}, strength=3.0),
     *_of("a-lqr", {"gain": "proportional", "reference": "centred"}, scope="last", strength=0.5),
     *_of("a-lqr", {"model": "identity", "reference": "fixed", "q": [1.0] * 32}, scope="all"),
     *_of("actadd", {}, {"positions": 2}, {"prompts": ("w7 w9", "w11"), "filler": " w5"}, scope="prefill"),
