@@ -12,6 +12,7 @@ from steerlib.errors import SteerlibError, unknown
 
 #: Laws that are fitted on a contrast: name -> class.
 LAWS: dict[str, str] = {
+    "a-lqr": "steerlib.laws.lqr.ALQR",
     "actadd": "steerlib.laws.actadd.ActAdd",
     "angular-steering": "steerlib.laws.angular.AngularSteering",
     "conditional": "steerlib.laws.conditional.Conditional",
@@ -23,9 +24,11 @@ LAWS: dict[str, str] = {
     "linear-probe": "steerlib.laws.probe.LinearProbe",
     "mean-act": "steerlib.laws.act.MeanAcT",
     "mimic": "steerlib.laws.mimic.MiMiC",
+    "pid-act": "steerlib.laws.pid.PIDAcT",
     "random-direction": "steerlib.laws.additive.RandomDirection",
     "re-control": "steerlib.laws.value.ReControl",
     "repe": "steerlib.laws.repe.RepE",
+    "s-pid": "steerlib.laws.pid.SPID",
     "static-re": "steerlib.laws.regression.StaticRE",
     "truthflow": "steerlib.laws.truthflow.TruthFlow",
 }

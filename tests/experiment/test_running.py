@@ -526,14 +526,20 @@ def test_layers_that_are_one_block_twice_are_refused(seedling, task):
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("iti", {"num_heads": 2}), ("conditional", {"behaviour": "difference-of-means", "read": "mean"})],
+    [
+        ("iti", {"num_heads": 2}),
+        ("conditional", {"behaviour": "difference-of-means", "read": "mean"}),
+        ("a-lqr", {"prompts": 2, "setpoint": 2.0}),
+        ("s-pid", {}),
+        ("pid-act", {}),
+    ],
 )
 def test_laws_that_say_themselves_where_they_act(seedling, task, name, options):
     from steerlib.actuator import Site
     from steerlib.registry import law_class
     from steerlib.tasks.source import TaskSource
 
-    layer = -1 if name == "iti" else 0
+    layer = 0 if name == "conditional" else -1
     spec = LawSpec(name=name, layer=layer, strength=4.0, options=options, fit=Fit(n=12))
     found = run_cell(cell(seedling, law=spec))
     law = law_class(name)(**options).fit_from(TaskSource(task, Site(layer), n=12)).at(4.0)

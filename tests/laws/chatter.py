@@ -23,6 +23,8 @@ from tests.families import words
 from tests.laws.variants import Variant
 
 LAYER = 1
+#: Laws that act at all blocks, or choose among all: asked for at the last.
+EVERYWHERE = ("a-lqr", "iti", "pid-act", "s-pid")
 TEXTS = 40  # of each class; more than the width, so that covariances have full rank
 WANTED, UNWANTED = 7, 11  # first word of either class
 
@@ -82,7 +84,7 @@ class _Source(TaskSource):
 
 def source(p: Plant, variant: Variant) -> TaskSource:
     """The texts, measured where the variant asks."""
-    layer = -1 if variant.law == "iti" else LAYER  # which chooses among the heads of all blocks
+    layer = -1 if variant.law in EVERYWHERE else LAYER
     return _Source(Chatter(p), Site(layer), n=TEXTS, scope=variant.scope)
 
 

@@ -16,13 +16,17 @@ from steerlib.laws.angular import AngularSteering
 from steerlib.laws.base import Contrast
 from steerlib.laws.condition import Condition
 from steerlib.laws.iti import ITI
+from steerlib.laws.lqr import ALQR
 from steerlib.laws.mimic import MiMiC
+from steerlib.laws.pid import SPID, PIDAcT
 from steerlib.laws.regression import StaticRE
 
 HEADS = 2
 
 
 def fit(law: Any, contrast: Contrast) -> Any:
+    if isinstance(law, (ALQR, SPID, PIDAcT)):
+        return law.fit([contrast, contrast])
     return law.fit_heads([contrast], heads=HEADS) if isinstance(law, ITI) else law.fit(contrast)
 
 
@@ -38,6 +42,9 @@ LAWS: dict[str, Callable[[], Any]] = {
     "mean-act": MeanAcT,
     "linear-act": LinearAcT,
     "mimic": MiMiC,
+    "a-lqr": lambda: ALQR(model="identity"),
+    "s-pid": SPID,
+    "pid-act": PIDAcT,
     "static-re": lambda: StaticRE(rewards="labels"),
     "static-re-unit": lambda: StaticRE(rewards="labels", scale="unit", ridge=0.0),
 }

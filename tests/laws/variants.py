@@ -48,7 +48,13 @@ _SHORT_TURN = {"passes": 3}
 _SHORT_FLOW = {"updates": 60, "steps": 4}
 _SHORT_VALUE = {"passes": 10, "rate": 5e-3, "alpha": 1.0}
 
+#: Few Jacobians: the contracts do not ask how good a linear model is.
+_SHORT_LQR = {"prompts": 2, "setpoint": 3.0}
+
 VARIANTS: tuple[Variant, ...] = (
+    *_of("a-lqr", _SHORT_LQR, {**_SHORT_LQR, "jacobian": "mean", "form": "full", "precision": "float32"}, strength=3.0),
+    *_of("a-lqr", {"gain": "proportional", "reference": "centred"}, scope="last", strength=0.5),
+    *_of("a-lqr", {"model": "identity", "reference": "fixed", "q": [1.0] * 32}, scope="all"),
     *_of("actadd", {}, {"positions": 2}, {"prompts": ("w7 w9", "w11"), "filler": " w5"}, scope="prefill"),
     *_of("angular-steering", {"angle": 30.0}, {"angle": 200.0, "when": "aligned"}),
     *_of("angular-steering", {"angle": 0.0, "when": "opposed", "measure": "raw", "feature": "most-similar"}),
@@ -71,6 +77,7 @@ VARIANTS: tuple[Variant, ...] = (
     *_of("linear-probe", {}, {"scale": "sigma", "c": 0.5, "standardise": True}, strength=20.0),
     *_of("mean-act", {}, {"support": "q_0_100"}),
     *_of("mimic", {}, {"gate": "none"}, {"reg": 1.0, "reg_scale": "relative"}),
+    *_of("pid-act", {}, {"history": "mean", "pushed": "negative", "position": "last"}, scope="all", strength=2.0),
     *_of("random-direction", {}, {"seed": 5}, strength=3.0),
     *_of("re-control", {**_SHORT_VALUE, "steps": 6}, strength=40.0),
     *_of(
@@ -84,6 +91,12 @@ VARIANTS: tuple[Variant, ...] = (
         strength=20.0,
     ),
     *_of("repe", {}, {"variant": "unpaired"}, {"variant": "as-compared"}, strength=20.0),
+    *_of(
+        "s-pid",
+        {"setpoint": 3.0},
+        {"kp": 0.0, "ki": 0.3, "kd": 0.1, "windup": "conditional", "limit": 0.5},
+        scope="last",
+    ),
     *_of("static-re", {"scale": "unit"}, {"scale": "unit", "rewards": "labels"}, strength=20.0),
     *_of("static-re", {"ridge": 1.0}, strength=300.0),
     *_of("truthflow", _SHORT_FLOW, {**_SHORT_FLOW, "solver": "midpoint", "scaled": False, "k": 3}, strength=3.0),
