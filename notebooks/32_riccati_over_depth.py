@@ -76,7 +76,7 @@ lm
 # %% [markdown]
 # ## A state knocked off its course
 #
-# A prompt is read, and what the last token's state goes through from block to block is its **nominal trajectory** $\bar z_0, \dots, \bar z_l$. Now somebody adds to the state after the first block a random vector as long as the state itself. Nothing else happens; the tokens in front are held still. Which token is most probable next? In the last column every block that follows is watched: what its input is off by is multiplied by a matrix $K_k$, and that much is taken off its output.
+# A prompt is read, and what the last token's state goes through from block to block is its **nominal trajectory** $\bar z_0, \dots, \bar z_l$. Now somebody adds to the state after the first block a random vector twice as long as the state itself. Nothing else happens; the tokens in front are held still. Which token is most probable next? In the last column every block that follows is watched: what its input is off by is multiplied by a matrix $K_k$, and that much is taken off its output.
 #
 # {py:func}`~steerlib.blocks.freeze` gives the blocks of the plant as functions of the last token's state alone, and {py:func}`~steerlib.jacobians.block_jacobians` their Jacobians: the matrices that chapter 31 looks at.
 
@@ -140,13 +140,25 @@ def divergence(errors):
 
 quiet = says(nominal[:, -1])
 weigh = {"q": 1.0, "r": 1.0, "q_f": 1.0}
-alone = follow(lambda k, e: 0 * e, knock(1.0, seeds[0]))[0]
-held = follow(feedback(gain_stack(A, **weigh)), knock(1.0, seeds[0]))[0]
+alone = follow(lambda k, e: 0 * e, knock(2.0, seeds[0]))[0]
+held = follow(feedback(gain_stack(A, **weigh)), knock(2.0, seeds[0]))[0]
 hit = divergence(alone).argsort(descending=True)[:4].tolist()
 page.record("n.prompts", n)
 page.record("layers", len(A))
 page.record("open.alone", divergence(alone).mean(), digits=3)
 page.record("open.held", divergence(held).mean(), digits=4)
+page.record(
+    "open.changed",
+    int(
+        (says(nominal[:, -1] + alone[:, -1]).argmax(-1) != quiet.argmax(-1)).sum()
+    ),
+)
+page.record(
+    "open.kept",
+    int(
+        (says(nominal[:, -1] + held[:, -1]).argmax(-1) != quiet.argmax(-1)).sum()
+    ),
+)
 ends = {"alone": alone, "held": held}
 ends = {name: says(nominal[:, -1] + e[:, -1]) for name, e in ends.items()}
 table(
@@ -156,7 +168,7 @@ table(
 )  # fmt: skip
 
 # %% [markdown]
-# These are the four of {glue:text}`n.prompts` prompts on which the disturbance does most. Over all of them the divergence of the next token from the undisturbed one is {glue:text}`open.alone` nats, under feedback {glue:text}`open.held`. This chapter says where the matrices $K_k$ come from, in what sense they are best, and in what sense not.
+# These are the four of {glue:text}`n.prompts` prompts on which the disturbance does most. Over all of them the divergence of the next token from the undisturbed one is {glue:text}`open.alone` nats, under feedback {glue:text}`open.held`; the most probable token is another on {glue:text}`open.changed` prompts, under feedback on {glue:text}`open.kept`. This chapter says where the matrices $K_k$ come from, in what sense they are best, and in what sense not.
 #
 # ## The problem
 #
@@ -510,22 +522,28 @@ page.figure(
 # %% [markdown]
 # For small errors the plant pays what was predicted (median {glue:text}`cost.small` times, with the prompt's own Jacobians); at three tenths of the state's length the mean is {glue:text}`cost.middle`, at its whole length {glue:text}`cost.large`.
 #
-# Does the plan matter, or only that there is feedback at all? For the answer the effort must be equal. Each rival is multiplied by one number for all layers such that its effort, on validation prompts' stand-in (the first seed), is that of the feedback from mean Jacobians; the errors of the other seeds decide.
+# Does the plan matter, or only that there is feedback at all? For the answer the effort must be equal. Each rival is multiplied by one number for all layers such that its mean effort on these errors is that of the feedback from mean Jacobians.
 
 # %%
 size = 0.3
-budget = paid(laws["mean Jacobians"], size, seeds[0])[1].mean()
 
 
-def matched(K, low=0.0, high=4.0):
+def effort(K):
+    """Mean squared effort over prompts and errors."""
+    return np.mean([paid(K, size, seed)[1] for seed in seeds])
+
+
+def matched(K, low=0.0, high=3.0):
     """The multiple of gains that spends the budget, by bisection."""
-    for _ in range(12):
+    for _ in range(9):
         middle = (low + high) / 2
-        spent = paid(middle * K, size, seeds[0])[1].mean()
-        low, high = (middle, high) if spent < budget else (low, middle)
-    return low * K
+        low, high = (
+            (middle, high) if effort(middle * K) < budget else (low, middle)
+        )
+    return (low + high) / 2 * K
 
 
+budget = effort(laws["mean Jacobians"])
 rivals = {
     "riccati": laws["mean Jacobians"],
     "proportional": matched(eye.expand_as(A)),
@@ -547,10 +565,9 @@ titles = {"riccati": "Riccati, mean Jacobians", "proportional": "proportional, c
           "rotated": "Riccati, Jacobians rotated", "one-step": "one step ahead, c A",
           "none": "no input"}  # fmt: skip
 for name, K in rivals.items():
-    effort = np.mean([paid(K, size, seed)[1].mean() for seed in seeds])
     interval = grid_interval(costs[name], resamples=300)
     against = grid_interval(costs[name] - costs["riccati"], resamples=300)
-    rows.append((titles[name], f"{np.sqrt(effort):.2f}",
+    rows.append((titles[name], f"{np.sqrt(effort(K)):.2f}",
                  f"{np.exp(interval.value):.2f} [{np.exp(interval.low):.2f}, {np.exp(interval.high):.2f}]",
                  "" if name == "riccati" else f"{np.exp(against.value):.2f} [{np.exp(against.low):.2f}, {np.exp(against.high):.2f}]"))  # fmt: skip
     page.record(
@@ -679,6 +696,10 @@ for key, name in (
         digits=1,
     )
 page.record("setpoint.rest", rest, digits=2)
+spend, miss = (np.log(np.array(part)[::-1]) for part in fronts["proportional"])
+at = np.log(float(spent(chosen["A-LQR"]).mean()))
+page.record("front.proportional", np.exp(np.interp(at, spend, miss)), digits=2)
+page.record("front.lqr", missed(chosen["A-LQR"]).mean(), digits=2)
 for key, name in (
     ("lqr", "A-LQR"),
     ("tracker", "tracker, own trajectory"),
@@ -705,7 +726,7 @@ page.figure(
 )
 
 # %% [markdown]
-# Without input the readings miss their setpoints by {glue:text}`setpoint.rest` of the distance of the class means. At the weights (1, 1, 1) the law of the paper misses {glue:text}`miss.lqr` with inputs of length {glue:text}`spend.lqr`; the tracker about the prompt's own trajectory misses {glue:text}`miss.tracker` with {glue:text}`spend.tracker`, and the one about the class mean, which needs no second pass, {glue:text}`miss.means` with {glue:text}`spend.means`. In the cost that is minimised, missed readings and inputs together, the law of the paper pays {glue:text}`setpoint.own` times the first tracker and {glue:text}`setpoint.means` times the second (geometric means over prompts). The clamp, which is no optimal control at all, is not on that list by accident: it measures what it corrects *after* the block has acted.
+# Without input the readings miss their setpoints by {glue:text}`setpoint.rest` of the distance of the class means. At the weights (1, 1, 1) the law of the paper misses {glue:text}`miss.lqr` with inputs of length {glue:text}`spend.lqr`; the tracker about the prompt's own trajectory misses {glue:text}`miss.tracker` with {glue:text}`spend.tracker`, and the one about the class mean, which needs no second pass, {glue:text}`miss.means` with {glue:text}`spend.means`. In the cost that is minimised, missed readings and inputs together, the law of the paper pays {glue:text}`setpoint.own` times the first tracker and {glue:text}`setpoint.means` times the second (geometric means over prompts). Two more things to see. At the effort of the law of the paper that law misses {glue:text}`front.lqr` and proportional feedback {glue:text}`front.proportional`: the nearer these two, the less it matters for a *reading* what the gains know of the blocks. And the clamp, which is no optimal control at all, has one advantage over both: it measures what it corrects *after* the block has acted. Where inputs are cheap, the tracker about the class mean is limited by its model and not by their price.
 #
 # What linear-quadratic optimality claims, then: *for a given trajectory of the linear model, and a deviation from it that is to vanish*, no inputs are cheaper. It does not claim that a reading follows a moving setpoint at least cost; that what is weighed by $qI$ (all of the deviation) is what one cares about; nor anything about tokens. For a feedback that is fixed, needs no second pass and uses one number for each layer, $\alpha w_k$ may still be a good buy: chapters 33 and 36 ask the plant's answers.
 #
@@ -924,7 +945,7 @@ table(rows, "claim", "kind", "here")
 
 # %% tags=["hide-input"]
 points = [
-    f"A disturbance as long as the state changes the next token's distribution by "
+    f"A disturbance twice as long as the state changes the next token's distribution by "
     f"{float(divergence(alone).mean()):.2f} nats; under the feedback by {float(divergence(held).mean()):.4f}.",
     f"The plant pays what the sweep predicts for small errors ({np.median(ratio['own Jacobians'][0.01]):.2f} times), "
     f"and {ratio['own Jacobians'][1.0].mean():.2f} times for errors as long as the state.",

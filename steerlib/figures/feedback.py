@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from steerlib.figures.style import GREY, look, panels
 from steerlib.figures.sweeps import colour
@@ -21,7 +22,7 @@ def error_paths(
     """Errors in a plane, layer by layer, towards the origin or away from it.
 
     Args:
-        paths: name -> the error on entering each layer; a dot each, numbered on the first path.
+        paths: name -> the error on entering each layer; a dot each, numbered on the last path.
         xlabel: meaning of the horizontal axis.
         ylabel: meaning of the vertical one.
         ends: mark the last point of each path.
@@ -35,7 +36,7 @@ def error_paths(
             axis.plot(*path.T, marker="o", color=tint, label=name)
             if ends:
                 axis.plot(*path[-1], marker="X", markersize=10, color=tint, markeredgecolor="white")
-        for k, point in enumerate(next(iter(paths.values()))):
+        for k, point in enumerate(list(paths.values())[-1]):
             axis.annotate(f"{k}", point, textcoords="offset points", xytext=(5, 5), fontsize=8)
         axis.set(xlabel=xlabel, ylabel=ylabel)
         axis.margins(0.1)
@@ -67,5 +68,9 @@ def missed_and_spent(
                 spent, missed, marker=markers[i % len(markers)], linestyle=style, color=colour(name, i), label=name
             )
         axis.set(xlabel=xlabel, ylabel=ylabel, xscale="log", yscale="log")
+        for side in (axis.xaxis, axis.yaxis):
+            side.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            side.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+            side.set_minor_formatter(NullFormatter())
         figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
         return figure
