@@ -116,6 +116,7 @@ _, answers = task.sampled(seed=seeds[0], split="validation", limit=6)
 USE = {"scope": "generated"}
 
 
+# %%
 def cost(law):
     """Effort against the multiplier, in nats per token."""
 
@@ -154,6 +155,7 @@ def adversary(w, blocks=inner):
     return acting
 
 
+# %%
 def scores(law=None, w=0.0, limit=20, blocks=inner, **which):
     """Exact scores under a law and against the adversary."""
     with adversary(w, blocks), ExitStack() as acting:
@@ -239,6 +241,7 @@ def states(group, law=None, w=0.0, blocks=inner):
         return record(lm, group, sites=[last]).at(last).double().numpy()
 
 
+# %%
 clouds = dict(zip(("positive", "negative"), map(states, texts), strict=True))
 after = {
     "disturbed": states(texts[1], None, 1.0),
@@ -388,6 +391,7 @@ cases = {"once": inner[:1], "at every inner block": inner}
 facing = {"unsteered": None} | laws
 
 
+# %%
 def errors(law, blocks):
     """Error of the last reading at each size, over texts, in units of mu."""
     rows = [states(texts[1], law, w, blocks) @ v_top / mu_top for w in sizes]
@@ -603,6 +607,7 @@ def best(candidates):
     return law.at(s)
 
 
+# %%
 lambdas = (1.0, 1.5, 2.0, 2.5)
 regulated = [
     (ALQR(setpoint=x).fit(contrasts, jacobians=blocks_), 1.0) for x in lambdas
