@@ -469,7 +469,7 @@ page.figure(
 #
 # ## Windup
 #
-# An input that is bounded cannot do what the sum asks for, and the sum goes on growing while it waits. When the error is gone at last, the sum still pushes, and has to be worked off by an error of the other sign.
+# {term}`Windup <windup>`: an input that is bounded cannot do what the sum asks for, and the sum goes on growing while it waits. When the error is gone at last, the sum still pushes, and has to be worked off by an error of the other sign.
 
 # %%
 bounded = {"none": True, "conditional": False}
