@@ -63,7 +63,9 @@ class _Times(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, int | None], state: Tensor, constant: Tensor) -> tuple[Tensor, int]:
         if in_dims[1] is not None:
-            state = state.movedim(in_dims[0], 0) if in_dims[0] is not None else state.expand(info.batch_size, *state.shape)
+            state = (
+                state.movedim(in_dims[0], 0) if in_dims[0] is not None else state.expand(info.batch_size, *state.shape)
+            )
             return _Times.apply(state, constant.movedim(in_dims[1], 0)), 0
         state = state.movedim(in_dims[0], -2)  # directions become more rows of the state
         found = _Times.apply(state.flatten(-3, -2), constant)
