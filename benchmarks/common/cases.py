@@ -109,6 +109,12 @@ CASES: tuple[Case, ...] = (
     ),  # fmt: skip
     Case("truthflow", "other", trained=True, short={"updates": 20}),
     Case("householder-rotation", "other", trained=True, short={"passes": 1}),
+    # Jacobians have a benchmark of their own: here the recursion is timed without them.
+    Case("a-lqr", "other", {"model": "identity"}, layer=-1, measured=_FIT),
+    Case("a-lqr", "other", {"prompts": 4}, layer=-1, measured=_DECODE),
+    Case("a-lqr", "other", {"form": "full", "prompts": 4}, layer=-1, measured=_DECODE),
+    Case("s-pid", "other", layer=-1),
+    Case("pid-act", "additive", {"sequential": False}, scope="all", layer=-1),
     Case("re-control", "other", {"passes": 1, "batch": 512}, trained=True),
 )
 

@@ -16,6 +16,7 @@ from steerlib.figures.almanac import (
 from steerlib.figures.ascent import ascent_paths, cosines, knobs
 from steerlib.figures.audit import Reach, forest
 from steerlib.figures.dynamics import Panel, over, small_multiples, trajectories
+from steerlib.figures.feedback import error_paths, missed_and_spent
 from steerlib.figures.maps import angle_response, gate, head_map, moved, transport
 from steerlib.figures.open_loop import Band, data_efficiency, disturbance, open_loop_response, pushed_clouds, spectrum
 from steerlib.figures.plane import Plane, draw
@@ -49,6 +50,7 @@ __all__ = [
     "dose_response",
     "dose_sweeps",
     "draw",
+    "error_paths",
     "exactly",
     "fact_map",
     "forest",
@@ -64,6 +66,7 @@ __all__ = [
     "look",
     "losses",
     "method_sweep",
+    "missed_and_spent",
     "moved",
     "open_loop_response",
     "over",

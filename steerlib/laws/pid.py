@@ -179,6 +179,8 @@ class PIDAcT(Stack):
         history: the integral as a "sum", or the "mean" of the earlier blocks plus the block's own, as the code of A-LQR
             has it: there kp = 0.7, ki = 0.0035, kd = 0.
         position: see `steerlib.laws.act.LinearAcT`.
+        sequential: measure the difference at each block while the earlier blocks are pushed, as the paper does;
+            otherwise all of them on the unsteered plant, from one pass over the texts.
         acting: see `Stack`.
         pushed: see `Stack`.
         strength: multiplier of the input.
@@ -195,19 +197,20 @@ class PIDAcT(Stack):
         kd: float = 0.01,
         history: History = "sum",
         position: Position = "mean",
+        sequential: bool = True,
         acting: str = "all",
         pushed: Pushed = "both",
         strength: float = 1.0,
     ) -> None:
         """Choose the gains."""
-        super().__init__(sequential=True, acting=acting, pushed=pushed, strength=strength)
+        super().__init__(sequential=sequential, acting=acting, pushed=pushed, strength=strength)
         self.kp, self.ki, self.kd = check_gains(kp, ki, kd)
         self.history: History = one_of("history", history, History)
         self.position: Position = one_of("position", position, Position)
 
     def options(self) -> dict[str, Any]:
         """All but the strength."""
-        names = ("kp", "ki", "kd", "history", "position", "acting", "pushed")
+        names = ("kp", "ki", "kd", "history", "position", "sequential", "acting", "pushed")
         return {name: getattr(self, name) for name in names}
 
     def fit(self, contrasts: Sequence[Contrast]) -> Self:
@@ -215,13 +218,15 @@ class PIDAcT(Stack):
         return self._hold([(self._gap(contrast), contrast) for contrast in contrasts])
 
     def fit_from(self, source: Source) -> Self:
-        """Fit in order of depth, the pushes of the earlier blocks acting at strength 1.
+        """Fit in order of depth, the pushes of the earlier blocks acting at strength 1; see `sequential`.
 
         Raises:
             LawError: if the law is asked to act at one block.
         """
         check_everywhere(self, source)
         sites = [Site(block) for block in range(source.plant.depth)]
+        if not self.sequential:
+            return self.fit(source.contrasts(sites, position=self.position))
         shared = OnePass(source, sites)
         one_class = OneClassPushed(shared, source) if self.pushed == "negative" else None
         found: list[tuple[Tensor, Contrast]] = []
@@ -230,6 +235,8 @@ class PIDAcT(Stack):
                 measured = one_class or (source if found else shared)
                 contrast = measured.contrasts([site], position=self.position)[0]
                 found.append((self._gap(contrast), contrast))
+                if site is sites[-1]:
+                    break
                 push = Additive(self._push([gap for gap, _ in found]).float())
                 pushing = Actuator(source.plant.wiring, [(site, push, Scope.of(self.acting))])
                 if one_class is None:

@@ -8,6 +8,7 @@ import json
 import pytest
 
 from steerlib.experiment import race_effort, racing, runners
+from steerlib.experiment.calibrate import Status
 from steerlib.experiment.race_effort import Pace, effort_of
 from steerlib.experiment.race_files import plan_hash, read_shipped_race
 from steerlib.experiment.race_plan import RacePlan, RacePlanError
@@ -169,6 +170,26 @@ def test_calibrations_are_measured_again(race, sent, tmp_path, monkeypatch):
     monkeypatch.setenv("STEERLIB_SLICE_SEED", "17")
     with pytest.raises(DriftError, match="which is more than 0.2 of the budget away.*STEERLIB_SLICE_SEED=17"):
         replay("toy", path=tmp_path / "toy.json.gz", **options)
+
+
+def test_a_false_calibration_is_found_within_as_many_builds_as_there_are(race, sent, tmp_path, monkeypatch):
+    options = {"profile": "tiny", "plan": race[0], "records": given(sent)}
+    spent = read_shipped_race(sent[1]).spent
+    true = {one.cell: one.cost for one in spent}
+    monkeypatch.setattr(runners.Spending, "cost", lambda _self, cell: lambda _strength: true[cell])
+    reached = [n for n, one in enumerate(spent) if one.status is Status.REACHED and one.target > 0]
+    assert len(reached) > 2
+    for false in reached:
+        raw = json.loads(gzip.decompress(sent[1].read_bytes()).decode().partition("\n")[2])
+        raw["spent"][false]["cost"] *= 1.5
+        write(tmp_path / "toy.json.gz", raw)
+        found = []
+        for seed in range(1000, 1000 + len(reached)):
+            try:
+                replay("toy", path=tmp_path / "toy.json.gz", seed=seed, **options)
+            except DriftError as error:
+                found.append(str(error))
+        assert len(found) == 1 and spent[false].cell.title in found[0], "one a build, each once"
 
 
 def test_a_replay_refuses_what_does_not_belong_to_it(race, sent):

@@ -183,6 +183,15 @@ class TestPIDAcT:
         for mine, its in zip(law, same, strict=True):
             torch.testing.assert_close(mine.vector, its.shift, atol=1e-5, rtol=1e-4)  # type: ignore[union-attr]
 
+    def test_out_of_turn_it_is_fitted_on_the_unsteered_plant(self) -> None:
+        source = TaskSource(Chatter(plant("llama")), Site(-1), n=20)
+        law = PIDAcT(sequential=False, position="last").fit_from(source)
+        same = PIDAcT().fit(source.contrasts([Site(block) for block in range(DEPTH)]))
+        for mine, its in zip(law, same, strict=True):
+            torch.testing.assert_close(mine.vector, its.vector)
+        in_turn = PIDAcT(position="last").fit_from(source)
+        assert not torch.allclose(law.parts[-1].vector, in_turn.parts[-1].vector, atol=1e-2)  # type: ignore[arg-type]
+
     def test_the_integral_of_the_earlier_blocks_is_measured_under_their_pushes(self) -> None:
         source = TaskSource(Chatter(plant("llama")), Site(-1), n=20)
         law = PIDAcT(kp=0.5, ki=0.5, kd=0.0, pushed="negative").fit_from(source)

@@ -77,7 +77,14 @@ VARIANTS: tuple[Variant, ...] = (
     *_of("linear-probe", {}, {"scale": "sigma", "c": 0.5, "standardise": True}, strength=20.0),
     *_of("mean-act", {}, {"support": "q_0_100"}),
     *_of("mimic", {}, {"gate": "none"}, {"reg": 1.0, "reg_scale": "relative"}),
-    *_of("pid-act", {}, {"history": "mean", "pushed": "negative", "position": "last"}, scope="all", strength=2.0),
+    *_of(
+        "pid-act",
+        {},
+        {"sequential": False},
+        {"history": "mean", "pushed": "negative", "position": "last"},
+        scope="all",
+        strength=2.0,
+    ),
     *_of("random-direction", {}, {"seed": 5}, strength=3.0),
     *_of("re-control", {**_SHORT_VALUE, "steps": 6}, strength=40.0),
     *_of(
