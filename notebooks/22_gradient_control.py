@@ -61,6 +61,7 @@ from steerlib.control.bellman import ValueNetwork
 from steerlib.control.causal import causal_gradient
 from steerlib.control.networks import Training, frozen, seeded
 from steerlib.control.values import fit_value
+from steerlib.errors import LawError
 from steerlib.experiment.calibrate import calibrate
 from steerlib.experiment.claims import load_claims
 from steerlib.experiment.page import Page
@@ -504,7 +505,7 @@ page.figure(
 #
 # ## Too far: the sweeps
 #
-# Left, the step size at $n = 30$; right, the number of steps at the chosen size. Reward and coherence are exact, on {glue:text}`n.tested` test requests for {glue:text}`n.seeds` values (each fitted to other answers, from other weights); diversity is RE-Control's, of 24 sampled tokens.
+# Above, the step size at $n = 30$; below, the number of steps at the chosen size. Reward and coherence are exact, on {glue:text}`n.tested` test requests for {glue:text}`n.seeds` values (each fitted to other answers, from other weights); diversity is RE-Control's, of 24 sampled tokens.
 
 # %%
 by_alpha = {a: [climbed(net, tested, alpha=a) for net in nets] for a in alphas}
@@ -743,7 +744,7 @@ for key, name in (("td", "TD(0)"), ("mc", "Monte-Carlo")):
     page.record(f"gain.{key}", gains[name], digits=3)
     page.record(f"explained.{key}", 100 * r2[name], digits=0, unit="%")
 page.record("cosine.shuffled", near["shuffled rewards"], digits=2)
-page.record("cosine.beyond", beyond_cosine, digits=2)
+page.record("cosine.beyond", beyond_cosine, digits=3)
 page.record("gain.causal", gains["causal gradient"], digits=3)
 page.record("gain.gap", gap, digits=3)
 page.text("explains.word", "more" if r2["Monte-Carlo"] > r2["TD(0)"] else "less")
@@ -925,6 +926,24 @@ table(
 #
 # ## Break it
 #
+# The plainest failure is told by the law itself. Let $V(z) = -|z|$, whose slope is 1 in size on either side of its peak, and let a step be 10: from 1 it leads down to where $V = -9$, from 30 up to the peak. `check` names the step, and with `fallback` a state whose value ends below where it began is left alone, and no other.
+
+# %%
+valley = ValueNetwork(1, 2)
+numbers = ([[1.0], [-1.0]], [0.0, 0.0], [[-1.0, -1.0]], [0.0])
+for weights, given in zip(valley.parameters(), numbers, strict=True):
+    weights.data = torch.tensor(given)
+hasty = ReControl(steps=3, alpha=10.0).hold(frozen(valley))
+careful = ReControl(steps=3, alpha=10.0, fallback=True).hold(frozen(valley))
+places = torch.tensor([[1.0], [30.0]])
+try:
+    hasty.check(places)
+except LawError as error:
+    print(error)
+assert careful(places).tolist() == [[1.0], [0.0]]
+hasty(places).tolist(), careful(places).tolist()
+
+# %% [markdown]
 # *A step that is too large* overshoots the kinks of $V$ and, beyond the last one, walks off on a straight line: the value rises, the token distribution becomes that of a few loud directions of $W$. A trust region bounds the push, and so the shift of the logits, whatever $\alpha$ is; a goal stops the climb at a given value. Both need one more number, and the second needs a value that is calibrated where the climb takes it, which is where nobody checked: validation chose the goal {glue:text}`goal`, while no beginning earns more than 1. *A value that knows the request* has a slope towards states of other requests. *The same network, other answers*: how much the choice of what it was taught on matters is the spread over seeds in the sweep.
 #
 # **In control words.** RE-Control is state feedback by one step of policy improvement, with the price on effort replaced by a finite climb. Its actuator is the softmax: it can reweigh the tokens and nothing else. Its model is the value; far from the data it is extrapolation, and the controller's whole business is to go where the model promises most. An optimiser finds the errors of its model.
