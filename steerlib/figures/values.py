@@ -6,6 +6,7 @@ Knows estimates and labels; knows nothing about how they were measured.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 
 from matplotlib.figure import Figure
 
@@ -65,7 +66,7 @@ def by_position(
                 label="ceiling: rollouts from the state",
             )  # fmt: skip
             axis.axhline(0.0, color=GREY, linewidth=0.8, linestyle=":")
-            axis.set(title=title, ylabel=ylabel)
+            axis.set(title=title, ylabel=fill(ylabel, 24))
             handles |= dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
         axes[-1].set_xlabel(xlabel)
         low = min(axis.get_ylim()[0] for axis in axes)
