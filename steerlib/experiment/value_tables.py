@@ -1,7 +1,8 @@
 """RE-Control's main table from records: rows by what answered, columns of single answers, and what validation chose.
 
-Knows the cells of a grid such as `data/grids/re_control.yml`. Knows nothing about how they were computed or shipped,
-nor about times, which are measured side by side or not at all.
+Knows the cells of a grid such as `data/grids/re_control.yml`, or of a table of a profile such as
+`data/profiles/paper.yml`, whose coherence is what topic agreement stands in for on the Almanac. Knows nothing about how
+they were computed or shipped, nor about times, which are measured side by side or not at all.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ COLUMNS: dict[str, str] = {
     "win-rate": "Win rate",
     "win-rate-half": "Win rate, ties half",
 }
+#: What a column is called in records of real models: the cosine of embeddings, for which the Almanac has a stand-in.
+ON_REAL_TEXT = {"topic-agreement": "coherence"}
 #: What the paper adds up, without weights, to choose settings on validation prompts.
 RULE = ("topic-agreement", "diversity", "reward")
 #: Rows whose settings are chosen; the random push spends what RE-Control spends, which is another rule.
@@ -138,7 +141,7 @@ def _row(name: str, records: Sequence[CellRecord]) -> Row:
 
 
 def _column(record: CellRecord, name: str) -> list[float]:
-    values = record.more.get(name, ())
+    values = record.more.get(name) or record.more.get(ON_REAL_TEXT.get(name, name), ())
     if not values or any(value is None for value in values):
         raise MetricError(f"{record.cell.title}: the record lacks {name} of an answer")
     return [float(value) for value in values if value is not None]
