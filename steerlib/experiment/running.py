@@ -76,16 +76,27 @@ def _task(name: str, options: str, plant: str, device: str) -> Task:
 _seated: WeakKeyDictionary[Task, dict[str, Task]] = WeakKeyDictionary()
 
 
-def _task_of(name: str, options: dict[str, Any], cell: Cell, device: str) -> Task:
+def _task_of(name: str, options: dict[str, Any], cell: Cell, device: str, *, alone: bool = False) -> Task:
     """A task of a cell, with the cell's judges if it is the scored one: what laws are fitted on may need them, too.
 
     One task for the same judges, so that laws and scorers that were fitted on it are found again.
+
+    Args:
+        name: of the task.
+        options: its arguments.
+        cell: names the judges.
+        device: where plant and judges run.
+        alone: whether rewards are all that it is asked for; see `steerlib.tasks.real.preference.Preference`.
     """
     plain = _task(name, canonical(options), cell.plant, device)
     if not cell.judges or name != cell.task:
         return plain
-    who = canonical({role: [canonical(spec), judge_content(spec)] for role, spec in cell.judges.items()})
-    return seat(_seated.setdefault(plain, {}).setdefault(who, copy(plain)), cell, device=device)
+    alone = alone and hasattr(plain, "alone")
+    content = {role: [canonical(spec), judge_content(spec)] for role, spec in cell.judges.items()}
+    own: Any = _seated.setdefault(plain, {}).setdefault(canonical({"judges": content, "alone": alone}), copy(plain))
+    if alone:
+        own.alone = True
+    return seat(own, cell, device=device)
 
 
 class _Source(TaskSource):
@@ -190,7 +201,9 @@ def run_cell(cell: Cell, *, device: str = "cpu") -> CellRecord:
     task: Any = _task_of(cell.task, cell.task_options, cell, device)
     _forget_peak(plant)
     start = time.perf_counter()
-    by = Tallied(_decoder(cell.decoder, task, cell)) if cell.decoder is not None else None
+    by = None
+    if cell.decoder is not None:
+        by = Tallied(_decoder(cell.decoder, _task_of(cell.task, cell.task_options, cell, device, alone=True), cell))
     decoded = time.perf_counter() - start
     if by is not None:
         task = answering_by(task, by)
@@ -253,7 +266,8 @@ def task_and_law(cell: Cell, *, device: str = "cpu") -> tuple[Task, Law | Stack]
     """
     if cell.law is None or cell.fitted_for is None:
         raise CellError(f"{cell.title}: has no law")
-    task, other = (_task_of(name, options, cell, device) for name, options in (cell.tasks[0], cell.fitted_for))
+    task = _task_of(cell.task, cell.task_options, cell, device)
+    other = _task_of(*cell.fitted_for, cell, device, alone=True)
     # The strength is a buffer: one fitted law serves a whole sweep.
     law = _law(canonical(cell.law.model_copy(update={"strength": 1.0})), other)
     return task, law.at(cell.law.strength)

@@ -19,6 +19,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -241,6 +242,9 @@ def rewarded_only(whole: Trajectories, folder: Path | str, *, named: str) -> Tra
 
 def _reward(task: Task, items: Sequence[Any]) -> Reward:
     """What answers earn, `UNREWARDED` where nobody said so."""
+    if hasattr(task, "alone"):  # a copy: who wins is nothing to learn from
+        task = copy(task)
+        task.alone = True  # type: ignore[attr-defined]
     earned: Callable[..., Any] = reward_among(task, items)
 
     def reward(prompts: Sequence[str], answers: Sequence[str]) -> np.ndarray:

@@ -9,10 +9,12 @@ probability per token of the preferred and of the other answer.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Float
 
 from steerlib.data.preference import (
     HhSubset,
@@ -28,7 +30,7 @@ from steerlib.errors import MetricError
 from steerlib.judges.base import BLANK, BaseJudge, Judgement
 from steerlib.metrics import diversity_each
 from steerlib.plant import Plant
-from steerlib.tasks.base import Labels, Scores, Split
+from steerlib.tasks.base import Labels, Scores, Split, spread
 from steerlib.tasks.real.base import Item, Judge, RealTask
 from steerlib.tasks.real.judging import gaps
 from steerlib.tasks.real.settings import Settings
@@ -54,7 +56,7 @@ class Preference(RealTask):
         person: what the person is called in a dialogue: "Human" (Vicuna) or "User" (Llama 3, Falcon).
         held_out: forums of SHP, or subsets of HH-RLHF, that nothing is fitted on, by name ("harmless" is that of
             harmless-base), or what part of them; they are then what is tested.
-        longest: most tokens of a prompt; longer ones are left out. RE-Control takes up to 512.
+        longest: most tokens of a dialogue; longer ones are left out. RE-Control takes up to 512.
         blank: what a blank answer earns, about which no judge is asked: "missing", no reward, or "asked", what the
             reward judge says of the dialogue without an answer. Decoders that score beginnings need a reward of these.
         seed: of the split.
@@ -63,6 +65,10 @@ class Preference(RealTask):
         rater: says who wins, if not the reward: `steerlib.judges.pairwise.PairJudge`, which compares two answers, or
             a judge that scores each.
         encoder: says how coherent an answer is with what was asked: `steerlib.judges.encoder.EncoderJudge`.
+
+    Attributes:
+        alone: whether verdicts are of rewards alone. Values are fitted on rewards, and decoders ask for nothing else:
+            about so many answers nobody wants to ask who wins, nor what the preferred answer earns each time.
     """
 
     name = "preference"
@@ -71,6 +77,7 @@ class Preference(RealTask):
     judged = "reward"
     bounded = False
     judge_roles = ("judge", "rater", "encoder")
+    alone = False
     labels = Labels(
         behaviour="preferred",
         wanted="Win",
@@ -140,7 +147,9 @@ class Preference(RealTask):
         if validated:
             own = sum(len(part.rows) for part in validated)
             fitted = len(entities) - tested - own
-            sides += ["fit" for _ in range(fitted)] + ["validation" for _ in range(own)]
+            more: tuple[tuple[Side, int], ...] = (("fit", fitted), ("validation", own))
+            for side, rows in more:
+                sides += [side] * rows
             self.partition = fixed(entities, sides, seed=seed)
             return
         inner = partition(entities[tested:], seed=seed, shares={"fit": 1 - VALIDATION, "validation": VALIDATION})
@@ -155,12 +164,20 @@ class Preference(RealTask):
         return "held out" if self.held_out and split == "test" else split
 
     def _fitting(self, side: Side, told: bool) -> list[Item]:
-        """Those of which the prompt is short enough, its preface included."""
+        """Those of which the dialogue is short enough, and which fit the plant bare and told.
+
+        What is scored with a preface and without must be the same prompts, or their rows could not be compared.
+        """
         found = super()._fitting(side, told)
+        if side != "fit":
+            both = {item.row for item in super()._fitting(side, not told)}
+            found = self._kept[side, told] = [item for item in found if item.row in both]
         if self.longest is None:
             return found
-        lengths = self._lengths([item.text for item in found])
-        if not (short := [item for item in found if lengths[item.text] <= self.longest]):
+        bare = [self._prompt(self.rows[item.row]) for item in found]
+        lengths = self._lengths(list(dict.fromkeys(bare)) or [""])
+        short = [item for item, text in zip(found, bare, strict=True) if lengths[text] <= self.longest]
+        if not short:
             raise MetricError(f"{self.name}, {side}: no prompt has at most {self.longest} tokens. Fix: longest.")
         self._kept[side, told] = short
         return short
@@ -217,6 +234,10 @@ class Preference(RealTask):
         """
         rows = [self.rows[item.row] for item in items]
         asked = [self._prompt(row, person="Human") for row in rows]
+        if self.alone:
+            found = self._rewards(asked, texts)
+            nobody = np.zeros(len(texts))
+            return Scores(nobody, nobody, gaps(ours=found), {"reward": found.scores})
         theirs = [self._answer(row.chosen) for row in rows]
         ours, preferred = (self._rewards(asked, answers) for answers in (texts, theirs))
         if self.rater is None:
@@ -236,6 +257,25 @@ class Preference(RealTask):
             # As in the paper's metrics, an empty answer is not coherent at all.
             more["coherence"] = self.judgements(self.encoder, asked, texts).filled(0.0)
         return Scores(won.astype(np.float64), diversity, missing, more)
+
+    def expected_rewards(self, *, n: int, seed: int = 0) -> tuple[list[str], Float[np.ndarray, " prompts"]]:
+        """Prompts to fit on, each with the reward of one sampled answer; those without a reward are left out.
+
+        One answer is a noisy estimate of the expected reward, without bias. Without a judge it is the exact score.
+
+        Raises:
+            MetricError: if no answer has a reward.
+        """
+        if self.judge is None:
+            return super().expected_rewards(n=n, seed=seed)
+        own = copy(self)
+        own.alone = True
+        items = spread(self.items("fit"), n)
+        rewards = own.answered(items, seed=seed)[0].more["reward"]
+        kept = np.flatnonzero(np.isfinite(rewards))
+        if not len(kept):
+            raise MetricError(f"{self.name}: none of {len(items)} answers has a reward. Fix: look at the judge.")
+        return [items[i].text for i in kept], rewards[kept]
 
     def _rewards(self, asked: Sequence[str], texts: Sequence[str]) -> Judgement:
         """The rewards of answers, of blank ones as it was chosen."""
