@@ -1,13 +1,13 @@
-"""Values from disk: what was killed goes on, what nobody rewarded is left out, and memory does not grow with answers."""
+"""Values from disk: what was killed goes on, what nobody rewarded is left out, memory does not grow with answers."""
 
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -25,7 +25,7 @@ from steerlib.laws.value import ReControl
 from steerlib.plant import Plant
 from steerlib.tasks.real import Preference
 from steerlib.tasks.rewarding import rewarded_answers
-from steerlib.tasks.streamed import UNREWARDED, fit_streamed, harvest, rollouts_folder, streamed_scorer
+from steerlib.tasks.streamed import UNREWARDED, fit_streamed, harvest, rewarded_only, rollouts_folder, streamed_scorer
 from tests import families
 from tests.data import sets
 
@@ -168,21 +168,10 @@ def test_answers_without_a_reward_are_left_out_and_not_read(plant: Plant, folder
     # A process that goes on knows of the gaps, too.
     again = harvest(task(plant, folder, Lengths("gaps")), READ_OUT, tmp_path, **options).rewarded.trajectories
     assert again.digest == found.digest and UNREWARDED not in again.rewards
-    with pytest.raises(
-        ContrastError, match="preference: Win by lengths none: none of 3 answers has a reward. Fix: look"
-    ):
-        harvest(task(plant, folder, Nothing()), READ_OUT, tmp_path, n=3, seed=0)
-
-
-class Nothing(Lengths):
-    """Scores the first answer it is asked about, and says nothing of it in the end."""
-
-    def __init__(self) -> None:
-        super().__init__("none")
-
-    def score(self, prompts: Sequence[str], answers: Sequence[str | None]) -> Any:
-        found = super().score(prompts, answers)
-        return type(found)(np.full(len(answers), np.nan), dict.fromkeys(range(len(answers)), "empty answer"), "n", "")
+    shards = Shards.begin(tmp_path / "none", count=2, size=2, about={})
+    shards.write(0, Batch(torch.ones(3, 2), torch.tensor([1, 2]), torch.tensor([UNREWARDED] * 2, dtype=torch.float64)))
+    with pytest.raises(ContrastError, match="preference: none of 2 answers has a reward. Fix: look at the judge"):
+        rewarded_only(Trajectories.open(tmp_path / "none"), tmp_path / "none", named="preference")
 
 
 def test_prefix_scorers_from_disk(plant: Plant, folder: Path, tmp_path: Path) -> None:
@@ -229,9 +218,10 @@ def test_an_ascent_that_diverges_is_reported_with_its_step_or_leaves_the_row_alo
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory of a process is read from /proc, which only Linux has")
 def test_training_holds_batches_whatever_the_number_of_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sixteen times the states on disk, 134 MB of them, cost training less than three batches of 2 MB more."""
+    """Three batches of 2 MB at a time; sixteen times the states on disk, 134 MB of them, are not taken into memory."""
     time, width, batch = 64, 512, 16
     take, peak = Trajectories.take, 0
+    alive: list[weakref.ref[torch.Tensor]] = []
 
     def owned() -> int:
         line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("RssAnon"))
@@ -241,6 +231,8 @@ def test_training_holds_batches_whatever_the_number_of_answers(tmp_path: Path, m
         nonlocal peak
         found = take(self, index)
         peak = max(peak, owned())
+        alive.append(weakref.ref(found.states))
+        assert sum(one() is not None for one in alive) <= 3, "one that is learned from, one that waits, and this one"
         assert found.states.numel() * 4 <= batch * time * width * 4, "no more than a batch at a time"
         return found
 
@@ -260,4 +252,5 @@ def test_training_holds_batches_whatever_the_number_of_answers(tmp_path: Path, m
     monkeypatch.setattr(Trajectories, "take", watched)
     grown(64)  # first calls take what they keep
     few, many = grown(65), grown(16 * 64)
-    assert many - few < 3 * batch * time * width * 4 < 0.05 * 16 * 64 * time * width * 4
+    # The allocator keeps what it was given back: a part of the states is what can be told from none of them.
+    assert many - few < 0.25 * 16 * 64 * time * width * 4
