@@ -6,6 +6,7 @@ A profile such as `data/profiles/paper.yml` has, under `tables`, one entry for e
       re_control:
         about: ...
         fields: {task: {value: preference, said: ...}, ...}        # fields of every cell
+        tested: {judges.rater.model: {value: gpt-4, said: ...}}    # of those that are no validation
         rows: {re-control: {law.name: {value: re-control, ...}}}   # of the cells of a row
         validation: {fields: ..., sweeps: {re-control: {law.options.alpha: {value: [0.2, 0.5], chosen: ...}}}}
         settings: {hh-vicuna-7b: {fields: ..., rows: ..., without: {cd: why not}}}
@@ -104,6 +105,7 @@ class TableSpec(_Data):
     Attributes:
         about: what it is, for people.
         fields: of every cell.
+        tested: of the cells that are no validation, such as a judge that costs money and that no setting is chosen by.
         rows: name of a row, see `steerlib.experiment.value_tables.ROWS` -> fields of its cells.
         validation: None where nothing is chosen anew.
         settings: by the names that the published numbers have in `data/claims`.
@@ -111,6 +113,7 @@ class TableSpec(_Data):
 
     about: str
     fields: Fields = {}
+    tested: Fields = {}
     rows: Annotated[dict[str, Fields], Field(min_length=1)]
     validation: Validation | None = None
     settings: Annotated[dict[str, Setting], Field(min_length=1)]
@@ -173,7 +176,7 @@ class TableSpec(_Data):
                     tried = dict(zip(names, values, strict=True))
                     yield {**_seeded(base, seeds[0]), **tried, "split": "validation"}, row
         for row, seed in itertools.product(here, seeds):
-            yield {**_seeded(self.given(setting, row), seed), "split": "test"}, row
+            yield {**_seeded({**self.tested, **self.given(setting, row)}, seed), "split": "test"}, row
 
 
 def _seeded(fields: Fields, seed: int) -> dict[str, Any]:

@@ -181,12 +181,17 @@ def chosen(records: Sequence[CellRecord], options: dict[str, Any]) -> dict[str, 
         MetricError: if a row has no validation record, or the random push and RE-Control do not both move the plant.
     """
     ran = {row: swept(records, options, row) for row in (*CHOSEN, "random-direction")}
-    if not ran["re-control-monte-carlo"]:  # not a row of the paper: a grid may do without it
-        del ran["re-control-monte-carlo"]
+    tested = {row_of(r.cell) for r in records if r.cell.split == "test" and r.cell.task_options == options}
+    for row in [row for row, tried in ran.items() if not tried]:
+        # Not a row of the paper: a grid may do without it. A real plant may have no row, such as CD in the paper.
+        if row == "re-control-monte-carlo" or (tested and row not in tested):
+            del ran[row]
     if lacking := [row for row, tried in ran.items() if not tried]:
         raise MetricError(f"{lacking[0]}: no record on validation prompts; expected at least one to choose from")
-    pushes = ran.pop("random-direction")
+    pushes = ran.pop("random-direction", [])
     found = {row: max(tried, key=goodness) for row, tried in ran.items()}
+    if not pushes or "re-control" not in found:
+        return found
     spent = _kl(found["re-control"])
     return found | {"random-direction": min(pushes, key=lambda record: abs(math.log(_kl(record) / spent)))}
 

@@ -5,20 +5,23 @@ stopped; training reads batches of it, on the device of the plant, and goes on f
 what `steerlib.tasks.rewarding` and `ReControl.fit_rewarded` would give, but for what other devices round otherwise.
 
 Every harvest has a folder of its own, named by what decides it: weights, prompts, reward, settings and site. It holds
-`states` (see `steerlib.control.rollouts`), which all fits on these answers share, and a checkpoint for each fit.
-Nothing is removed here: until the table is made, the states are worth the disk they take.
+`states` (see `steerlib.control.rollouts`), which all fits on these answers share, and a checkpoint for each fit. One
+process at a time is at work in it; others wait, and find what it made. Nothing is removed here: until the table is
+made, the states are worth the disk they take.
 
 Knows tasks, folders and how values are fitted. Knows nothing about cells, keys or tables.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import math
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
@@ -111,10 +114,11 @@ def harvest(
     prompts, named = [item.text for item in items], _reward_name(task)
     decides = [*prompts, str(how), named]
     folder = _folder(root, task, [*decides, str(site), "before each token", str(shard)])
-    whole = collect(
-        task.plant, prompts, _reward(task, items), folder / "states", how=how, rewarded_by=named, site=site,
-        batch_size=batch_size, shard=shard, progress=progress,
-    )  # fmt: skip
+    with _alone(folder):
+        whole = collect(
+            task.plant, prompts, _reward(task, items), folder / "states", how=how, rewarded_by=named, site=site,
+            batch_size=batch_size, shard=shard, progress=progress,
+        )  # fmt: skip
     kept = rewarded_only(whole, folder / "states", named=named)
     plant = task.plant
     header = LawHeader(
@@ -153,10 +157,11 @@ def fit_streamed(
     told["hidden"] = law.hidden or data.width
     how = _as_the_law(len(data), passes=law.passes, batch=law.batch, rate=law.rate)
     mark = _digest([_text(told), _text(asdict(how)), str(precision), data.digest])
-    fitted = fit_value(
-        data, **told, how=how, precision=precision, device=device, progress=progress,
-        checkpoint=answers.folder / f"value-{mark[:16]}.safetensors",
-    )  # fmt: skip
+    with _alone(answers.folder):
+        fitted = fit_value(
+            data, **told, how=how, precision=precision, device=device, progress=progress,
+            checkpoint=answers.folder / f"value-{mark[:16]}.safetensors",
+        )  # fmt: skip
     law.hold(fitted.network, answers.rewarded.header)
     law.history = fitted.history
     return law
@@ -203,17 +208,18 @@ def streamed_scorer(
     items, how, _ = answering(task, n=n, seed=seed)
     prompts, named = [item.text for item in items], _reward_name(task)
     folder = _folder(root, task, [*prompts, str(how), named, "after each token", str(shard)])
-    whole = prefix_states(
-        task.plant, prompts, _reward(task, items), folder / "states", how=how, rewarded_by=named,
-        batch_size=batch_size, shard=shard, progress=progress,
-    )  # fmt: skip
-    kept = rewarded_only(whole, folder / "states", named=named)
-    mark = _digest([name, _text(asdict(given)), str(seed), kept.digest])
-    fitted = fit_value(
-        kept, target=METHODS[name], hidden=given.hidden or kept.width, layers=given.layers, seed=seed,
-        how=_as_the_law(len(kept), passes=given.passes, batch=given.batch, rate=given.rate), device=device,
-        checkpoint=folder / f"scorer-{mark[:16]}.safetensors", progress=progress,
-    )  # fmt: skip
+    with _alone(folder):
+        whole = prefix_states(
+            task.plant, prompts, _reward(task, items), folder / "states", how=how, rewarded_by=named,
+            batch_size=batch_size, shard=shard, progress=progress,
+        )  # fmt: skip
+        kept = rewarded_only(whole, folder / "states", named=named)
+        mark = _digest([name, _text(asdict(given)), str(seed), kept.digest])
+        fitted = fit_value(
+            kept, target=METHODS[name], hidden=given.hidden or kept.width, layers=given.layers, seed=seed,
+            how=_as_the_law(len(kept), passes=given.passes, batch=given.batch, rate=given.rate), device=device,
+            checkpoint=folder / f"scorer-{mark[:16]}.safetensors", progress=progress,
+        )  # fmt: skip
     return StateScorer(fitted.network, site=READ_OUT)
 
 
@@ -264,6 +270,15 @@ def _reward_name(task: Task) -> str:
 def _folder(root: Path | str, task: Task, decides: Sequence[str]) -> Path:
     name = "".join(c if c.isalnum() or c in "-." else "-" for c in Path(task.plant.name).name)
     return Path(root) / f"{name}-{_digest([task.plant.weight_hash, str(task.plant.dtype), *decides])[:16]}"
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Be the only process at work in a folder; the system frees it when the process ends, however it ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 def _digest(parts: Sequence[str]) -> str:

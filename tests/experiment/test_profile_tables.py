@@ -97,6 +97,12 @@ def test_the_papers_settings_are_those_it_states() -> None:
     assert {n: found[0].task_options["person"] for n, found in cells.items()} == {
         "hh-vicuna-7b": "Human", "hh-falcon-7b-instruct": "User", "shp-vicuna-7b": "Human", "shp-llama-3-8b": "User",
     }  # fmt: skip
+    raters = {
+        (cell.split, *(spec.model for role, spec in cell.judges.items() if role == "rater"))
+        for found in cells.values()
+        for cell in found
+    }
+    assert raters == {("validation",), ("test", "gpt-4")}, "the paper's judge, where it judges"
     with pytest.raises(TableError, match="hh-falcon-7b-instruct: has no row 'cd': as in the paper"):
         table.given("hh-falcon-7b-instruct", "cd")
 
@@ -123,6 +129,7 @@ def test_what_is_nearer_wins(tmp_path: Path) -> None:
             "sweeps": {"re-control": {"law.options.alpha": given([1.0, 2.0]), "law.options.steps": given([3, 4])}},
         },
         settings={"a": {"fields": {"limit": given(7)}, "rows": {"re-control": {"law.options.alpha": given(9.0)}}}},
+        tested={"limit": given(6), "judges.rater.kind": given("api-pairs"), "judges.rater.model": given("m")},
     )
     spec, seeds = read_table("re_control", profile=written(tmp_path, table))
     cells = spec.cells(seeds)
@@ -133,6 +140,7 @@ def test_what_is_nearer_wins(tmp_path: Path) -> None:
         (7, 0, "unsteered"), (7, 1, "unsteered"), (7, 0, "re-control"), (7, 1, "re-control"),
     ]  # fmt: skip
     assert {c.law.options["alpha"] for c in cells[4:] if c.law is not None} == {9.0}
+    assert [sorted(c.judges) for c in cells] == [[]] * 4 + [["rater"]] * 4, "no setting is chosen by what costs money"
 
 
 @pytest.mark.parametrize(

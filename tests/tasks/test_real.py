@@ -277,7 +277,7 @@ class TestOthers:
         """A preface makes some prompts too long for the plant; the others are asked either way."""
         sets.hh(tmp_path, 60)
         room = {"max_new_tokens": 34}
-        one, other = (Preference(plant, data=tmp_path, settings=room) for _ in range(2))
+        one, other = (Preference(plant, data=tmp_path, settings=room, longest=60) for _ in range(2))
         bare, told = [item.row for item in one.items()], [item.row for item in other.items(told=True)]
         assert bare == told == [item.row for item in one.items(told=True)]
         assert len(bare) < len(one.build("test", told=False))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import sys
+import threading
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -126,6 +128,22 @@ def test_a_harvest_that_was_killed_goes_on(
     assert len(batches) == 3 + 3 and judge.count == 5, "two of five shards must not be made again"
     assert again.rewarded.trajectories.digest == whole.rewarded.trajectories.digest
     assert again.rewarded.header == whole.rewarded.header
+
+
+def test_a_second_process_waits_and_finds_what_the_first_made(plant: Plant, folder: Path, tmp_path: Path) -> None:
+    options = {"n": 4, "seed": 0}
+    first = harvest(task(plant, folder), READ_OUT, tmp_path, **options)
+    judge, found = Lengths(), []
+    work = threading.Thread(
+        target=lambda: found.append(harvest(task(plant, folder, judge), READ_OUT, tmp_path, **options))
+    )
+    with (first.folder / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        work.start()
+        work.join(0.5)
+        assert work.is_alive() and not found
+    work.join(60)
+    assert found[0].rewarded.trajectories.digest == first.rewarded.trajectories.digest and judge.count == 0
 
 
 def test_a_fit_that_was_killed_goes_on(

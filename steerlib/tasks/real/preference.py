@@ -56,7 +56,8 @@ class Preference(RealTask):
         person: what the person is called in a dialogue: "Human" (Vicuna) or "User" (Llama 3, Falcon).
         held_out: forums of SHP, or subsets of HH-RLHF, that nothing is fitted on, by name ("harmless" is that of
             harmless-base), or what part of them; they are then what is tested.
-        longest: most tokens of a dialogue; longer ones are left out. RE-Control takes up to 512.
+        longest: most tokens of a dialogue; longer ones are left out, and of what is scored also those that do not fit
+            the plant with a preface: the same prompts are then asked either way. RE-Control takes up to 512.
         blank: what a blank answer earns, about which no judge is asked: "missing", no reward, or "asked", what the
             reward judge says of the dialogue without an answer. Decoders that score beginnings need a reward of these.
         seed: of the split.
@@ -164,16 +165,16 @@ class Preference(RealTask):
         return "held out" if self.held_out and split == "test" else split
 
     def _fitting(self, side: Side, told: bool) -> list[Item]:
-        """Those of which the dialogue is short enough, and which fit the plant bare and told.
+        """Those of which the dialogue is short enough, if that is asked for, and which then fit the plant told, too.
 
         What is scored with a preface and without must be the same prompts, or their rows could not be compared.
         """
         found = super()._fitting(side, told)
-        if side != "fit":
-            both = {item.row for item in super()._fitting(side, not told)}
-            found = self._kept[side, told] = [item for item in found if item.row in both]
         if self.longest is None:
             return found
+        if side != "fit":
+            both = {item.row for item in super()._fitting(side, not told)}
+            found = [item for item in found if item.row in both]
         bare = [self._prompt(self.rows[item.row]) for item in found]
         lengths = self._lengths(list(dict.fromkeys(bare)) or [""])
         short = [item for item, text in zip(found, bare, strict=True) if lengths[text] <= self.longest]
