@@ -150,7 +150,7 @@ class Preference(RealTask):
             fitted = len(entities) - tested - own
             more: tuple[tuple[Side, int], ...] = (("fit", fitted), ("validation", own))
             for side, rows in more:
-                sides += [side] * rows
+                sides.extend(side for _ in range(rows))
             self.partition = fixed(entities, sides, seed=seed)
             return
         inner = partition(entities[tested:], seed=seed, shares={"fit": 1 - VALIDATION, "validation": VALIDATION})
