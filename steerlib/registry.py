@@ -54,7 +54,9 @@ JUDGES: dict[str, str] = {
     "oracle": "steerlib.judges.oracle.OracleJudge",
     "classifier": "steerlib.judges.classifier.ClassifierJudge",
     "reward": "steerlib.judges.classifier.RewardJudge",
+    "encoder": "steerlib.judges.encoder.EncoderJudge",
     "api": "steerlib.judges.api.ApiJudge",
+    "api-pairs": "steerlib.judges.pairwise.PairJudge",
 }
 #: What may answer in the place of the plant's own sampling: name -> class; see `steerlib.decoding.making`.
 DECODERS: dict[str, str] = {

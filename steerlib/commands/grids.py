@@ -6,6 +6,7 @@ Knows how to ask and how to print; everything else is in `steerlib.experiment`.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,8 +27,8 @@ def run(
     grid: Annotated[
         Path | None,
         typer.Argument(
-            help="a grid of cells, such as data/grids/push.yml, or a race, such as data/races/open_loop.yml; none for "
-            "the whole store (--list, --export)"
+            help="a grid of cells, such as data/grids/push.yml, or a race, such as data/races/open_loop.yml; with "
+            "--profile the name of a table, such as re_control; none for the whole store (--list, --export)"
         ),
     ] = None,
     store: Annotated[Path, typer.Option(help="folder of the records")] = Path("build/store"),
@@ -37,6 +38,13 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="count what is missing and how long it may take")] = False,
     shard: Annotated[str, typer.Option(help="only a part of the cells, such as 2/8: for many machines")] = "1/1",
     export: Annotated[Path | None, typer.Option(help="write the records to a .csv or .parquet file")] = None,
+    of: Annotated[
+        str | None,
+        typer.Option("--profile", help="GRID is a table of this profile on real models: paper, gpu, or your own .yml"),
+    ] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option(help="of a table: one of its settings, such as hh-vicuna-7b; repeat it")
+    ] = None,
     only: Annotated[
         list[str] | None, typer.Option(help="of a race: a plant, or plant/task; repeat it for several")
     ] = None,
@@ -69,7 +77,9 @@ def run(
                 )
             _whole_store(place, listing=listing, export=export)
             return
-        if again is None and _names_a_race(grid):
+        if of is None and setting:
+            raise GridError(f"--setting is for tables of a profile, and {grid} is a file. Fix: name --profile")
+        if again is None and of is None and _names_a_race(grid):
             from steerlib.commands.races import run_race_file
 
             run_race_file(
@@ -81,7 +91,11 @@ def run(
             return
         if only or adopt is not None:
             raise GridError(f"--only and --adopt are for races, and {grid} is a grid. Fix: leave them out; see --shard")
-        cells = part_of(read_grid(grid) if again is None else _shipped_cells(grid.stem, again), shard)
+        if again is not None:
+            whole = _shipped_cells(grid.stem, again)
+        else:
+            whole = read_grid(grid) if of is None else _table_cells(str(grid), of, setting or ())
+        cells = part_of(whole, shard)
         if listing or dry_run:
             lacking = missing(cells, place)
             if listing:
@@ -94,7 +108,7 @@ def run(
         if export is not None:
             console.print(f"written: {place.export(export)}", soft_wrap=True)
         if profile is not None and not outcome.failed:
-            _ship(read_grid(grid) if again is None else cells, place, grid.stem, profile)
+            _ship(cells if again is not None else whole, place, grid.stem, profile)
     except KeyboardInterrupt as stopped:
         told = str(stopped) or "stopped; finished cells are kept, the same command goes on"
         errors.print(escape(told), soft_wrap=True, highlight=False)
@@ -109,6 +123,14 @@ def run(
     )
     if outcome.failed:
         raise typer.Exit(1)
+
+
+def _table_cells(name: str, profile: str, settings: Sequence[str]) -> list[Cell]:
+    """The cells of a table on real models, as a profile has it."""
+    from steerlib.experiment.profile_tables import read_table
+
+    table, seeds = read_table(name, profile=profile)
+    return table.cells(seeds, settings=settings)
 
 
 def _shipped_cells(name: str, profile: str) -> list[Cell]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from steerlib.data.reading import DataError, Record, read_json_lines, read_list, read_parquet
-from steerlib.data.sources import Loaded, locate
+from steerlib.data.sources import SHP_FORUMS, Loaded, locate
 from steerlib.errors import unknown
 
 #: Parts of HH-RLHF, as its authors name their folders.
@@ -97,17 +97,45 @@ def load_shp(
     if layout == "re_control":
         return _re_control(data)
     files = locate("pref_ctrl_shp", ["pref_ctrl_shp/test.json"], data=data)
-    rows = []
-    for row in read_json_lines(files[0]):
-        first = int(row.number("labels", low=0, high=1))
-        score_a, score_b = row.number("score_A"), row.number("score_B")
-        if (score_a > score_b) != (first == 1) or score_a == score_b:
-            raise row.error("labels", f"got {first}, but the scores are {score_a:g} and {score_b:g}")
-        answers = row.text("human_ref_A"), row.text("human_ref_B")
-        chosen, rejected = answers if first else answers[::-1]
-        family = row.text("domain").rpartition("_")[0] or row.text("domain")
-        rows.append(PreferencePair((row.text("history"),), chosen, rejected, row.text("post_id"), family))
-    return Loaded(tuple(rows), files)
+    return Loaded(tuple(_comparison(row) for row in read_json_lines(files[0])), files)
+
+
+def load_shp_forums(
+    data: str | Path | None = None, *, part: Literal["train", "validation"] = "train"
+) -> Loaded[PreferencePair]:
+    """Stanford Human Preferences as published: the posts of all forums, which RE-Control fits and validates on.
+
+    A post has as many rows as pairs of its answers were compared. The first stands for it: a plant that answers a post
+    twice, greedily, says the same twice.
+
+    Args:
+        data: data folder; see `steerlib.data.sources.locate`. Forum by forum, as `steerlib fetch shp` writes it.
+        part: "train" or "validation".
+
+    Raises:
+        DataError: a file is absent or malformed, or the label of a row contradicts its scores.
+    """
+    files = locate("shp", [f"shp/{forum}/{part}.json" for forum in SHP_FORUMS], data=data)
+    rows: dict[str, PreferencePair] = {}
+    left_out = []
+    for file in files:
+        for row in read_json_lines(file):
+            pair = _comparison(row)
+            if rows.setdefault(pair.entity, pair) is not pair:
+                left_out.append(f"{file.parent.name}, {row.place}: another pair of answers to an earlier post")
+    return Loaded(tuple(rows.values()), files, tuple(left_out))
+
+
+def _comparison(row: Record) -> PreferencePair:
+    """A post and two of its answers, of which the one with the higher score is preferred."""
+    first = int(row.number("labels", low=0, high=1))
+    score_a, score_b = row.number("score_A"), row.number("score_B")
+    if (score_a > score_b) != (first == 1) or score_a == score_b:
+        raise row.error("labels", f"got {first}, but the scores are {score_a:g} and {score_b:g}")
+    answers = row.text("human_ref_A"), row.text("human_ref_B")
+    chosen, rejected = answers if first else answers[::-1]
+    family = row.text("domain").rpartition("_")[0] or row.text("domain")
+    return PreferencePair((row.text("history"),), chosen, rejected, row.text("post_id"), family)
 
 
 def _re_control(data: str | Path | None) -> Loaded[PreferencePair]:

@@ -86,6 +86,13 @@ def _under(folder: str, remote: str, *names: str) -> tuple[tuple[str, str], ...]
 _SPLITS = ("harmful_train.json", "harmful_val.json", "harmful_test.json", "harmless_train.json", "harmless_val.json",
            "harmless_test.json")  # fmt: skip
 
+#: Forums of Stanford Human Preferences, as its folders are named.
+SHP_FORUMS = (
+    "askacademia", "askanthropology", "askbaking", "askcarguys", "askculinary", "askdocs", "askengineers",
+    "askhistorians", "askhr", "askphilosophy", "askphysics", "askscience", "asksciencefiction", "asksocialscience",
+    "askvet", "changemyview", "explainlikeimfive", "legaladvice",
+)  # fmt: skip
+
 SOURCES: dict[str, Source] = {
     source.name: source
     for source in (
@@ -167,6 +174,22 @@ SOURCES: dict[str, Source] = {
                     (
                         ("dataset/test_dataset_shp.json", "re_control/test_dataset_shp.json"),
                         ("example_data/dataset_prefer.json", "re_control/dataset_prefer.json"),
+                    ),
+                ),
+            ),
+        ),
+        Source(
+            "shp",
+            "Stanford Human Preferences: the posts that RE-Control fits on, from eighteen forums",
+            "as the hub states it",
+            (
+                Home(
+                    "hub",
+                    "stanfordnlp/SHP",
+                    tuple(
+                        pair
+                        for forum in SHP_FORUMS
+                        for pair in _under(f"shp/{forum}", forum, "train.json", "validation.json")
                     ),
                 ),
             ),

@@ -29,6 +29,8 @@ DECIDING = ("torch", "transformers", "numpy")
 DATA = "data"
 #: Where decoders and their scorers are made: code that decides the outcome of a cell with a decoder.
 MAKING = "steerlib.decoding.making.decoder"
+#: How states of answers go to disk and are learned from there: likewise, where a cell asks for it.
+STREAMED = "steerlib.tasks.streamed.harvest"
 _ROOT = Path(steerlib.__file__).resolve().parents[1]
 
 
@@ -43,9 +45,11 @@ class Fit(_Data):
         task: the behaviour that the law is fitted for; None for the one that is scored. A law fitted for one behaviour
             and scored on another shows what else it moves.
         task_options: arguments of that task's constructor.
+        on_disk: of a law of value: let the states of answers go to disk, where they are harvested and learned from by
+            parts; see `steerlib.tasks.streamed`. For as many as no memory holds.
     """
 
-    later = frozenset({"task", "task_options"})
+    later = frozenset({"task", "task_options", "on_disk"})
 
     n: Annotated[int, Field(ge=1)] = 200
     seed: int = 0
@@ -53,6 +57,7 @@ class Fit(_Data):
     labels: Literal["true", "shuffled"] = "true"
     task: str | None = None
     task_options: dict[str, JsonValue] = {}
+    on_disk: bool = False
 
     @field_validator("task")
     @classmethod
@@ -123,6 +128,8 @@ class LawSpec(_Data):
             raise ValueError(
                 f"got layer={self.layer} beside layers={self.layers}; expected {last}, the last. Fix: leave layer out"
             )
+        if self.fit.on_disk and (self.name != "re-control" or self.layers):
+            raise ValueError(f"law {self.name}: got fit.on_disk, which only re-control at one layer takes")
 
     @property
     def place(self) -> str:
@@ -252,6 +259,12 @@ class Cell(_Data):
         return (self.law.name, held) if isinstance(held, str) and held in LAWS else (self.law.name,)
 
     @property
+    def on_disk(self) -> bool:
+        """Whether anything of it is fitted on states that go to disk."""
+        law = self.law is not None and self.law.fit.on_disk
+        return law or (self.decoder is not None and self.decoder.on_disk)
+
+    @property
     def judged(self) -> str:
         """Who judges what, for people; "" where no judge is named."""
         return "; ".join(f"{role}: {spec.title}" for role, spec in sorted(self.judges.items()))
@@ -279,6 +292,8 @@ def code_hash(cell: Cell, *, root: Path | None = None) -> str:
     if cell.decoder is not None:
         places |= {*cell.decoder.places, MAKING}
     places |= {place_of(name, LAWS, "law") for name in cell.law_names}
+    if cell.on_disk:
+        places.add(STREAMED)
     for spec in cell.judges.values():
         places.add(place_of(spec.kind, JUDGES, "kind of judge"))
         if spec.kind == "oracle":

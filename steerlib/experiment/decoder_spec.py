@@ -26,12 +26,16 @@ class ScorerSpec(_Data):
         n: answers to train on. As with laws, the prompts are those of the split "fit".
         seed: of the answers, of weights and of order.
         options: how it is trained; see `steerlib.decoding.making.PrefixTraining`.
+        on_disk: let the states of answers go to disk; see `steerlib.tasks.streamed`.
     """
+
+    later = frozenset({"on_disk"})
 
     name: str
     n: Annotated[int, Field(ge=2)] = 200
     seed: int = 0
     options: dict[str, JsonValue] = {}
+    on_disk: bool = False
 
     @field_validator("name")
     @classmethod
@@ -107,6 +111,12 @@ class DecoderSpec(_Data):
         """Registered names of this decoder and of those inside it, each with its scorer."""
         own = (self.name,) if self.scorer is None else (f"{self.name} by {self.scorer.name}",)
         return own if self.inner is None else (*own, *self.inner.all_names)
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether a scorer, of this decoder or of one inside it, is trained on states that go to disk."""
+        own = self.scorer is not None and self.scorer.on_disk
+        return own or (self.inner is not None and self.inner.on_disk)
 
     @property
     def places(self) -> set[str]:

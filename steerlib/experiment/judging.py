@@ -6,7 +6,6 @@ made last, since neighbouring cells share them.
 
 from __future__ import annotations
 
-from copy import copy
 from functools import lru_cache
 from typing import Any
 
@@ -52,16 +51,15 @@ def check_judges(cell: Cell) -> None:
         )
 
 
-def judged(task: Any, cell: Cell, *, device: str) -> Any:
-    """The task with the cell's judges; the task that neighbouring cells share is left as it is.
+def seat(task: Any, cell: Cell, *, device: str) -> Any:
+    """Give a task the cell's judges; returns it. A task that cells without these judges share must be a copy.
 
     Raises:
         JudgeSpecError: if a judge cannot be made; see `judge_of`.
     """
-    own = copy(task)
     for role, spec in cell.judges.items():
-        setattr(own, role, judge_of(spec, content=judge_content(spec) or "", device=device))
-    return own
+        setattr(task, role, judge_of(spec, content=judge_content(spec) or "", device=device))
+    return task
 
 
 def judge_of(spec: JudgeSpec, *, content: str, device: str) -> BaseJudge:
@@ -92,7 +90,7 @@ def _made(text: str, _content: str, device: str) -> BaseJudge:
                 raise JudgeSpecError(f"judge 'oracle': got task {name!r}, expected a behaviour of the Almanac")
             # The oracle needs the task's grammar and no plant.
             return kind(task_class(name)(None, **options.pop("task_options", {})), **options)
-        if spec.kind == "api":
+        if spec.kind in ("api", "api-pairs"):
             return kind(model=spec.model, **_as_arguments(options))
         return kind(spec.model, **{"device": device, **options, "revision": spec.revision})
     except TypeError as error:

@@ -84,7 +84,7 @@ def present_parts(
             files[read] = data_hash(cell)
         asked = sorted(f"{spec.kind} {spec.options.get('task', '')}" for spec in cell.judges.values())
         by = cell.decoder.all_names if cell.decoder is not None else ()
-        made = (*cell.law_names, "for", *(name for name, _ in cell.tasks), *asked, "by", *by)
+        made = (*cell.law_names, "for", *(name for name, _ in cell.tasks), *asked, "by", *by, str(cell.on_disk))
         if made not in codes:
             codes[made] = code_hash(cell)
         data = f"{world}:{files[read]}" if files[read] else world

@@ -125,7 +125,8 @@ def reference(
         DriftError: a cell that was computed again disagrees.
     """
     found = path if isinstance(path, Shipped) else shipped(path or shipped_path(grid, profile=profile))
-    again = f"Fix: `steerlib run data/grids/{grid}.yml --jobs 2 --ship {profile}` computes and ships them anew"
+    asked = f"data/grids/{grid}.yml" if profile == "tiny" else f"{grid} --profile {profile}"
+    again = f"Fix: `steerlib run {asked} --jobs 2 --ship {profile}` computes and ships them anew"
     if fresh := os.environ.get(FRESH):
         made = _from_fresh(grid, found, Store(fresh))
     elif not found.records:

@@ -1,7 +1,7 @@
 """How one cell is computed.
 
-Knows plants, laws and tasks. Knows nothing about grids or files. A process keeps the plant it loaded last and the laws
-it fitted on it, since neighbouring cells share them.
+Knows plants, laws and tasks. Knows nothing about grids or records on disk. A process keeps the plant it loaded last and
+the laws it fitted on it, since neighbouring cells share them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from copy import copy
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -30,18 +31,20 @@ from steerlib.experiment.answered import effort, further, variety
 from steerlib.experiment.cell_records import CellRecord, Metric, hash_of
 from steerlib.experiment.cells import Cell, LawSpec, canonical, key_from
 from steerlib.experiment.decoder_spec import DecoderSpec, ScorerSpec
-from steerlib.experiment.judging import check_judges, judged
-from steerlib.experiment.keys import present_parts
+from steerlib.experiment.judging import check_judges, seat
+from steerlib.experiment.keys import judge_content, present_parts
 from steerlib.experiment.provenance import provenance
 from steerlib.laws.base import Contrast, Law
 from steerlib.laws.rewarded import Rewarded
 from steerlib.laws.stack import Stack
+from steerlib.laws.value import ReControl
 from steerlib.metrics import Estimate
 from steerlib.plant import Generation, Plant
 from steerlib.recorder import Position
 from steerlib.registry import law_class, task_class
 from steerlib.tasks.base import Task, spread
 from steerlib.tasks.source import TaskSource
+from steerlib.tasks.streamed import fit_streamed, harvest, rollouts_folder, streamed_scorer
 
 
 class CellError(SteerlibError, ValueError):
@@ -67,6 +70,33 @@ def _task(name: str, options: str, plant: str, device: str) -> Task:
         return kind(plant_of(plant, device), **json.loads(options))
     except TypeError as error:
         raise CellError(f"task {name!r} does not take the options {options}: {error}") from error
+
+
+#: Tasks that have judges, by the task that has none and by who judges; they go with it.
+_seated: WeakKeyDictionary[Task, dict[str, Task]] = WeakKeyDictionary()
+
+
+def _task_of(name: str, options: dict[str, Any], cell: Cell, device: str, *, alone: bool = False) -> Task:
+    """A task of a cell, with the cell's judges if it is the scored one: what laws are fitted on may need them, too.
+
+    One task for the same judges, so that laws and scorers that were fitted on it are found again.
+
+    Args:
+        name: of the task.
+        options: its arguments.
+        cell: names the judges.
+        device: where plant and judges run.
+        alone: whether rewards are all that it is asked for; see `steerlib.tasks.real.preference.Preference`.
+    """
+    plain = _task(name, canonical(options), cell.plant, device)
+    if not cell.judges or name != cell.task:
+        return plain
+    alone = alone and hasattr(plain, "alone")
+    content = {role: [canonical(spec), judge_content(spec)] for role, spec in cell.judges.items()}
+    own: Any = _seated.setdefault(plain, {}).setdefault(canonical({"judges": content, "alone": alone}), copy(plain))
+    if alone:
+        own.alone = True
+    return seat(own, cell, device=device)
 
 
 class _Source(TaskSource):
@@ -114,7 +144,13 @@ def _law(spec: str, task: Task) -> Law | Stack:
             made = kind(**options)
     except TypeError as error:
         raise CellError(f"law {law.name!r} does not take the options {law.options}: {error}") from error
-    return made.fit_from(source)
+    if not fit.on_disk:
+        return made.fit_from(source)
+    # As many answers as a source gives, see `TaskSource.trajectories`.
+    answers = harvest(task, site, rollouts_folder(), n=2 * fit.n, seed=fit.seed, scope=law.scope, progress=True)
+    if fit.labels == "shuffled":
+        answers = answers.shuffled(seed=fit.seed)
+    return fit_streamed(cast("ReControl", made), answers, device=task.plant.device, progress=True)
 
 
 def _sites(law: LawSpec, depth: int) -> list[Site]:
@@ -130,7 +166,12 @@ def _sites(law: LawSpec, depth: int) -> list[Site]:
 def _scorer(spec: str, task: Task) -> Scorer:
     """A prefix scorer, trained on the unsteered plant."""
     told = ScorerSpec.model_validate_json(spec)
-    return trained_scorer(task, told.name, n=told.n, seed=told.seed, options=told.options)
+    if not told.on_disk:
+        return trained_scorer(task, told.name, n=told.n, seed=told.seed, options=told.options)
+    return streamed_scorer(
+        task, told.name, rollouts_folder(), n=told.n, seed=told.seed, options=told.options, device=task.plant.device,
+        progress=True,
+    )  # fmt: skip
 
 
 def _decoder(spec: DecoderSpec, task: Any, cell: Cell) -> Decoder:
@@ -157,17 +198,17 @@ def run_cell(cell: Cell, *, device: str = "cpu") -> CellRecord:
     """
     check_judges(cell)
     plant = plant_of(cell.plant, device)
-    task: Any = _task(cell.task, canonical(cell.task_options), cell.plant, device)
+    task: Any = _task_of(cell.task, cell.task_options, cell, device)
     _forget_peak(plant)
     start = time.perf_counter()
-    by = Tallied(_decoder(cell.decoder, task, cell)) if cell.decoder is not None else None
+    by = None
+    if cell.decoder is not None:
+        by = Tallied(_decoder(cell.decoder, _task_of(cell.task, cell.task_options, cell, device, alone=True), cell))
     decoded = time.perf_counter() - start
     if by is not None:
         task = answering_by(task, by)
     if cell.settings.given:  # outside the decoder, which is then asked for them
         task = _sampling(task, cell)
-    if cell.judges:
-        task = judged(task, cell, device=device)
     start = time.perf_counter()
     law, scope = None, "generated"
     if cell.law is not None:
@@ -225,9 +266,8 @@ def task_and_law(cell: Cell, *, device: str = "cpu") -> tuple[Task, Law | Stack]
     """
     if cell.law is None or cell.fitted_for is None:
         raise CellError(f"{cell.title}: has no law")
-    task, other = (
-        _task(name, canonical(options), cell.plant, device) for name, options in (cell.tasks[0], cell.fitted_for)
-    )
+    task = _task_of(cell.task, cell.task_options, cell, device)
+    other = _task_of(*cell.fitted_for, cell, device, alone=True)
     # The strength is a buffer: one fitted law serves a whole sweep.
     law = _law(canonical(cell.law.model_copy(update={"strength": 1.0})), other)
     return task, law.at(cell.law.strength)

@@ -1,7 +1,8 @@
 """RE-Control's main table from records: rows by what answered, columns of single answers, and what validation chose.
 
-Knows the cells of a grid such as `data/grids/re_control.yml`. Knows nothing about how they were computed or shipped,
-nor about times, which are measured side by side or not at all.
+Knows the cells of a grid such as `data/grids/re_control.yml`, or of a table of a profile such as
+`data/profiles/paper.yml`, whose coherence is what topic agreement stands in for on the Almanac. Knows nothing about how
+they were computed or shipped, nor about times, which are measured side by side or not at all.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ COLUMNS: dict[str, str] = {
     "win-rate": "Win rate",
     "win-rate-half": "Win rate, ties half",
 }
+#: What a column is called in records of real models: the cosine of embeddings, for which the Almanac has a stand-in.
+ON_REAL_TEXT = {"topic-agreement": "coherence"}
 #: What the paper adds up, without weights, to choose settings on validation prompts.
 RULE = ("topic-agreement", "diversity", "reward")
 #: Rows whose settings are chosen; the random push spends what RE-Control spends, which is another rule.
@@ -138,7 +141,7 @@ def _row(name: str, records: Sequence[CellRecord]) -> Row:
 
 
 def _column(record: CellRecord, name: str) -> list[float]:
-    values = record.more.get(name, ())
+    values = record.more.get(name) or record.more.get(ON_REAL_TEXT.get(name, name), ())
     if not values or any(value is None for value in values):
         raise MetricError(f"{record.cell.title}: the record lacks {name} of an answer")
     return [float(value) for value in values if value is not None]
@@ -178,12 +181,17 @@ def chosen(records: Sequence[CellRecord], options: dict[str, Any]) -> dict[str, 
         MetricError: if a row has no validation record, or the random push and RE-Control do not both move the plant.
     """
     ran = {row: swept(records, options, row) for row in (*CHOSEN, "random-direction")}
-    if not ran["re-control-monte-carlo"]:  # not a row of the paper: a grid may do without it
-        del ran["re-control-monte-carlo"]
+    tested = {row_of(r.cell) for r in records if r.cell.split == "test" and r.cell.task_options == options}
+    for row in [row for row, tried in ran.items() if not tried]:
+        # Not a row of the paper: a grid may do without it. A real plant may have no row, such as CD in the paper.
+        if row == "re-control-monte-carlo" or (tested and row not in tested):
+            del ran[row]
     if lacking := [row for row, tried in ran.items() if not tried]:
         raise MetricError(f"{lacking[0]}: no record on validation prompts; expected at least one to choose from")
-    pushes = ran.pop("random-direction")
+    pushes = ran.pop("random-direction", [])
     found = {row: max(tried, key=goodness) for row, tried in ran.items()}
+    if not pushes or "re-control" not in found:
+        return found
     spent = _kl(found["re-control"])
     return found | {"random-direction": min(pushes, key=lambda record: abs(math.log(_kl(record) / spent)))}
 

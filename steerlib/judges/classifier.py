@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -53,6 +54,7 @@ class _LocalJudge(BaseJudge):
         too_long: TooLong,
         batch_size: int,
         device: str | torch.device | None,
+        head: str | None = None,
     ) -> None:
         for what, got, known in (
             ("reads", reads, ("answer", "pair", "joined", "chat")),
@@ -69,7 +71,7 @@ class _LocalJudge(BaseJudge):
             raise JudgeError(
                 f"judge {name}: got revision={revision!r}, expected none for a folder, which has one only."
             )
-        self.model, self.tokenizer = _load(str(here) if here.is_dir() else name, revision)
+        self.model, self.tokenizer = _load(str(here) if here.is_dir() else name, revision, head)
         self.model.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
         if self.tokenizer.pad_token_id is not None:  # decoders read the last token that is not this one
             self.model.config.pad_token_id = self.tokenizer.pad_token_id
@@ -202,6 +204,8 @@ class RewardJudge(_LocalJudge):
         too_long: "cut" reads the beginning and says so in `Judgement.truncated`; "missing" gives no score.
         batch_size: inputs at a time; does not move a score beyond rounding.
         device: by default a GPU if there is one.
+        head: what the weights call the layer that gives the reward, where it is not "score" as in decoders of
+            transformers: "regression_head" of openbmb/UltraRM-13b, whose own class is not among those.
 
     Raises:
         JudgeError: if there is no such model, it has several outputs, its head is not trained, or an option has no
@@ -218,11 +222,12 @@ class RewardJudge(_LocalJudge):
         too_long: TooLong = "cut",
         batch_size: int = 32,
         device: str | torch.device | None = None,
+        head: str | None = None,
     ) -> None:
         """Load the model."""
         super().__init__(
             name, revision=revision, reads=reads, max_tokens=max_tokens, too_long=too_long, batch_size=batch_size,
-            device=device,
+            device=device, head=head,
         )  # fmt: skip
         labels = self.model.config.id2label
         if len(labels) != 1:
@@ -236,14 +241,16 @@ class RewardJudge(_LocalJudge):
         return logits[:, 0]
 
 
-def _load(name: str, revision: str | None) -> tuple[Any, Any]:
+def _load(name: str, revision: str | None, head: str | None = None) -> tuple[Any, Any]:
     """Model, in evaluation mode, and tokenizer."""
     at: dict[str, Any] = {} if revision is None else {"revision": revision}
+    # Such a configuration says nothing of outputs, of which there would then be two.
+    named: dict[str, Any] = {} if head is None else {"key_mapping": {f"^{re.escape(head)}": "score"}, "num_labels": 1}
     try:
         with no_progress_bar():
             tokenizer = AutoTokenizer.from_pretrained(name, **at)
             loaded: Any = AutoModelForSequenceClassification.from_pretrained(
-                name, use_safetensors=True, output_loading_info=True, **at
+                name, use_safetensors=True, output_loading_info=True, **at, **named
             )
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]

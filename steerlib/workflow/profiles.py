@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
 from steerlib.data.sources import source
 from steerlib.workflow.errors import ProfileError
@@ -28,7 +28,19 @@ class NotebookSettings(BaseModel):
 
 
 class Profile(BaseModel):
-    """One way to run the book. `timeout_s` is for a whole notebook, in seconds; `datasets` is what it downloads."""
+    """One way to run the book.
+
+    Attributes:
+        name: that of the file.
+        description: for people.
+        plant: what all notebooks are about.
+        seeds: of all notebooks and tables.
+        timeout_s: for a whole notebook, in seconds.
+        datasets: what it downloads.
+        notebooks: what it changes for single ones.
+        tables: tables of papers on real models that it can make; see `steerlib.experiment.profile_tables`, which reads
+            them when they are asked for.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -39,6 +51,7 @@ class Profile(BaseModel):
     timeout_s: Annotated[float, Field(gt=0)]
     datasets: list[str] = []
     notebooks: dict[str, NotebookSettings] = {}
+    tables: dict[str, JsonValue] = {}
 
     @field_validator("datasets")
     @classmethod

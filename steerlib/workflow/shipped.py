@@ -62,6 +62,9 @@ def shipped_grids(run: Run) -> list[tuple[Path, Header]]:
     for file in shipped_files(run):
         known = read_header(file)
         places = [run.root / "data" / kind / f"{known.grid}.yml" for kind in ("grids", "races")]
+        if known.grid in run.profile.tables:
+            found.append((places[0], known))
+            continue
         grid = next((place for place in places if place.is_file()), None)
         if grid is None:
             raise WorkflowError(
@@ -107,6 +110,9 @@ def recompute_grids(run: Run, *, jobs: int, lock: int) -> Path:
         command = ["steerlib.cli", "run", str(grid), "--store", str(store), "--jobs", str(jobs)]
         if grid.parent.name == "races":  # its cells follow from its calibrations, and are those that are shipped
             command += ["--again", run.profile.name]
+        elif grid.stem in run.profile.tables:  # the file in data/grids is that of the profile that readers have
+            command[2] = grid.stem
+            command += ["--profile", run.profile.name]
         if _child(run, command, lock=lock):
             raise WorkflowError(f"not built: cells of {grid.stem} cannot be computed (see above); the others are kept")
     finished.parent.mkdir(parents=True, exist_ok=True)

@@ -96,6 +96,28 @@ def shp(folder: Path, n: int = 60) -> None:
     write(folder, "re_control/dataset_prefer.json", json.dumps([{"prefer": words(i, 9)} for i in range(n)]))
 
 
+def shp_forums(folder: Path, n: int = 2) -> None:
+    """Posts of every forum; the first of each is compared twice. The last one to be fitted on is also tested."""
+    from steerlib.data.sources import SHP_FORUMS
+
+    for k, forum in enumerate(SHP_FORUMS):
+        for part, shift in (("train", 0), ("validation", 50)):
+            rows = []
+            for i in [0, *range(n)]:
+                number = 100 * k + shift + i
+                history = (
+                    words(0, 0, 44)
+                    if (forum, part, i) == (SHP_FORUMS[-1], "train", n - 1)
+                    else words(number, number // 94, k, 45)
+                )
+                rows.append({
+                    "post_id": f"{forum}{number}", "domain": f"{forum}_{part}", "history": history,
+                    "labels": len(rows) % 2, "human_ref_A": words(number, 1), "human_ref_B": words(number, 2),
+                    "score_A": 3 + len(rows) % 2, "score_B": 4 - len(rows) % 2,
+                })  # fmt: skip
+            write(folder, f"shp/{forum}/{part}.json", lines(rows))
+
+
 def requests(folder: Path, n: int = 40) -> None:
     for kind, mark in (("harmful", 80), ("harmless", 81)):
         for k, part in enumerate(("train", "val", "test")):

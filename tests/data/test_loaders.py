@@ -12,10 +12,10 @@ import pytest
 from steerlib.data.choices import load_mmlu
 from steerlib.data.concepts import load_concepts
 from steerlib.data.instructions import load_advbench, load_instructions, load_red
-from steerlib.data.preference import HH_SUBSETS, load_hh, load_shp, load_ultrafeedback
+from steerlib.data.preference import HH_SUBSETS, load_hh, load_shp, load_shp_forums, load_ultrafeedback
 from steerlib.data.reading import DataError, Record
 from steerlib.data.sentiment import load_sst2
-from steerlib.data.sources import SOURCES, AbsentDataError
+from steerlib.data.sources import SHP_FORUMS, SOURCES, AbsentDataError
 from steerlib.data.toxicity import load_jigsaw, load_paradetox, load_rtp
 from steerlib.data.truth import load_truthfulqa
 from tests.data import sets
@@ -97,6 +97,21 @@ class TestRows:
         assert both[0].family == "ask0" and both[0].entity == "p0"
         preferred = load_shp(folder, layout="re_control").rows
         assert preferred[2].chosen == sets.words(2, 9) and preferred[2].rejected == ""
+
+    def test_forums_of_shp_have_each_post_once(self, tmp_path: Path) -> None:
+        sets.shp_forums(tmp_path)
+        found = load_shp_forums(tmp_path)
+        assert len(found.rows) == 2 * len(SHP_FORUMS) == len({row.entity for row in found.rows})
+        assert len(found.left_out) == len(SHP_FORUMS)
+        assert found.left_out[0] == "askacademia, line 2: another pair of answers to an earlier post"
+        row = found.rows[0]
+        assert (row.chosen, row.rejected, row.family) == (sets.words(0, 2), sets.words(0, 1), "askacademia")
+        # They lie where `steerlib fetch shp` brings them.
+        places = {here for home in SOURCES["shp"].homes for _, here in home.files}
+        assert {file.relative_to(tmp_path).as_posix() for file in found.files} <= places
+        (tmp_path / "shp/askvet/validation.json").unlink()
+        with pytest.raises(AbsentDataError, match=r"askvet/validation\.json.*steerlib fetch shp"):
+            load_shp_forums(tmp_path, part="validation")
 
     def test_ultrafeedback(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         from steerlib.data import preference

@@ -290,7 +290,9 @@ def test_rewards_are_kept_beside_wins_with_their_gaps(says):
     ours, theirs = [5.0, NAN, -3.0, 9.0], [9.0, 1.0, -7.0, NAN]
     record = run_cell(cell(task="preference", judges=says(judge=[ours, theirs])))
     assert record.scores["wanted"] == (0.0, 0.0, 1.0, 0.0)
-    assert record.more == {"reward": (5.0, None, -3.0, 9.0)}
+    assert record.more["reward"] == (5.0, None, -3.0, 9.0)
+    assert record.more["win-rate"] == record.more["win-rate-half"] == (0.0, 0.0, 1.0, 0.0)
+    assert set(record.more) == {"reward", "win-rate", "win-rate-half", "diversity"}
     assert record.missing == {1: "ours: empty answer", 3: "preferred: the judge gave no number"}
     reward, top = record.metrics["reward"], record.metrics["reward-p90"]
     assert reward.value == pytest.approx(11 / 3) and (reward.n, top.n) == (3, 3)
@@ -354,7 +356,7 @@ def test_shipped_columns_of_judges_are_as_short_as_scores(says, tmp_path):
     store = Store(tmp_path / "store")
     store.put(run_cell(asked))
     found = shipped(ship(store, [asked], tmp_path / "tiny" / "records" / "g.jsonl.gz"))
-    assert found.records[0].more == {"reward": (0.333333, None, 2.0, 0.0)} and found.records[0].missing
+    assert found.records[0].more["reward"] == (0.333333, None, 2.0, 0.0) and found.records[0].missing
 
 
 def test_a_cell_whose_judge_is_not_there_fails_alone(rude, tmp_path):

@@ -108,6 +108,17 @@ def validation() -> list[CellRecord]:
     return found
 
 
+def test_on_real_text_coherence_is_that_of_an_encoder():
+    """The Almanac's topic agreement stands in for it in one and the same column."""
+    plain = record(cell(), 0.5)
+    more = {name: values for name, values in plain.more.items() if name != "topic-agreement"}
+    real = plain.model_copy(update={"more": {**more, "coherence": (0.25, 0.5, 0.75)}})
+    assert rows([real], {})["unsteered"].scores["topic-agreement"].tolist() == [[0.25, 0.5, 0.75]]
+    assert goodness(real) == pytest.approx(0.5 + 0.5 + 0.5)
+    with pytest.raises(MetricError, match="the record lacks topic-agreement of an answer"):
+        rows([plain.model_copy(update={"more": more})], {})
+
+
 def test_the_rule_adds_up_three_columns():
     assert goodness(record(cell(), 0.25)) == pytest.approx(0.25 + 0.75 + 0.5)
     assert goodness(record(cell(), 3.0)) == pytest.approx(3.0 + 0.0 + 0.5)
@@ -128,6 +139,18 @@ def test_validation_chooses_by_the_rule_and_the_random_push_by_what_it_spends():
     with pytest.raises(MetricError, match="does not move the plant"):
         chosen(without + still, {})
     assert len(swept(validation(), {}, "re-control")) == 2 and not swept(validation(), {"rubric": "strict"}, "cd")
+
+
+def test_what_a_plant_has_no_row_for_is_not_chosen():
+    """As CD of Falcon in the paper's table: neither tried on validation prompts nor tested."""
+    tested = [record(cell(**what, seed=0), kl=1.0) for name, what in EVERY.items() if name != "cd"]
+    tried = [r for r in validation() if row_of(r.cell) != "cd"]
+    assert set(chosen(tried + tested, {})) == set(chosen(validation(), {})) - {"cd"}
+    with pytest.raises(MetricError, match="cd: no record on validation"):
+        chosen([*tried, *tested, record(cell(**by("cd"), seed=0))], {})
+    bare = [r for r in tried if row_of(r.cell) != "random-direction"]
+    some = [r for r in tested if row_of(r.cell) != "random-direction"]
+    assert "random-direction" not in chosen(bare + some, {})
 
 
 def test_a_row_that_is_tested_at_another_setting_is_named():

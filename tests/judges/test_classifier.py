@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import pytest
 import torch
 import transformers as hf
@@ -182,3 +185,26 @@ def test_what_cannot_judge_is_refused(classifier, reward, tmp_path):
 def test_a_plant_can_be_judged_whose_answers_are_partly_missing(classifier):
     found = ClassifierJudge(classifier, label="rude", device="cpu").score(PROMPTS, [ANSWERS[0], "", None])
     assert found.missing == {1: "empty answer", 2: "no answer"} and 0 < found.scores[0] < 1
+
+
+def test_a_head_of_another_name_is_found(tmp_path):
+    """As in openbmb/UltraRM-13b: a class of its own, one number out of the last state, nothing said of outputs."""
+    from safetensors.torch import load_file, save_file
+
+    known = save(tmp_path / "known", llama(pad_token_id=0), seed=3)
+    other = tmp_path / "other"
+    shutil.copytree(known, other)
+    weights = {n.replace("score.", "regression_head."): t for n, t in load_file(other / "model.safetensors").items()}
+    save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((other / "config.json").read_text())
+    config = {k: v for k, v in config.items() if k not in ("id2label", "label2id")}
+    (other / "config.json").write_text(json.dumps({**config, "architectures": ["LlamaRewardModel"]}))
+    found = RewardJudge(str(other), reads="joined", head="regression_head", device="cpu").score(PROMPTS, ANSWERS)
+    assert (
+        found.scores.tolist()
+        == RewardJudge(known, reads="joined", device="cpu").score(PROMPTS, ANSWERS).scores.tolist()
+    )
+    with pytest.raises(JudgeError, match="its weights lack score.weight"):
+        RewardJudge(str(other), reads="joined", device="cpu")
+    with pytest.raises(JudgeError, match="its weights lack score.weight"):
+        RewardJudge(str(other), reads="joined", head="value_head", device="cpu")

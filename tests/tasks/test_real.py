@@ -13,6 +13,7 @@ import torch
 from steerlib.data.sources import AbsentDataError
 from steerlib.data.splits import normalised
 from steerlib.errors import MetricError, PlantError
+from steerlib.judges.base import BaseJudge, Judgement, Opinion
 from steerlib.laws.additive import DifferenceOfMeans
 from steerlib.plant import Plant
 from steerlib.registry import TASKS, task_class
@@ -258,6 +259,93 @@ class TestOthers:
         assert len(task.partition.rows("test")) == 20
         assert len(task.partition.rows("left out")) == 10
         assert len(task.partition.rows("fit")) + len(task.partition.rows("validation")) == 30
+
+    def test_published_posts(self, plant: Plant, tmp_path: Path) -> None:
+        sets.shp(tmp_path, 6)
+        sets.shp_forums(tmp_path)
+        task = Preference(plant, data=tmp_path, of="shp", published=True, settings=SHORT)
+        sides = {side: len(task.partition.rows(side)) for side in ("test", "fit", "validation", "left out")}
+        assert sides == {"test": 6, "fit": 35, "validation": 36, "left out": 1}, (
+            "a post that is tested is not fitted on"
+        )
+        assert {task.rows[i].rejected for i in task.partition.rows("test")} == {""}
+        with pytest.raises(MetricError, match="only the preferred answers. Fix: sample"):
+            task.exact()
+        assert len(task.contrast_texts(n=5, seed=0)[1]) == 5
+
+    def test_told_or_not_the_same_prompts_are_asked(self, plant: Plant, tmp_path: Path) -> None:
+        """A preface makes some prompts too long for the plant; the others are asked either way."""
+        sets.hh(tmp_path, 60)
+        room = {"max_new_tokens": 34}
+        one, other = (Preference(plant, data=tmp_path, settings=room, longest=60) for _ in range(2))
+        bare, told = [item.row for item in one.items()], [item.row for item in other.items(told=True)]
+        assert bare == told == [item.row for item in one.items(told=True)]
+        assert len(bare) < len(one.build("test", told=False))
+        assert len(one.items("fit")) / len(one.build("fit", told=False)) > len(bare) / len(
+            one.build("test", told=False)
+        )
+
+    def test_the_longest_dialogue(self, plant: Plant, folder: Path) -> None:
+        task = Preference(plant, data=folder, settings=SHORT)
+        counts = {item.row: len(plant.tokenizer(item.text)["input_ids"]) for item in task.items()}
+        limit = sorted(counts.values())[len(counts) // 2]
+        short = Preference(plant, data=folder, settings=SHORT, longest=limit)
+        assert [item.row for item in short.items()] == [row for row, n in counts.items() if n <= limit]
+        assert [item.row for item in short.items(told=True)] == [item.row for item in short.items()]
+        with pytest.raises(MetricError, match="test: no prompt has at most 1 tokens"):
+            Preference(plant, data=folder, settings=SHORT, longest=1).items()
+        with pytest.raises(MetricError, match="got blank='zero', longest=None"):
+            Preference(plant, data=folder, blank="zero")  # type: ignore[arg-type]
+
+    def test_a_judge_of_wins_and_an_encoder(self, plant: Plant, folder: Path) -> None:
+        class Compares:
+            def compare(self, prompts: list[str], answers: list[str], rivals: list[str]) -> Judgement:
+                self.asked = list(zip(prompts, answers, rivals, strict=True))
+                return Judgement(np.array([1.0, 0.5, np.nan]), {2: "nonsense"}, "compares", "1")
+
+        rater, encoder = Compares(), Lengths(0.1)
+        options = {"person": "User", "rater": rater, "encoder": encoder, "judge": Lengths(1.0)}
+        task = Preference(plant, data=folder, settings=SHORT, **options)  # type: ignore[arg-type]
+        items = task.items(told=True)[:3]
+        found = task.verdicts(items, ["w3", "w4 w5", "w6"])
+        assert found.more["win-rate"].tolist() == [1, 0, 0] and found.more["win-rate-half"].tolist() == [1, 0.5, 0]
+        assert found.missing == {2: "rater: nonsense"}
+        assert found.more["coherence"].tolist() == pytest.approx([0.2, 0.5, 0.2])
+        prompt, answer, rival = rater.asked[0]
+        assert prompt.startswith("Human: ") and prompt.endswith("\nAssistant:") and "helpful" not in prompt
+        assert (answer, rival) == ("w3", " " + task.rows[items[0].row].chosen)
+        rater.asked = []
+        task.alone = True
+        assert list(task.verdicts(items, ["w3", "w4 w5", "w6"]).more) == ["reward"] and not rater.asked
+        each = Preference(plant, data=folder, settings=SHORT, rater=Lengths(0.01), judge=Lengths(-1.0))
+        long = "w3 " * 20
+        assert each.verdicts(items, [long] * 3).wanted.tolist() == [1, 1, 1], "the rater decides, not the reward"
+
+    def test_the_reward_of_saying_nothing(self, plant: Plant, folder: Path) -> None:
+        class Asked(BaseJudge):
+            name, version = "asked", "1"
+
+            def opinions(self, prompts: Sequence[str], answers: Sequence[str]) -> list[Opinion]:
+                return [Opinion(float(len(p) + 100 * len(a))) for p, a in zip(prompts, answers, strict=True)]
+
+        missing = Preference(plant, data=folder, settings=SHORT, judge=Asked())
+        items = missing.items()[:2]
+        assert np.isnan(missing.verdicts(items, [" ", "w3"]).more["reward"]).tolist() == [True, False]
+        asked = Preference(plant, data=folder, settings=SHORT, judge=Asked(), blank="asked")
+        found = asked.verdicts(items, [" ", "w3"])
+        assert found.more["reward"].tolist() == [len(items[0].text), len(items[1].text) + 200] and not found.missing
+        asked.judge = Lengths()
+        asked.judge.score = lambda *_: [np.nan, 1.0]  # type: ignore[method-assign]
+        with pytest.raises(MetricError, match="blank='asked' with Lengths, expected a judge of steerlib.judges"):
+            asked.verdicts(items, [" ", "w3"])
+
+    def test_the_reward_that_is_expected(self, plant: Plant, folder: Path) -> None:
+        task = Preference(plant, data=folder, settings=SHORT, judge=Lengths(1.0))
+        prompts, rewards = task.expected_rewards(n=6, seed=3)
+        said = plant.generate(prompts, max_new_tokens=4, seed=3, temperature=1.0).texts
+        assert rewards.tolist() == [len(text) for text in said] and len(prompts) == 6
+        task.judge = None
+        assert task.expected_rewards(n=6)[1].tolist() == task.exact(split="fit", limit=6).wanted.tolist()
 
     def test_subsets_of_hh(self, plant: Plant, tmp_path: Path) -> None:
         sets.hh(tmp_path, 20)

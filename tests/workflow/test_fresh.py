@@ -101,6 +101,16 @@ def test_a_later_grid_that_is_gone_costs_no_computing(project: Project, calls: C
     assert not calls.made
 
 
+def test_a_table_of_the_profile_is_computed_as_the_profile_has_it(project: Project, calls: Calls) -> None:
+    """The file of that name in data/grids is of the profile that readers have, and may not be there at all."""
+    shipped_grid(project, "re_control", cells=12, seconds=90.0).unlink()
+    project.profile(tables={"re_control": {"about": "a table"}})
+    shipped.recompute_grids(project.run(), jobs=2, lock=0)
+    ((run, _),) = calls.made
+    start = run.index("run")
+    assert run[start + 1] == "re_control" and run[-2:] == ["--profile", "tiny"]
+
+
 def test_of_a_race_the_cells_that_are_shipped_are_computed(project: Project, calls: Calls) -> None:
     grid = shipped_grid(project, "open_loop", cells=12, seconds=90.0)
     race = project.root / "data" / "races" / grid.name

@@ -1,24 +1,36 @@
 """Preference: are answers as people prefer them? On HH-RLHF, Stanford Human Preferences and UltraFeedback.
 
-Sampled answers need a reward judge; they win where their reward is higher than that of the answer people preferred.
-Exact scores compare the plant's probability per token of the preferred and of the other answer.
+Sampled answers need a reward judge; they win where their reward is higher than that of the answer people preferred, or
+where a judge of wins says so. Judges are asked about the dialogue alone, in which the person is called Human whatever
+the plant calls them, and not about the preface of a prompt that says what is wanted. Exact scores compare the plant's
+probability per token of the preferred and of the other answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Float
 
-from steerlib.data.preference import HhSubset, PreferencePair, load_hh, load_shp, load_ultrafeedback
+from steerlib.data.preference import (
+    HhSubset,
+    PreferencePair,
+    load_hh,
+    load_shp,
+    load_shp_forums,
+    load_ultrafeedback,
+)
 from steerlib.data.sources import Loaded
 from steerlib.data.splits import Side, fixed, partition
 from steerlib.errors import MetricError
+from steerlib.judges.base import BLANK, BaseJudge, Judgement
 from steerlib.metrics import diversity_each
 from steerlib.plant import Plant
-from steerlib.tasks.base import Labels, Scores, Split
+from steerlib.tasks.base import Labels, Scores, Split, spread
 from steerlib.tasks.real.base import Item, Judge, RealTask
 from steerlib.tasks.real.judging import gaps
 from steerlib.tasks.real.settings import Settings
@@ -40,13 +52,24 @@ class Preference(RealTask):
         subsets: which of `steerlib.data.preference.HH_SUBSETS` to take of HH-RLHF, together; RE-Control takes all.
         published: fit and validate on the published training part and test on the published test part, where a
             training row that shares its conversation with a test row is left out; otherwise the test part alone is
-            split.
+            split. SHP is validated on its published part for that, and tested on the posts of RE-Control.
         person: what the person is called in a dialogue: "Human" (Vicuna) or "User" (Llama 3, Falcon).
         held_out: forums of SHP, or subsets of HH-RLHF, that nothing is fitted on, by name ("harmless" is that of
             harmless-base), or what part of them; they are then what is tested.
+        longest: most tokens of a dialogue; longer ones are left out, and of what is scored also those that do not fit
+            the plant with a preface: the same prompts are then asked either way. RE-Control takes up to 512.
+        blank: what a blank answer earns, about which no judge is asked: "missing", no reward, or "asked", what the
+            reward judge says of the dialogue without an answer. Decoders that score beginnings need a reward of these.
         seed: of the split.
         settings: how answers are sampled.
         judge: its score is the reward of an answer, of any size.
+        rater: says who wins, if not the reward: `steerlib.judges.pairwise.PairJudge`, which compares two answers, or
+            a judge that scores each.
+        encoder: says how coherent an answer is with what was asked: `steerlib.judges.encoder.EncoderJudge`.
+
+    Attributes:
+        alone: whether verdicts are of rewards alone. Values are fitted on rewards, and decoders ask for nothing else:
+            about so many answers nobody wants to ask who wins, nor what the preferred answer earns each time.
     """
 
     name = "preference"
@@ -54,6 +77,8 @@ class Preference(RealTask):
     paired = True
     judged = "reward"
     bounded = False
+    judge_roles = ("judge", "rater", "encoder")
+    alone = False
     labels = Labels(
         behaviour="preferred",
         wanted="Win",
@@ -74,9 +99,13 @@ class Preference(RealTask):
         published: bool = False,
         person: Literal["Human", "User"] = "Human",
         held_out: float | list[str] = 0.0,
+        longest: int | None = None,
+        blank: Literal["missing", "asked"] = "missing",
         seed: int = 0,
         settings: Settings | Mapping[str, Any] | str = "re-control",
         judge: Judge | None = None,
+        rater: Any = None,
+        encoder: Judge | None = None,
     ) -> None:
         """Read the conversations and split them.
 
@@ -85,10 +114,15 @@ class Preference(RealTask):
             DataError: a file is absent or malformed.
         """
         super().__init__(plant, settings=settings, judge=judge)
-        if of not in SETS or (published and of == "shp") or (published and held_out):
+        if of not in SETS or (published and held_out):
             raise MetricError(
                 f"{self.name}: got of={of!r}, published={published}, held_out={held_out!r}; expected one of "
-                f"{', '.join(SETS)}; only the test posts of shp are here; families are held out of a split of our own."
+                f"{', '.join(SETS)}; families are held out of a split of our own."
+            )
+        if blank not in ("missing", "asked") or (longest is not None and longest < 1):
+            raise MetricError(
+                f"{self.name}: got blank={blank!r}, longest={longest}; expected 'missing' or 'asked', and at least one "
+                "token, or None."
             )
         plain = tuple(subsets) == ("harmless-base",)
         if isinstance(subsets, str) or not subsets or len(set(subsets)) < len(subsets) or (of != "hh" and not plain):
@@ -96,8 +130,11 @@ class Preference(RealTask):
                 f"{self.name}: got subsets={subsets!r} of {of}; expected a list of subsets of hh, each once."
             )
         self.of, self.person, self.held_out = of, person, bool(held_out)
-        tests = _load(of, "test", data, subsets)
-        parts = [*tests, *(_load(of, "train", data, subsets) if published else [])]
+        self.longest, self.blank, self.rater, self.encoder = longest, blank, rater, encoder
+        tests = _load(of, "test", data, subsets, published=published)
+        parts = [*tests, *(_load(of, "train", data, subsets, published=True) if published else [])]
+        validated = [load_shp_forums(data, part="validation")] if published and of == "shp" else []
+        parts += validated
         self.paths = tuple(file for part in parts for file in part.files)
         self.rows: tuple[PreferencePair, ...] = tuple(row for part in parts for row in part.rows)
         # A conversation is known by what it is about and by what was asked last.
@@ -107,8 +144,16 @@ class Preference(RealTask):
             self.partition = partition(entities, seed=seed, families=families, held_out=held_out)
             return
         tested = sum(len(part.rows) for part in tests)
-        inner = partition(entities[tested:], seed=seed, shares={"fit": 1 - VALIDATION, "validation": VALIDATION})
         sides: list[Side] = ["test" for _ in range(tested)]
+        if validated:
+            own = sum(len(part.rows) for part in validated)
+            fitted = len(entities) - tested - own
+            more: tuple[tuple[Side, int], ...] = (("fit", fitted), ("validation", own))
+            for side, rows in more:
+                sides.extend(side for _ in range(rows))
+            self.partition = fixed(entities, sides, seed=seed)
+            return
+        inner = partition(entities[tested:], seed=seed, shares={"fit": 1 - VALIDATION, "validation": VALIDATION})
         self.partition = fixed(entities, [*sides, *inner.sides], seed=seed)
 
     def files(self) -> tuple[Path, ...]:
@@ -119,11 +164,30 @@ class Preference(RealTask):
         """What is tested are the families held out, where there are any."""
         return "held out" if self.held_out and split == "test" else split
 
-    def _prompt(self, row: PreferencePair, *, told: bool = False) -> str:
+    def _fitting(self, side: Side, told: bool) -> list[Item]:
+        """Those of which the dialogue is short enough, if that is asked for, and which then fit the plant told, too.
+
+        What is scored with a preface and without must be the same prompts, or their rows could not be compared.
+        """
+        found = super()._fitting(side, told)
+        if self.longest is None:
+            return found
+        if side != "fit":
+            both = {item.row for item in super()._fitting(side, not told)}
+            found = [item for item in found if item.row in both]
+        bare = [self._prompt(self.rows[item.row]) for item in found]
+        lengths = self._lengths(list(dict.fromkeys(bare)) or [""])
+        short = [item for item, text in zip(found, bare, strict=True) if lengths[text] <= self.longest]
+        if not short:
+            raise MetricError(f"{self.name}, {side}: no prompt has at most {self.longest} tokens. Fix: longest.")
+        self._kept[side, told] = short
+        return short
+
+    def _prompt(self, row: PreferencePair, *, told: bool = False, person: str = "") -> str:
         preface = INSTRUCTION if told else ""
         if self.of == "ultrafeedback":
             return preface + row.turns[0]
-        names = (self.person, "Assistant")
+        names = (person or self.person, "Assistant")
         said = [f"{names[i % 2]}: {turn}" for i, turn in enumerate(row.turns)]
         return preface + "\n".join([*said, "Assistant:"])
 
@@ -135,15 +199,22 @@ class Preference(RealTask):
         out = []
         for i in self.partition.rows(side):
             row = self.rows[i]
-            options = (self._answer(row.chosen), self._answer(row.rejected))
-            out.append(Item(self._prompt(row, told=told), i, options, (1.0, 0.0)))
+            # RE-Control's file of posts has the preferred answers alone.
+            answers = (row.chosen, row.rejected) if row.rejected else (row.chosen,)
+            options = tuple(self._answer(text) for text in answers)
+            out.append(Item(self._prompt(row, told=told), i, options, (1.0, 0.0)[: len(options)]))
         return out
 
     def scored(self, items: Sequence[Item]) -> Scores:
         """Exact scores: answers differ in length, so each counts by its probability per token.
 
         Win: the preferred answer's share of the two. Varied: see `RealTask.readiness`.
+
+        Raises:
+            MetricError: if there is only the preferred answer.
         """
+        if any(len(item.options) < 2 for item in items):
+            raise MetricError(f"{self.name}: the data have only the preferred answers. Fix: sample answers instead.")
         logs, _ = self.per_token(items)
         return Scores(logs.reshape(-1, 2).softmax(1)[:, 0].numpy(), self.readiness(items))
 
@@ -156,23 +227,94 @@ class Preference(RealTask):
         return self.drawn(both, n=n, seed=seed, at=at)
 
     def verdicts(self, items: Sequence[Item], texts: Sequence[str]) -> Scores:
-        """Whether the reward is strictly higher than the preferred answer's (RE-Control's rule), and the diversity.
+        """Whether answers win (RE-Control's rule: strictly higher than the preferred answer), and their diversity.
 
         An answer without a reward, such as an empty one, does not win; nor does one against an answer without a reward.
-        The rewards themselves are in `Scores.more`, so that their mean is not lost in a count of wins.
+        Every column of RE-Control's table is in `Scores.more`, so that the mean reward is not lost in a count of wins;
+        coherence only where there is an encoder.
         """
-        asked = [item.text for item in items]
-        theirs = [self.rows[item.row].chosen for item in items]
-        ours, preferred = (self.judgements(self.judge, asked, answers) for answers in (texts, theirs))
-        # A comparison with NaN, which is no reward, is false.
-        won = (ours.scores > preferred.scores).astype(np.float64)
-        missing = gaps(ours=ours, preferred=preferred)
-        return Scores(won, np.clip(diversity_each(texts), 0.0, 1.0), missing, {"reward": ours.scores})
+        rows = [self.rows[item.row] for item in items]
+        asked = [self._prompt(row, person="Human") for row in rows]
+        if self.alone:
+            found = self._rewards(asked, texts)
+            nobody = np.zeros(len(texts))
+            return Scores(nobody, nobody, gaps(ours=found), {"reward": found.scores})
+        theirs = [self._answer(row.chosen) for row in rows]
+        ours, preferred = (self._rewards(asked, answers) for answers in (texts, theirs))
+        if self.rater is None:
+            # A comparison with NaN, which is no reward, is false.
+            won, tied = ours.scores > preferred.scores, ours.scores == preferred.scores
+            missing = gaps(ours=ours, preferred=preferred)
+        else:
+            won, tied, missing = self._rated(asked, texts, theirs)
+        diversity = np.clip(diversity_each(texts), 0.0, 1.0)
+        more = {
+            "diversity": diversity,
+            "reward": ours.scores,
+            "win-rate": won.astype(np.float64),
+            "win-rate-half": won + 0.5 * tied,
+        }
+        if self.encoder is not None:
+            # As in the paper's metrics, an empty answer is not coherent at all.
+            more["coherence"] = self.judgements(self.encoder, asked, texts).filled(0.0)
+        return Scores(won.astype(np.float64), diversity, missing, more)
+
+    def expected_rewards(self, *, n: int, seed: int = 0) -> tuple[list[str], Float[np.ndarray, " prompts"]]:
+        """Prompts to fit on, each with the reward of one sampled answer; those without a reward are left out.
+
+        One answer is a noisy estimate of the expected reward, without bias. Without a judge it is the exact score.
+
+        Raises:
+            MetricError: if no answer has a reward.
+        """
+        if self.judge is None:
+            return super().expected_rewards(n=n, seed=seed)
+        own = copy(self)
+        own.alone = True
+        items = spread(self.items("fit"), n)
+        rewards = own.answered(items, seed=seed)[0].more["reward"]
+        kept = np.flatnonzero(np.isfinite(rewards))
+        if not len(kept):
+            raise MetricError(f"{self.name}: none of {len(items)} answers has a reward. Fix: look at the judge.")
+        return [items[i].text for i in kept], rewards[kept]
+
+    def _rewards(self, asked: Sequence[str], texts: Sequence[str]) -> Judgement:
+        """The rewards of answers, of blank ones as it was chosen."""
+        found = self.judgements(self.judge, asked, texts)
+        blank = [place for place, why in found.missing.items() if why == BLANK]
+        if self.blank == "missing" or not blank:
+            return found
+        if not isinstance(self.judge, BaseJudge):
+            raise MetricError(
+                f"{self.name}: got blank='asked' with {type(self.judge).__name__}, expected a judge of "
+                "steerlib.judges, which can be asked about a dialogue without an answer. Fix: blank='missing'."
+            )
+        scores, missing = found.scores.copy(), dict(found.missing)
+        opinions = self.judge.opinions([asked[i] for i in blank], [""] * len(blank))
+        for place, opinion in zip(blank, opinions, strict=True):
+            if opinion.score is not None and np.isfinite(opinion.score):
+                scores[place] = opinion.score
+                del missing[place]
+        return Judgement(scores, missing, found.judge, found.version, found.truncated)
+
+    def _rated(
+        self, asked: Sequence[str], texts: Sequence[str], theirs: Sequence[str]
+    ) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+        """Which answers win, and which tie, by the judge of wins."""
+        if hasattr(self.rater, "compare"):
+            found: Judgement = self.rater.compare(list(asked), list(texts), list(theirs))
+            return found.scores == 1.0, found.scores == 0.5, gaps(rater=found)
+        ours, preferred = (self.judgements(self.rater, asked, answers) for answers in (texts, theirs))
+        return ours.scores > preferred.scores, ours.scores == preferred.scores, gaps(ours=ours, preferred=preferred)
 
 
 def _load(
-    of: Set, part: Literal["train", "test"], data: str | Path | None, subsets: Sequence[HhSubset]
+    of: Set, part: Literal["train", "test"], data: str | Path | None, subsets: Sequence[HhSubset], *, published: bool
 ) -> list[Loaded[PreferencePair]]:
     if of == "hh":
         return [load_hh(data, part=part, subset=subset) for subset in subsets]
-    return [load_shp(data) if of == "shp" else load_ultrafeedback(data, part=part)]
+    if of == "ultrafeedback":
+        return [load_ultrafeedback(data, part=part)]
+    if part == "train":
+        return [load_shp_forums(data)]
+    return [load_shp(data, layout="re_control" if published else "pref_ctrl")]

@@ -1,0 +1,260 @@
+"""Tables of papers on real models, as a profile writes them: every setting with who states it, and the cells of it all.
+
+A profile such as `data/profiles/paper.yml` has, under `tables`, one entry for each table that it can make:
+
+    tables:
+      re_control:
+        about: ...
+        fields: {task: {value: preference, said: ...}, ...}        # fields of every cell
+        tested: {judges.rater.model: {value: gpt-4, said: ...}}    # of those that are no validation
+        rows: {re-control: {law.name: {value: re-control, ...}}}   # of the cells of a row
+        validation: {fields: ..., sweeps: {re-control: {law.options.alpha: {value: [0.2, 0.5], chosen: ...}}}}
+        settings: {hh-vicuna-7b: {fields: ..., rows: ..., without: {cd: why not}}}
+
+A field is one of `steerlib.experiment.cells.Cell`, or with dots one further in, as in a grid. Every value says either
+who states it or why it was chosen: none is without. What a setting says wins over what a row says, and that over what
+holds for all; in a sweep, what is swept wins.
+
+Knows fields, rows and cells. Knows nothing about how a cell is computed or what a row's name means.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, JsonValue, ValidationError, model_validator
+
+from steerlib.errors import SteerlibError, unknown
+from steerlib.experiment.cells import Cell
+from steerlib.experiment.grid import _nested
+from steerlib.experiment.judging import seat
+from steerlib.experiment.value_tables import ROWS, row_of
+from steerlib.experiment.written import _Data
+from steerlib.experiment.yaml_files import problems, read_yaml
+from steerlib.files import data_folder
+from steerlib.plant import Plant
+from steerlib.registry import task_class
+from steerlib.tasks.base import Task
+
+
+class TableError(SteerlibError, ValueError):
+    """A table of a profile that cannot be read, or does not say what cells need."""
+
+
+class Given(_Data):
+    """A value, and where it comes from.
+
+    Attributes:
+        value: of a field of a cell.
+        said: who states it: a paper's section or table, its released code, a card.
+        chosen: why it was chosen, where nobody states it, or not this.
+    """
+
+    value: JsonValue
+    said: str = ""
+    chosen: str = ""
+
+    def model_post_init(self, _context: Any) -> None:
+        """Refuse a value that nobody states and nobody chose, or both."""
+        if bool(self.said.strip()) is bool(self.chosen.strip()):
+            raise ValueError(f"value {self.value!r}: expected either `said`, who states it, or `chosen`, why this one")
+
+
+Fields = dict[str, Given]
+
+
+class Setting(_Data):
+    """One column of a published table: a plant on a data set.
+
+    Attributes:
+        fields: of all its cells.
+        rows: of those of a row.
+        without: rows that it has not, with the reason.
+    """
+
+    fields: Fields = {}
+    rows: dict[str, Fields] = {}
+    without: dict[str, Annotated[str, Field(min_length=1)]] = {}
+
+
+class Validation(_Data):
+    """What settings are chosen on.
+
+    Attributes:
+        fields: of the cells that validate.
+        sweeps: row -> field -> a list of values; all combinations are tried.
+    """
+
+    fields: Fields = {}
+    sweeps: dict[str, Fields] = {}
+
+    @model_validator(mode="after")
+    def _lists(self) -> Validation:
+        for row, fields in self.sweeps.items():
+            if wrong := [name for name, given in fields.items() if not isinstance(given.value, list)]:
+                raise ValueError(f"sweep of {row}, {wrong[0]}: got {fields[wrong[0]].value!r}, expected a list")
+        return self
+
+
+class TableSpec(_Data):
+    """A table on real models.
+
+    Attributes:
+        about: what it is, for people.
+        fields: of every cell.
+        tested: of the cells that are no validation, such as a judge that costs money and that no setting is chosen by.
+        rows: name of a row, see `steerlib.experiment.value_tables.ROWS` -> fields of its cells.
+        validation: None where nothing is chosen anew.
+        settings: by the names that the published numbers have in `data/claims`.
+    """
+
+    about: str
+    fields: Fields = {}
+    tested: Fields = {}
+    rows: Annotated[dict[str, Fields], Field(min_length=1)]
+    validation: Validation | None = None
+    settings: Annotated[dict[str, Setting], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _rows(self) -> TableSpec:
+        named = [set(self.rows) - set(ROWS)]
+        named += [(set(one.rows) | set(one.without)) - set(self.rows) for one in self.settings.values()]
+        named += [set(self.validation.sweeps) - set(self.rows)] if self.validation is not None else []
+        if odd := sorted(set().union(*named)):
+            raise ValueError(unknown("row", odd[0], ROWS if odd[0] not in ROWS else self.rows))
+        return self
+
+    def given(self, setting: str, row: str) -> Fields:
+        """Every field of the cells of one row of one setting, with where its value comes from.
+
+        Raises:
+            TableError: no such setting, or it has no such row; says why.
+        """
+        if setting not in self.settings:
+            raise TableError(unknown("setting", setting, self.settings))
+        one = self.settings[setting]
+        if row not in self.rows or row in one.without:
+            raise TableError(f"{setting}: has no row {row!r}: {one.without.get(row) or unknown('row', row, self.rows)}")
+        return {**self.fields, **self.rows[row], **one.fields, **one.rows.get(row, {})}
+
+    def cells(self, seeds: Sequence[int], *, settings: Sequence[str] = ()) -> list[Cell]:
+        """All cells, validation first; those of a plant stand together, since it is loaded once for neighbours.
+
+        Args:
+            seeds: of answers, and of what they are fitted on.
+            settings: only these; all by default.
+
+        Raises:
+            TableError: no such setting, or fields that make no cell, or one of another row.
+        """
+        found: dict[Cell, None] = {}
+        for setting in settings or tuple(self.settings):
+            for flat, row in self._flats(setting, seeds):
+                try:
+                    cell = Cell.model_validate(_nested(flat))
+                except ValidationError as error:
+                    raise TableError(f"{setting}, row {row}:\n{problems(error, whole='cell')}") from error
+                if row_of(cell) != row:
+                    raise TableError(f"{setting}: the fields of row {row!r} make a cell of row {row_of(cell)!r}")
+                found[cell] = None
+        order = list(dict.fromkeys(cell.plant for cell in found))
+        return sorted(found, key=lambda cell: order.index(cell.plant))
+
+    def _flats(self, setting: str, seeds: Sequence[int]) -> Iterator[tuple[dict[str, Any], str]]:
+        """Fields of each cell of a setting, with its row."""
+        if setting not in self.settings:
+            raise TableError(unknown("setting", setting, self.settings))
+        here = [row for row in self.rows if row not in self.settings[setting].without]
+        if self.validation is not None:
+            for row in (row for row in here if row in self.validation.sweeps):
+                base = {**self.given(setting, row), **self.validation.fields}
+                names, lists = zip(*((n, g.value) for n, g in self.validation.sweeps[row].items()), strict=True)
+                for values in itertools.product(*lists):
+                    tried = dict(zip(names, values, strict=True))
+                    yield {**_seeded(base, seeds[0]), **tried, "split": "validation"}, row
+        for row, seed in itertools.product(here, seeds):
+            yield {**_seeded({**self.tested, **self.given(setting, row)}, seed), "split": "test"}, row
+
+
+def _seeded(fields: Fields, seed: int) -> dict[str, Any]:
+    """Values of fields, with the seed of answers and of what is fitted: a run of its own for each seed."""
+    flat: dict[str, Any] = {name: given.value for name, given in fields.items()}
+    flat["seed"] = seed
+    if "law.name" in flat:
+        flat["law.fit.seed"] = seed
+    if "decoder.scorer.name" in flat:
+        flat["decoder.scorer.seed"] = seed
+    return flat
+
+
+def profile_file(profile: str | Path) -> Path:
+    """The file of a profile: one of `data/profiles` by its name, or a file of one's own.
+
+    Raises:
+        TableError: no such profile; says which there are.
+    """
+    file = Path(profile).expanduser()
+    if file.suffix in (".yml", ".yaml") and file.is_file():
+        return file
+    known = {path.stem: path for path in (data_folder() / "profiles").glob("*.yml")}
+    if str(profile) not in known:
+        raise TableError(f"{unknown('profile', str(profile), sorted(known))} A file of your own ends in .yml.")
+    return known[str(profile)]
+
+
+def read_table(name: str, *, profile: str | Path) -> tuple[TableSpec, list[int]]:
+    """A table of a profile, and the profile's seeds.
+
+    Raises:
+        TableError: no such profile or table, or one with a field misspelt or without a source; names file and field.
+    """
+    file = profile_file(profile)
+    raw = read_yaml(file, wrong=TableError, expected="a profile such as data/profiles/paper.yml")
+    tables: Mapping[str, Any] = (raw.get("tables") if isinstance(raw, dict) else None) or {}
+    if name not in tables:
+        raise TableError(f"{file}: {unknown('table', name, tables) if tables else 'has no tables of real models'}")
+    try:
+        return TableSpec.model_validate(tables[name]), list(raw.get("seeds", [0]))
+    except ValidationError as error:
+        raise TableError(f"{file}, table {name}:\n{problems(error, whole='table')}") from error
+
+
+def task_for(
+    plant: Plant, *, profile: str | Path, table: str = "re_control", setting: str | None = None
+) -> Task | None:
+    """The task of a plant in a table of a profile, with the judges named there; for pages, which have the plant.
+
+    Args:
+        plant: as loaded.
+        profile: its name, or a file of one's own.
+        table: of the profile.
+        setting: of the table; by default the first of this plant.
+
+    Returns:
+        The task, or None where the profile has no such table or the table no such plant.
+
+    Raises:
+        TableError: no such profile or setting, or a table that cannot be read.
+        SteerlibError: data or judges that are not there.
+    """
+    try:
+        spec, seeds = read_table(table, profile=profile)
+    except TableError:
+        if table in (read_yaml(profile_file(profile), wrong=TableError, expected="a profile").get("tables") or {}):
+            raise
+        return None
+    names = {plant.name, plant.source.location}
+    chosen = [setting] if setting is not None else [n for n, s in spec.settings.items() if _plant(spec, s) in names]
+    if not chosen:
+        return None
+    cell = next(cell for cell in spec.cells(seeds[:1], settings=chosen[:1]) if cell.split == "test")
+    made: Task = task_class(cell.task)(plant, **cell.task_options)
+    return seat(made, cell, device=str(plant.device))
+
+
+def _plant(table: TableSpec, setting: Setting) -> JsonValue:
+    given = setting.fields.get("plant") or table.fields.get("plant")
+    return given.value if given is not None else None
