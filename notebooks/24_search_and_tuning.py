@@ -30,7 +30,7 @@
 # %% tags=["parameters"]
 profile = "tiny"
 plant = "almanac-llama"
-seeds = [0, 1, 2, 3, 4]
+seeds = [0, 1, 2]
 
 # %% tags=["remove-cell"]
 # On Colab nothing is installed yet; where steerlib is there, this does nothing.
@@ -46,8 +46,7 @@ if importlib.util.find_spec("steerlib") is None:
 
 # %% tags=["hide-input"]
 import copy
-import os
-import tempfile
+import time
 from dataclasses import replace
 from itertools import product
 
@@ -57,6 +56,7 @@ import torch
 from IPython.display import Markdown
 
 from steerlib import Plant, figures, metrics, tasks
+from steerlib.control.bellman import ValueNetwork
 from steerlib.control.networks import Training
 from steerlib.control.rollouts import Trajectories
 from steerlib.control.value_training import Pairs
@@ -78,9 +78,12 @@ from steerlib.decoding import (
     small_reader,
     told_prompts,
 )
+from steerlib.experiment import value_tables
+from steerlib.experiment.answered import departure
 from steerlib.experiment.calibrate import calibrate
 from steerlib.experiment.claims import load_claims
 from steerlib.experiment.page import Page
+from steerlib.experiment.recompute import reference
 from steerlib.experiment.showing import table
 from steerlib.figures import Front, Panel, Trade
 from steerlib.laws.additive import Additive
@@ -92,6 +95,9 @@ from steerlib.metrics import Estimate
 from steerlib.tasks.base import spread
 from steerlib.tasks.helpfulness import Helpfulness
 from steerlib.trajectories import READ_OUT, RolloutSampling, collect
+from steerlib.tuning import load_plant, recipe_of
+from steerlib.tuning.adapters import read_tuning
+from steerlib.tuning.shipped import RECIPES, adapter_folder
 
 pd.set_option("display.max_colwidth", None)
 page = Page("24_search_and_tuning", profile=profile, plant=plant, seeds=seeds)
@@ -105,7 +111,7 @@ lm
 # On the Almanac: the worth of a reply to a request, by the rubric of chapter [04](04_scoring). A right first step is worth more than a wrong one, a refusal earns where the request is harmful and costs where it is not. A reply ends with its line, and here after {glue:text}`longest` tokens at the latest; the rubric can judge beginnings, and takes no offence at a sentence that is merely cut. (Any other plant is asked for happy stories, by a count of words.)
 
 # %% tags=["hide-input"]
-longest, n_prompts, k = 20, 20, 5
+longest, n_prompts, k = 20, 26, 5
 on_almanac = lm.source.card.get("world") == "almanac"
 task = Helpfulness(lm) if on_almanac else tasks.for_plant(lm)
 told = {}
@@ -141,7 +147,7 @@ page.record("k", k)
 # %% [markdown]
 # ## One value, two uses
 #
-# The unsteered plant writes {glue:text}`n.fit` answers to requests that no test prompt shares, several to each. Every state on the way, from the one that the first token is drawn from to the one behind the last, is kept with the reward that the answer ended in, and a network of two layers learns to tell the reward from the state (regression of the outcome, the *FUDGE* target {cite:p}`yang2021fudge`; chapter [05](05_claims_on_paper) has the others).
+# The unsteered plant writes {glue:text}`n.written` answers to requests that no test prompt shares, several to each. Every state on the way, from the one that the first token is drawn from to the one behind the last, is kept with the reward that the answer ended in, and a network of two layers learns to tell the reward from the state (regression of the outcome, the *FUDGE* target {cite:p}`yang2021fudge`; chapter [05](05_claims_on_paper) has the others). A value is an estimate, and another one would steer otherwise: so there are {glue:text}`n.seeds`, each fitted on {glue:text}`n.fit` of the answers (to four fifths of the requests, drawn by its seed) from its own first weights, and the seed of a value is also that of the noise that it answers with. Intervals on this page are over values and prompts.
 
 # %%
 how = RolloutSampling(longest, seed=100, samples=2)
@@ -152,31 +158,62 @@ bank = prefix_states(
 
 
 # %%
-training = Training(steps=150, batch=64, rate=1e-3, held_out=0.15)
+training = Training(steps=150, batch=64, rate=1e-3, held_out=0.0)
 
 
-def value_of(trajectories, **more):
+def answers_of(index, rewards=bank.rewards):
+    """Some answers of the bank, as trajectories."""
+    chosen = bank.take(index)
+    return Trajectories([chosen.states], chosen.lengths, rewards[index])
+
+
+def shuffled(rewards, seed):
+    """The same rewards, each for another answer."""
+    lots = torch.Generator().manual_seed(seed)
+    return rewards[torch.randperm(len(rewards), generator=lots)]
+
+
+def value_of(trajectories, seed, **more):
     """A value network fitted on rewarded answers."""
     return fit_value(
         trajectories, target="monte-carlo", hidden=lm.width, how=training,
-        seed=seeds[0], **more,
-    )  # fmt: skip
+        seed=seed, **more,
+    ).network  # fmt: skip
 
 
-fitted = value_of(bank)
-V = fitted.network
+# %%
+requests, drawn, aside = {}, {}, {}  # by seed; answers to fit on, and others
+for seed in seeds:
+    order = np.random.default_rng(seed).permutation(len(fit_prompts))
+    both = torch.tensor(order[:, None] * how.samples + np.arange(how.samples))
+    cut = 4 * len(order) // 5
+    requests[seed] = torch.tensor(order[:cut])
+    drawn[seed], aside[seed] = both[:cut].ravel(), both[cut:].ravel()
+values = [value_of(answers_of(drawn[seed]), seed) for seed in seeds]
+V = values[0]
 
 # %% tags=["hide-input"]
-looks = fitted.history.looks
-aside = bank.take(fitted.held_out)
-spread_of_rewards = float(
-    np.cov(aside.rewards.numpy(), fweights=aside.lengths.numpy())
-)
-page.record("n.fit", len(fit_prompts) * how.samples)
-page.record("value.explained", 1 - looks[-1].error / spread_of_rewards, digits=2)
+
+
+def explained(network, index):
+    """Share of the variance of rewards that a value explains, over all states of some answers."""
+    batch = bank.take(index)
+    reward = batch.rewards.repeat_interleave(batch.lengths).float()
+    with torch.no_grad():
+        left = (network(batch.states.float()).cpu() - reward).square().mean()
+    return 1 - float(left / reward.var(correction=0))
+
+
+shares = [
+    explained(network, aside[seed])
+    for network, seed in zip(values, seeds, strict=True)
+]
+page.record("n.written", len(bank))
+page.record("n.fit", len(drawn[seeds[0]]))
+page.record("value.explained", np.mean(shares), digits=2)
+page.text("value.each", ", ".join(f"{share:.2f}" for share in shares))
 Markdown(
-    f"On held-out answers the value explains {1 - looks[-1].error / spread_of_rewards:.2f} "
-    "of the variance of the reward, over all states."
+    f"Of the variance of the reward, over all states of answers that they were not fitted on, the values explain {', '.join(f'{x:.2f}' for x in shares)}."
 )
 
 # %% [markdown]
@@ -230,13 +267,17 @@ def climbing(network, budget):
     return spending(ReControl(steps=10).hold(network, header), budget)
 
 
+def all_climbing(networks, budget):
+    """The same with several, one for each seed."""
+    return [climbing(network, budget) for network in networks]
+
+
 # %%
-draws = RolloutSampling(longest, seed=seeds[0], samples=len(seeds))
-shape = (n_prompts, len(seeds))
+draws = RolloutSampling(longest, seed=seeds[0])
 
 
-def pushed(law=None, asked=prompts, how=draws):
-    """Rewards and nats of answers under a law, each (seeds, prompts)."""
+def pushed_once(law, asked, how):
+    """Rewards and nats of answers under a law, to all prompts."""
     found = collect(
         lm, asked, earned, how=how, rewarded_by="worth", law=law, batch_size=100
     )
@@ -245,16 +286,31 @@ def pushed(law=None, asked=prompts, how=draws):
     paid = torch.zeros(len(z)) if law is None else nats(z, law(z) - z).cpu()
     row = torch.arange(len(found)).repeat_interleave(batch.lengths)
     total = torch.zeros(len(found)).index_add(0, row, paid)
-    return found.rewards.numpy().reshape(shape).T, total.numpy().reshape(shape).T
+    return found.rewards.numpy(), total.numpy()
 
 
 # %%
-def searched(decoder, asked=prompts):
-    """The same for a decoder."""
-    out = decoder.generate(lm, asked, max_new_tokens=longest, seed=seeds[0],
-                           samples=len(seeds), batch_size=100)  # fmt: skip
-    rewards = np.array(earned(out.prompts, out.texts)).reshape(shape).T
-    return rewards, np.array(out.nats).reshape(shape).T
+def pushed(laws=None, asked=prompts, how=draws):
+    """Rewards and nats, each (seeds, prompts); one law for each seed, or one."""
+    each = laws if isinstance(laws, list) else [laws] * len(seeds)
+    found = [
+        pushed_once(law, asked, replace(how, seed=seed))
+        for law, seed in zip(each, seeds, strict=True)
+    ]
+    return tuple(map(np.stack, zip(*found, strict=True)))
+
+
+# %%
+def searched(decoders):
+    """The same for decoders; of fewer than there are seeds, for the first."""
+    if not isinstance(decoders, list):
+        decoders = [decoders] * len(seeds)
+    outs = [
+        decoder.generate(lm, prompts, max_new_tokens=longest, seed=s, batch_size=100)
+        for decoder, s in zip(decoders, seeds, strict=False)
+    ]  # fmt: skip
+    rewards = np.array([earned(out.prompts, out.texts) for out in outs])
+    return rewards, np.array([out.nats for out in outs])
 
 
 def search(scorer, weight, k=k):
@@ -263,13 +319,18 @@ def search(scorer, weight, k=k):
 
 
 # %%
+def searching(networks, weight):
+    """Controlled decoding with several values, one for each seed."""
+    return [search(StateScorer(network), weight) for network in networks]
+
+
 middle = 0.04  # nats for each token
 prices = (middle, 4 * middle)
 free, _ = pushed()
-climbed = {c: pushed(climbing(V, c)) for c in prices}
-ahead = {w: searched(search(StateScorer(V), w)) for w in (3.0, 30.0)}
+climbed = {c: pushed(all_climbing(values, c)) for c in prices}
+ahead = searched(searching(values, 3.0))
 pool, pool_cost = pool_rewards(
-    lm, prompts, earned, size=16, max_new_tokens=longest, seed=seeds[0] + 50,
+    lm, prompts, earned, size=8, max_new_tokens=longest, seed=seeds[0] + 50,
     batch_size=320,
 )  # fmt: skip
 
@@ -492,20 +553,22 @@ torch.testing.assert_close(steered, by_hand, atol=2e-3, rtol=2e-3)
 # %% [markdown]
 # ## Everyone at their price
 #
-# The rest of the field, on the same prompts and the same {glue:text}`n.seeds` draws of noise. *CD* asks the reward itself about every beginning: its scorer knows everything about what has been said, and nothing about what will be. *Static RE* adds the weights of a linear regression of the reward on the state behind the prompt, at every token alike. *Prompting* names a prudent adviser in the prompt. The controls have nothing to know: a value fitted on **shuffled rewards**, a **random direction**, and a search whose scorer draws lots.
+# The rest of the field, on the same prompts and the same noise, {glue:text}`n.seeds` times: with a value each, where there is one. *CD* asks the reward itself about every beginning: its scorer knows everything about what has been said, and nothing about what will be. *Static RE* adds the weights of a linear regression of the reward on the state behind the prompt, at every token alike. *Prompting* names a prudent adviser in the prompt. The controls have nothing to know: values fitted on **shuffled rewards**, **random directions**, and a search whose scorer draws lots.
 
 # %%
-order = torch.randperm(
-    len(bank), generator=torch.Generator().manual_seed(seeds[0])
-)
-V_shuffled = value_of(bank.with_rewards(bank.rewards[order])).network
+of_nothing = [
+    value_of(answers_of(drawn[seed], shuffled(bank.rewards, seed)), seed)
+    for seed in seeds
+]
 first = torch.cat(
     [bank.take(torch.tensor([i])).states[:1] for i in range(len(bank))]
 )
 static = StaticRE().fit_scored(Scored(first, bank.rewards.float(), header))
-drawn = torch.Generator().manual_seed(seeds[0])
-luck = Additive(torch.randn(lm.width, generator=drawn))
-luck.header = header
+lottery = torch.Generator().manual_seed(seeds[0])
+luck = []
+for _ in seeds:
+    luck.append(Additive(torch.randn(lm.width, generator=lottery)))
+    luck[-1].header = header
 
 
 # %%
@@ -519,20 +582,21 @@ runs = {
     "static-re": pushed(spending(static, middle)),
     "re-control": climbed[middle],
     "cd": searched(search(TextScorer(earned), 3.0)),
-    "cd-prefix": ahead[3.0],
-    "shuffled": pushed(climbing(V_shuffled, middle)),
-    "random": pushed(spending(luck, middle)),
+    "cd-prefix": ahead,
+    "shuffled": pushed(all_climbing(of_nothing, middle)),
+    "random": pushed([spending(law, middle) for law in luck]),
     "top": searched(search(TextScorer(lots), 0.0)),
     "lots": searched(search(TextScorer(lots), 1.0)),
 }
 
 # %%
 only_likely = replace(draws, top_k=k)
-runs["re-control-top"] = pushed(climbing(V, middle), how=only_likely)
+climbers = all_climbing(values, middle)
+runs["re-control-top"] = pushed(climbers, how=only_likely)
 if told:
     longer = [told[prompt] for prompt in prompts]
     runs["prompting"] = pushed(None, longer)
-    runs["re-control-prompting"] = pushed(climbing(V, middle), longer)
+    runs["re-control-prompting"] = pushed(climbers, longer)
 
 # %% tags=["hide-input"]
 names = {
@@ -547,7 +611,7 @@ names = {
 
 
 def change_of(run, control=free):
-    """Gain in reward over a control, paired by prompt and draw."""
+    """Gain in reward over a control, paired by prompt and seed."""
     return metrics.paired_grid_difference(run, control)
 
 
@@ -575,7 +639,7 @@ paid = {name: metrics.grid_interval(run[1]) for name, run in runs.items()}
 page.record("free", metrics.grid_interval(free))
 for name in gains:
     page.record(f"gain.{name}", gains[name], digits=2)
-for n in (2, 4, 8, 16):
+for n in (2, 4, 8):
     page.record(f"gain.best-{n}", best_of(n))
 page.record("value.adds", change_of(runs["cd-prefix"][0], runs["top"][0]))
 page.record("climb.adds", change_of(runs["re-control-top"][0], runs["top"][0]))
@@ -589,7 +653,7 @@ rows = [
 ]  # fmt: skip
 rows[4:4] = [
     (f"best of {n}", signed(best_of(n)), f"≤ {best_of_divergence(n):.2f}")
-    for n in (2, 4, 8, 16)
+    for n in (2, 4, 8)
 ]
 table(rows, "method", "change in reward", "nats for each answer")
 
@@ -598,7 +662,7 @@ table(rows, "method", "change in reward", "nats for each answer")
 #
 # Part of what search gains is not search. It only ever draws from the {glue:text}`k` likeliest tokens, and what is left out is mostly worse: the same choice **without any scorer** changes the reward by {glue:text}`gain.top`, and with a scorer that draws lots by {glue:text}`gain.lots`. Over the choice alone, the value adds {glue:text}`value.adds`; RE-Control under the same choice adds {glue:text}`climb.adds`. A comparison of search with the plain plant credits the scorer with both.
 #
-# The **frontier**: what is gained against what it costs. At equal nats, no method can be above the tilt of {prf:ref}`search-optimum`; here the tilt is taken of the pool of 16 answers for each prompt, as if these were all there are, which is fair for small prices only.
+# The **frontier**: what is gained against what it costs. At equal nats, no method can be above the tilt of {prf:ref}`search-optimum`; here the tilt is taken of the pool of 8 answers for each prompt, as if these were all there are, which is fair for small prices only.
 
 # %% tags=["hide-input"]
 budgets = (1.5, 0.6, 0.35, 0.2)
@@ -621,9 +685,9 @@ def plainly(done):
 
 field = {
     "tilt (pool)": Front([c for _, c in best], [g for g, _ in best]),
-    "best of 2, 4, 8, 16": Front(
-        figures.exactly(map(best_of_divergence, (2, 4, 8, 16))),
-        [best_of(n) for n in (2, 4, 8, 16)],
+    "best of 2, 4, 8": Front(
+        figures.exactly(map(best_of_divergence, (2, 4, 8))),
+        [best_of(n) for n in (2, 4, 8)],
     ),
     "CD": front([runs["cd"]]),
     "CD prefix": front([runs["cd-prefix"]]),
@@ -641,7 +705,7 @@ page.figure(
         ylabel="gain in mean reward", height=4.4,
     ),
     alt="Gain in mean reward against divergence from the unsteered plant in nats "
-    f"for each answer, {len(prompts)} prompts and {len(seeds)} draws. CD prefix "
+    f"for each answer, {len(prompts)} prompts and {len(seeds)} fitted values. CD prefix "
     f"gains {gains['cd-prefix'].value:+.2f} at {paid['cd-prefix'].value:.1f} nats, "
     f"best of 4 {best_of(4).value:+.2f} at no more than {best_of_divergence(4):.1f}, "
     f"RE-Control {gains['re-control'].value:+.2f} at {paid['re-control'].value:.1f}; "
@@ -671,45 +735,59 @@ for i in range(seats):
     logits, o = reading([row])
     likely = logits[0].topk(wide).indices
     _, after = reading([[*row, y] for y in likely.tolist()])
-    at_states.append(
-        (o[0], logits[0].softmax(-1)[likely], likely, V(after).detach())
-    )
-o, probs, likely, Q = (torch.stack(x) for x in zip(*at_states, strict=True))
+    at_states.append((o[0], logits[0].softmax(-1)[likely], likely, after))
+o, probs, likely, ends_at = (torch.stack(x) for x in zip(*at_states, strict=True))
 weights = (probs / probs.sum(1, keepdim=True)).numpy(force=True).astype(float)
 
 # %% tags=["hide-input"]
 Wk = head.weight.detach().float()[likely]  # (states, tokens, width)
-Q_ = Q.numpy(force=True).astype(float)
-decided = np.sqrt(
-    (weights * (Q_ - (weights * Q_).sum(1, keepdims=True)) ** 2).sum(1)
-)
-counts = decided > 0.02
+with torch.no_grad():
+    Qs = [network(ends_at) for network in values]  # one for each value
+
+
+def plainly_(x):
+    """A tensor as an array of float64."""
+    return x.numpy(force=True).astype(float)
+
+
+def centred(x):
+    """What is left of a mean over the tokens, by probability."""
+    return x - (weights * x).sum(1, keepdims=True)
+
+
+decided_by = [np.sqrt((weights * centred(plainly_(Q)) ** 2).sum(1)) for Q in Qs]
+counts = np.min(decided_by, axis=0) > 0.02
 
 
 def shift_of(law):
     """W u of the likely tokens."""
     u = law.input(o).expand_as(o)
-    return torch.einsum("skd,sd->sk", Wk, u).numpy(force=True).astype(float)
+    return plainly_(torch.einsum("skd,sd->sk", Wk, u.detach()))
 
 
-pull = torch.as_tensor(weights, device=o.device).float() * (
-    Q
-    - (torch.as_tensor(weights, device=o.device).float() * Q).sum(1, keepdim=True)
-)
-causal = torch.einsum("sk,skd->sd", pull, Wk)
-anywhere = torch.randn(o.shape, generator=drawn).to(
-    o.device
-)  # one for each state
-shifts = {
-    "search": Q_,
-    "gradient of the expected value": torch.einsum("skd,sd->sk", Wk, causal).numpy(force=True).astype(float),
-    "RE-Control": shift_of(climbing(V, middle)),
-    "Static RE": shift_of(static),
-    "shuffled value": shift_of(climbing(V_shuffled, middle)),
-    "random directions": torch.einsum("skd,sd->sk", Wk, anywhere).numpy(force=True).astype(float),
-}  # fmt: skip
-worth = {n: efficiency(s, Q_, weights)[counts] for n, s in shifts.items()}
-effect = {n: metrics.mean_interval(x) for n, x in worth.items() if n != "search"}
+p_ = torch.as_tensor(weights, device=o.device).float()
+shifts, worth = [], []
+for Q, climber, none in zip(Qs, climbers, of_nothing, strict=True):
+    pull = p_ * (Q - (p_ * Q).sum(1, keepdim=True))
+    causal = torch.einsum("sk,skd->sd", pull, Wk)
+    anywhere = torch.randn(o.shape, generator=lottery).to(o.device)
+    found = {
+        "search": plainly_(Q),
+        "gradient of the expected value": plainly_(torch.einsum("skd,sd->sk", Wk, causal)),
+        "RE-Control": shift_of(climber),
+        "Static RE": shift_of(static),
+        "shuffled value": shift_of(climbing(none, middle)),
+        "random directions": plainly_(torch.einsum("skd,sd->sk", Wk, anywhere)),
+    }  # fmt: skip
+    shifts.append(found)
+    worth.append(
+        {n: efficiency(x, plainly_(Q), weights)[counts] for n, x in found.items()}
+    )
+effect = {
+    n: metrics.grid_interval(np.stack([each[n] for each in worth]))
+    for n in worth[0]
+    if n != "search"
+}
 page.record("k.wide", wide)
 page.record("n.states", int(counts.sum()))
 page.record("efficiency.climb", effect["RE-Control"], digits=2)
@@ -725,17 +803,17 @@ page.figure(
         zero=0.0,
     ),
     alt=f"Correlation of logit shifts with the worth of the {wide} likeliest tokens, means over "
-    f"{int(counts.sum())} states with intervals. "
+    f"{int(counts.sum())} states and {len(seeds)} values with intervals. "
     + ", ".join(f"{n} {e.value:.2f}" for n, e in effect.items())
     + ". Search has 1 by construction.",
 )  # fmt: skip
 
 # %% [markdown]
-# Over the {glue:text}`n.states` states where something is to be decided, RE-Control's shift has a correlation of {glue:text}`efficiency.climb` with what tokens are worth, a shuffled value's {glue:text}`efficiency.shuffled` (of one shuffle: its sign is an accident, and RE-Control's is to be held against its size), the constant push along a linear regression {glue:text}`efficiency.static`, and the gradient of the expected value {glue:text}`efficiency.causal`. At a small price that is the share of search's gain, as the value itself reckons it, which each push buys. What is lost is not lost by a wrong value, for search has the same: the gradient of $V$ in $o$ says how states of better answers *differ*, and not every difference chooses a token. The picture of one state:
+# Over the {glue:text}`n.states` states where every value sees something to decide, RE-Control's shift has a correlation of {glue:text}`efficiency.climb` with what tokens are worth, values of shuffled rewards {glue:text}`efficiency.shuffled` (their sign is an accident, and RE-Control's is to be held against their size), the constant push along a linear regression {glue:text}`efficiency.static`, and the gradient of the expected value {glue:text}`efficiency.causal`. At a small price that is the share of search's gain, as the value itself reckons it, which each push buys. What is lost is not lost by a wrong value, for search has the same: the gradient of $V$ in $o$ says how states of better answers *differ*, and not every difference chooses a token. The picture of one state:
 
 # %% tags=["hide-input"]
-shown = int(np.argmax(decided))
-climb, tilt = shifts["RE-Control"][shown], Q_[shown]
+shown = int(np.argmax(decided_by[0]))
+climb, tilt = shifts[0]["RE-Control"][shown], shifts[0]["search"][shown]
 mean = weights[shown] @ climb
 page.figure(
     "shifts",
@@ -838,20 +916,16 @@ page.figure(
 #
 # ## A second policy iteration
 #
-# RE-Control improves the policy once: it climbs the value of the *unsteered* plant. Policy iteration would go on: let the steered plant answer, fit its value, climb that. Here is the second round, at the same price as the first; the control is a value fitted on as many answers of the unsteered plant.
+# RE-Control improves the policy once: it climbs the value of the *unsteered* plant. Policy iteration would go on: let the steered plant answer, fit its value, climb that. Here is the second round, at the same price as the first; the control is a value fitted on as many answers of the unsteered plant. This comparison alone is of one value against one other, and its seeds are draws of noise.
 
 # %%
 again = RolloutSampling(longest, seed=200)
-once = climbing(V, middle)
 new = collect(
-    lm, fit_prompts, earned, how=again, rewarded_by="worth", law=once,
+    lm, fit_prompts, earned, how=again, rewarded_by="worth", law=climbers[0],
     batch_size=160,
 )  # fmt: skip
-same = torch.arange(0, len(bank), 2)
-batch = bank.take(same)
-start_of = batch.lengths.cumsum(0) - batch.lengths
-half = Trajectories([batch.states], batch.lengths, batch.rewards)
-V_half, V_new = (value_of(data).network for data in (half, new))
+half = answers_of(torch.arange(0, len(bank), how.samples))
+V_half, V_new = (value_of(data, seeds[0]) for data in (half, new))
 rounds = {
     "first, half the answers": pushed(climbing(V_half, middle)),
     "second": pushed(climbing(V_new, middle)),
@@ -873,13 +947,16 @@ worse = torch.where(tied, better, place + 1 - two_each.argmax(1))
 # %%
 def part(index):
     """Some answers of the bank, each twice: once for both of a prompt."""
-    chosen = bank.take(index.repeat_interleave(2))
-    return Trajectories([chosen.states], chosen.lengths, chosen.rewards)
+    return answers_of(index.repeat_interleave(2))
 
 
-pairs_ = Pairs(part(better), part(worse), weight=1.0, pull=0.0)
-V_pref = value_of(bank, pairs=pairs_).network
-preferring = pushed(climbing(V_pref, middle))
+preferred = []
+for seed in seeds:
+    own = requests[seed]
+    pairs_ = Pairs(part(better[own]), part(worse[own]), weight=1.0, pull=0.0)
+    data = answers_of(drawn[seed])
+    preferred.append(value_of(data, seed, pairs=pairs_))
+preferring = pushed(all_climbing(preferred, middle))
 
 # %% tags=["hide-input"]
 steps = {
@@ -890,13 +967,7 @@ steps = {
     "preferences over plain": change_of(preferring[0], climbed[middle][0]),
     "preferences over unsteered": change_of(preferring[0]),
 }
-least = metrics.detectable_effect(
-    (rounds["second"][0] - rounds["first, half the answers"][0]).mean(0)
-)
 page.record("iteration.gain", steps["second iteration over first"])
-page.record("iteration.least", least, digits=2)
-beside = (climbed[middle][0] - runs["static-re"][0]).mean(0)
-page.record("static.least", metrics.detectable_effect(beside), digits=2)
 page.record("preference.gain", steps["preferences over plain"])
 page.figure(
     "beyond",
@@ -908,46 +979,260 @@ page.figure(
 
 # %% [markdown]
 # The second round changes the reward by {glue:text}`iteration.gain` against the first; {glue:text}`iteration.least` would have been found in four of five cases. Preferences change it by {glue:text}`preference.gain`. Neither changes where the push acts: a better $V$ is still climbed at a state whose only way out is the choice of one token.
-#
-# ## Against tuning
-#
-# The other rival changes the weights. RE-Control's paper trains low-rank adapters by PPO and by DPO and finds itself competitive. Both are an extra here, since they bring a training library with them; where it is not installed, nothing is shown.
-
-# %% tags=["hide-input"]
-extra = all(
-    importlib.util.find_spec(m) for m in ("steerlib.tuning", "trl", "peft")
-)
-if extra and on_almanac:
-    from steerlib import tuning
-
-    chosen_pairs = tuning.preferences(task, n=200, seed=seeds[0])
-    with tempfile.TemporaryDirectory() as folder:
-        tuned = tuning.dpo(
-            lm, chosen_pairs, folder=os.path.join(folder, "dpo"),
-            how=tuning.Training(steps=30, batch=16),
-        )  # fmt: skip
-    out = tuned.plant.generate(
-        prompts, max_new_tokens=longest, seed=seeds[0], samples=len(seeds),
-        batch_size=100,
-    )  # fmt: skip
-    won = np.array(earned(out.prompts, out.texts)).reshape(shape).T
-    tuned_gain = change_of(won)
-    page.record("gain.dpo", tuned_gain)
-    page.text(
-        "tuning",
-        f"DPO on {len(chosen_pairs)} pairs trains {tuned.parameters:,} numbers in "
-        f"{tuned.seconds:.0f} s and changes the reward by {signed(tuned_gain)}; "
-        f"search with a value of {sum(w.numel() for w in V.parameters()):,} numbers by {signed(gains['cd-prefix'])}.",
-    )  # fmt: skip
-else:
-    missing = "the extra for tuning is not installed (make env EXTRAS=1)"
-    page.text(
-        "tuning",
-        f"Not run here: {missing if not extra else 'this plant has no preference pairs'}.",
-    )
 
 # %% [markdown]
-# {glue:text}`tuning`
+# ## Against tuning
+#
+# The other rival changes the weights. RE-Control's paper trains low-rank adapters {cite:p}`hu2022lora` with the reward, by PPO {cite:p}`schulman2017ppo`, and on preferred and rejected answers, by DPO {cite:p}`rafailov2023dpo`, and finds itself competitive; its numbers were not available to us. Here both tune the smallest plant of the Almanac, {glue:text}`tuned.seeds` times each. The training library is an extra that this page does not need, for finished adapters come with the book: two thin matrices $B$ and $A$ beside each matrix of the blocks, of which $W + \frac{\alpha}{r} BA$ is made once. A tuned plant is then a plant like any other, and one more row of the table of chapter [23](23_re_control_tables): the same requests, the same noise, the same scores. What a name says: {glue:text}`tuned.name`.
+
+# %%
+small = "almanac-llama-tiny"
+SETS = {"first": {}, "second": {"held_out": True, "rubric": "strict"}}
+here = {"profile": profile, "page": page}
+with_tuned = reference("re_control_tuned", **here).records
+noises = {r.cell.seed for r in with_tuned}
+beside = [
+    r for r in reference("re_control", **here).records
+    if r.cell.plant == small and r.cell.seed in noises
+]  # fmt: skip
+doses = {}
+for record in with_tuned:
+    if record.cell.task == "almanac-preferred":
+        doses.setdefault(recipe_of(record.cell.plant), []).append(record)
+
+# %% [markdown]
+# How long to tune is chosen on validation requests, by the rule that chooses RE-Control's step size there: coherence plus diversity plus mean reward.
+
+
+# %%
+def on_validation(recipe):
+    """The paper's rule, averaged over the adapters of a recipe."""
+    looked = [r for r in doses[recipe] if r.cell.split == "validation"]
+    return np.mean([value_tables.goodness(r) for r in looked])
+
+
+best_dose = {}
+for recipe in sorted(doses, key=on_validation):  # the best comes last
+    best_dose[RECIPES[recipe].method] = recipe
+tables = {}
+for name, options in SETS.items():
+    tables[name] = dict(value_tables.rows(beside, options))
+    for method, recipe in best_dose.items():
+        found = value_tables.rows(doses[recipe], options)
+        tables[name][method] = found["unsteered"]
+        tables[name][f"{method}-prompting"] = found["prompting"]
+
+# %% tags=["hide-input"]
+heads = {**value_tables.ROWS, "dpo": "DPO", "dpo-prompting": "DPO + Prompting",
+         "ppo": "PPO", "ppo-prompting": "PPO + Prompting"}  # fmt: skip
+SHOWN = ("unsteered", "prompting", "best-of-n", "cd-prefix", "re-control", "re-control-monte-carlo",
+         "re-control-prompting", "dpo", "ppo", "dpo-prompting", "ppo-prompting", "shuffled-rewards")  # fmt: skip
+
+
+def spelled(e, digits=2, factor=1):
+    """An estimate with its interval."""
+    return f"{factor * e.value:.{digits}f} [{factor * e.low:.{digits}f}, {factor * e.high:.{digits}f}]"
+
+
+def scores_of(rows):
+    """Rows of the table, in the metrics of chapter 23."""
+    return [
+        (
+            heads[name],
+            spelled(rows[name].estimate("reward")),
+            spelled(rows[name].estimate("win-rate"), 0, 100),
+            f"{rows[name].estimate('diversity').value:.2f}",
+            f"{rows[name].estimate('topic-agreement').value:.2f}",
+            "–" if np.isnan(rows[name].kl) else f"{rows[name].kl:.3f}",
+        )
+        for name in SHOWN
+        if name in rows
+    ]
+
+
+columns = ("row", "Average reward", "Win rate, %", "Diversity", "Coherence", "KL, nats per token")  # fmt: skip
+plain = tables["first"]
+page.record("tuned.prompts", plain["unsteered"].scores["reward"].shape[1])
+page.record("tuned.seeds", len(noises))
+example = sorted(r.cell.plant for r in doses[best_dose["dpo"]])[0]
+how_dpo, how_ppo = (RECIPES[best_dose[m]].how for m in ("dpo", "ppo"))
+page.text(
+    "tuned.name",
+    f"`{example}` is `{small}` after {how_dpo.steps} steps of DPO with seed 0",
+)
+page.text(
+    "tuned.doses",
+    f"DPO takes {how_dpo.steps} steps of {how_dpo.batch} pairs, PPO {how_ppo.steps} batches of "
+    f"{how_ppo.batch} answers; there were {len(doses)} recipes to choose from",
+)  # fmt: skip
+table(scores_of(plain), *columns)
+
+# %% [markdown]
+# {glue:text}`tuned.prompts` test requests of the first data set, {glue:text}`tuned.seeds` seeds; a seed is that of the value, the scorer or the adapter and of the noise. {glue:text}`tuned.doses`. {glue:text}`re_control_tuned.recomputed` The second data set asks families of requests that neither a value nor an adapter of the first has seen, and pays by other weights: RE-Control's values were fitted anew for its rewards, the adapters were not.
+
+# %% tags=["hide-input"]
+table(scores_of(tables["second"]), *columns)
+
+
+# %% tags=["hide-input"]
+def spent_on(p, asked):
+    """Processor time of answering, in seconds, the second time."""
+    p.generate(asked, **once)
+    begun = time.process_time()
+    p.generate(asked, **once)
+    return time.process_time() - begun
+
+
+def against(rows, one, other="unsteered"):
+    """Change in reward of one row over another, paired by request and noise."""
+    return metrics.paired_grid_difference(
+        rows[one].scores["reward"], rows[other].scores["reward"]
+    )
+
+
+for method in ("dpo", "ppo"):
+    for name, rows in tables.items():
+        page.record(
+            f"tuned.gain.{method}.{name}", against(rows, method), digits=2
+        )
+    page.record(f"tuned.kl.{method}", plain[method].kl, digits=3)
+    page.record(
+        f"tuned.over.{method}", against(plain, "re-control", method), digits=2
+    )
+page.record("tuned.gain.re-control", against(plain, "re-control"), digits=2)
+page.record("tuned.kl.re-control", plain["re-control"].kl, digits=3)
+changes = {
+    heads[name]: against(plain, name)
+    for name in SHOWN
+    if name in plain and name != "unsteered"
+}
+page.figure(
+    "tuned-gains",
+    figures.narrow(
+        figures.intervals(changes, xlabel="change in mean reward from the plant alone", zero=0.0),
+        height=4.4,
+    ),
+    alt="Change in mean reward from the plant alone, with 95 % intervals over requests and seeds: "
+    + ", ".join(f"{n} {e.value:+.2f}" for n, e in changes.items()) + ".",
+)  # fmt: skip
+
+# %% [markdown]
+# DPO changes the reward by {glue:text}`tuned.gain.dpo.first` at {glue:text}`tuned.kl.dpo` nats for each token, PPO by {glue:text}`tuned.gain.ppo.first` at {glue:text}`tuned.kl.ppo`; RE-Control, at {glue:text}`tuned.kl.re-control` nats, by {glue:text}`tuned.gain.re-control`, which is {glue:text}`tuned.over.dpo` over DPO and {glue:text}`tuned.over.ppo` over PPO. On requests of families that were not tuned on, DPO changes it by {glue:text}`tuned.gain.dpo.second`, PPO by {glue:text}`tuned.gain.ppo.second`.
+#
+# What did it cost? And does an adapter leave alone what it is not about? The control is questions of fact, which neither method was shown: how far the tuned plant is from the plant there, and how much of what it knows has changed.
+
+# %%
+cards = {
+    method: [read_tuning(adapter_folder(name)) for name in
+             sorted({r.cell.plant for r in doses[recipe]})]
+    for method, recipe in best_dose.items()
+}  # fmt: skip
+bare = load_plant(small, device="cpu")
+value_size = sum(
+    w.numel() for w in ValueNetwork(bare.width, bare.width).parameters()
+)
+fits = {}  # of RE-Control's values, the longest that a cell waited for each
+for r in beside:
+    law = r.cell.law
+    if law is not None and law.name == "re-control" and r.cell.split == "test":
+        key = (law.fit.seed, law.fit.labels)
+        fits[key] = max(r.fit_seconds, fits.get(key, 0.0))
+
+# %%
+facts = tasks.Truth(bare).prompts("test")[:24]
+once = {"max_new_tokens": 12, "seed": 0}
+replies = bare.generate(facts, **once).texts
+knows = {r.cell.plant: np.array(r.scores["wanted"]) for r in with_tuned
+         if r.cell.task == "truth"}  # fmt: skip
+apart, lost, slower = {}, {}, {}
+for method, recipe in best_dose.items():
+    names = sorted({r.cell.plant for r in doses[recipe]})
+    changed = np.stack([knows[name] - knows[small] for name in names])
+    lost[method] = metrics.grid_interval(changed)
+    plants = [load_plant(name, device="cpu") for name in names]
+    far = [departure(bare, p, facts, replies)["kl"].value for p in plants]
+    apart[method] = float(np.mean(far))
+    slower[method] = spent_on(plants[0], facts) / spent_on(bare, facts)
+
+# %% tags=["hide-input"]
+whole = sum(w.numel() for w in bare.model.parameters())
+seconds = {m: float(np.mean([c["cpu_seconds"] for c in cards[m]])) for m in cards}
+fit_time = float(np.mean(list(fits.values())))
+rows = [
+    (
+        m.upper(),
+        f"{cards[m][0]['parameters']:,} ({cards[m][0]['parameters'] / whole:.0%} of the plant)",
+        f"{seconds[m]:.0f}",
+        f"{slower[m]:.1f}",
+        f"{plain[m].kl:.3f}",
+        f"{apart[m]:.3f}",
+        signed(lost[m]),
+    )
+    for m in ("dpo", "ppo")
+]
+rows.append(("RE-Control", f"{value_size:,} ({value_size / whole:.0%})", f"{fit_time:.0f}",
+             "see above", f"{plain['re-control'].kl:.3f}", "–", "–"))  # fmt: skip
+for m in ("dpo", "ppo"):
+    page.record(f"tuned.seconds.{m}", seconds[m], unit="s", digits=0)
+    page.record(f"tuned.apart.{m}", apart[m], digits=3)
+    page.record(f"tuned.lost.{m}", lost[m], digits=3)
+page.record("tuned.fit", fit_time, unit="s", digits=1)
+page.record("tuned.numbers", cards["dpo"][0]["parameters"])
+page.record("tuned.value", value_size)
+more = min(seconds.values()) - max(fits.values())
+page.record("tuned.seconds.extra", more, low=more, high=more, digits=1)
+extra = min(c[0]["parameters"] for c in cards.values()) - value_size
+page.record("tuned.numbers.extra", extra, low=extra, high=extra, digits=0)
+table(rows, "method", "numbers trained", "seconds", "time to answer, of the plant's", "KL on requests",
+      "KL on questions of fact", "change in what it knows of facts")  # fmt: skip
+
+# %% [markdown]
+# An adapter has {glue:text}`tuned.numbers` numbers, RE-Control's value {glue:text}`tuned.value`. DPO took {glue:text}`tuned.seconds.dpo` of processor time and PPO {glue:text}`tuned.seconds.ppo`, as their cards say; a value of RE-Control {glue:text}`tuned.fit`, its own answers included. What is paid once is not paid again: a tuned plant answers in the time of the plant, while RE-Control climbs at every token. On questions of fact the plant's answers are {glue:text}`tuned.apart.dpo` nats for each token away from the plant that DPO made, and {glue:text}`tuned.apart.ppo` from PPO's; the probability of true answers changes by {glue:text}`tuned.lost.dpo` and {glue:text}`tuned.lost.ppo`. A law acts where it is attached; an adapter is everywhere.
+
+# %% tags=["hide-input"]
+logs = [card["history"] for card in cards["ppo"]]
+base_reward = np.array([card["numbers"]["baseline"] for card in cards["ppo"]])[
+    :, None
+]
+in_training = (
+    np.array([[e["objective/scores"] for e in log] for log in logs]) + base_reward
+)
+moved = np.array([[e["objective/kl"] for e in log] for log in logs])
+batches = list(range(1, in_training.shape[1] + 1))
+
+
+def over_seeds(found):
+    """Mean of the adapters, between the lowest and the highest."""
+    return [
+        Estimate(float(c.mean()), float(c.min()), float(c.max()), len(c))
+        for c in found.T
+    ]
+
+
+page.record(
+    "tuned.climb", in_training[:, -1].mean() - in_training[:, 0].mean(), digits=2
+)
+page.record("tuned.moved", moved[:, -1].mean(), digits=2)
+page.figure(
+    "tuned-training",
+    figures.narrow(
+        figures.over(
+            batches,
+            {
+                "what its answers earn": Panel({"PPO": over_seeds(in_training)}, ylabel="mean reward"),
+                "how far they are from the plant's": Panel({"PPO": over_seeds(moved)}, ylabel="nats for each answer"),
+            },
+            xlabel="batch of answers",
+        ),
+        height=2.5,
+    ),
+    alt=f"PPO while it trains, over {len(batches)} batches, mean of {len(logs)} seeds between the lowest and the "
+    f"highest: the mean reward of a batch goes from {in_training[:, 0].mean():+.2f} to {in_training[:, -1].mean():+.2f}, "
+    f"the divergence of its answers from the plant's from {moved[:, 0].mean():.2f} to {moved[:, -1].mean():.2f} nats.",
+)  # fmt: skip
+
+# %% [markdown]
+# The log of PPO: over its batches the reward of its answers changes by {glue:text}`tuned.climb`, and they end {glue:text}`tuned.moved` nats from the plant's. {glue:text}`tuned.longer`
 #
 # ## Break it
 #
@@ -971,7 +1256,7 @@ reads = works.generate(lm, prompts[:1], **tiny).cost.reward_positions
 # *Too much weight.* What search maximises is the value: beyond some weight it pays nats for what only the value believes. *Zero weight, all tokens* is the plant itself, to the last draw. *Temperature zero*: best of n and blocks refuse it, since all their samples would be one.
 
 # %%
-hard = ahead[30.0]
+hard = searched(searching(values[:1], 30.0))
 whole = search(TextScorer(earned), 0.0, k=head.weight.shape[0])
 alone = {"max_new_tokens": 2, "seed": seeds[0]}
 assert (
@@ -986,12 +1271,12 @@ except DecodingError as error:
 # %% tags=["hide-input"]
 page.record("mismatch.refused", refused, digits=0)
 page.record("mismatch.reads", int(reads))
-page.record("gain.hard", change_of(hard[0]), digits=2)
+page.record("gain.hard", change_of(hard[0], free[:1]), digits=2)
 page.record("paid.hard", metrics.grid_interval(hard[1]))
-page.record("hard.change", change_of(hard[0], ahead[3.0][0]), digits=2)
+page.record("hard.change", change_of(hard[0], ahead[0][:1]), digits=2)
 
 # %% [markdown]
-# The refusal says: “{glue:text}`mismatch`”. The reward model of texts reads {glue:text}`mismatch.reads` positions for two tokens with two candidates each. Ten times the weight makes search spend {glue:text}`paid.hard` nats for each answer, and changes the reward by {glue:text}`gain.hard` against the unsteered plant, by {glue:text}`hard.change` against the weight of 3.
+# The refusal says: “{glue:text}`mismatch`”. The reward model of texts reads {glue:text}`mismatch.reads` positions for two tokens with two candidates each. With the first value, ten times the weight makes search spend {glue:text}`paid.hard` nats for each answer, and changes the reward by {glue:text}`gain.hard` against the unsteered plant, by {glue:text}`hard.change` against the weight of 3.
 #
 # **In control words.** Search is model-predictive control with a horizon of one and a learned cost-to-go: it tries inputs on the plant itself. RE-Control replaces the trial by a linearisation of the cost-to-go in the state, learned from answers in which nobody pushed. Best of n is random shooting. Prompting is a setpoint; tuning is another plant.
 #
@@ -1181,12 +1466,21 @@ check_24_4(best_push)
 # %% [markdown]
 # ## Claims checked here
 #
-# What RE-Control's main table {cite:p}`kong2024recontrol` says of its rivals, tested on one small plant in a decidable world: {glue:text}`n.prompts` prompts, {glue:text}`n.seeds` draws of noise, one fitted value. The verdicts are about the sign on this plant, at the prices of the table, and stand beside the published numbers, not in their place.
+# What RE-Control's main table {cite:p}`kong2024recontrol` says of its rivals, tested on one small plant in a decidable world: {glue:text}`n.prompts` prompts, {glue:text}`n.seeds` fitted values with a noise each; tuning on the shipped tables of the part above. The verdicts are about the sign on this plant, at the prices of the table, and stand beside the published numbers, not in their place.
 
 # %% tags=["hide-input"]
 mine = [c for c in load_claims().values() if c.page == page.record_file.page]
+compared = {
+    n: tables["first"][n] for n in ("unsteered", "re-control", "dpo", "ppo")
+}
+for metric in ("reward", "win-rate"):
+    page.samples(
+        f"tuned.{metric}",
+        {n: row.scores[metric] for n, row in compared.items()},
+        note="shipped cells of the smallest plant, first data set; a value or an adapter for each seed",
+    )  # fmt: skip
 if on_almanac:
-    note = "sampled on the tiny plant, Almanac preference, one value, at the prices of the page's table"
+    note = "sampled on the tiny plant, Almanac preference, a value for each seed, at the prices of the page's table"
     scored = {"unsteered": free, **{n: r_ for n, (r_, _) in runs.items()}}
     page.samples("preference.reward", scored, note=note)
     page.samples(
@@ -1202,8 +1496,32 @@ if on_almanac:
 else:
     why = f"this plant is scored on {task.labels.wanted}, not on preference"
     for claim in mine:
-        if claim.metric.endswith(("reward", "over-base")):
+        if claim.metric in (
+            "preference.reward",
+            "preference.over-base",
+            "iteration.reward",
+        ):
             page.cannot_check(claim.id, why=why)
+
+
+def least_of(claim, one, other):
+    """What a claim's test would have found in four of five cases."""
+    check = page.record_file.checks.get(claim)
+    known = check.detectable if check is not None else None
+    return known or metrics.detectable_effect((one - other).mean(0))
+
+
+first_half = rounds["first, half the answers"][0]
+least = {
+    "static": least_of(
+        "recontrol.t1.reward.beats-static", climbed[middle][0], runs["static-re"][0]
+    ),
+    "iteration": least_of(
+        "recontrol.limits.a-second-iteration-helps", rounds["second"][0], first_half
+    ),
+}  # fmt: skip
+for name, number in least.items():
+    page.record(f"{name}.least", number, digits=2 if number >= 0.1 else 3)
 rows = []
 for claim in mine:
     check = page.record_file.checks.get(claim.id)
@@ -1223,8 +1541,8 @@ points = [
     f"With one and the same value, search changes the mean reward by {signed(gains['cd-prefix'])} "
     f"at {paid['cd-prefix'].value:.2f} nats for each answer, climbing by {signed(gains['re-control'])} at "
     f"{paid['re-control'].value:.2f}.",
-    f"Best of 2, 4, 8, 16 change it by {', '.join(f'{best_of(n).value:+.3f}' for n in (2, 4, 8, 16))}, at no more than "
-    f"{', '.join(f'{best_of_divergence(n):.2f}' for n in (2, 4, 8, 16))} nats.",
+    f"Best of 2, 4, 8 change it by {', '.join(f'{best_of(n).value:+.3f}' for n in (2, 4, 8))}, at no more than "
+    f"{', '.join(f'{best_of_divergence(n):.2f}' for n in (2, 4, 8))} nats.",
     f"Drawing from the {k} likeliest tokens alone changes it by {signed(gains['top'])}; over that, the value adds "
     f"{signed(change_of(runs['cd-prefix'][0], runs['top'][0]))} by search and "
     f"{signed(change_of(runs['re-control-top'][0], runs['top'][0]))} by climbing.",
@@ -1235,6 +1553,11 @@ points = [
     f"A second policy iteration is worth {signed(steps['second iteration over first'])}, preferences in the loss "
     f"{signed(steps['preferences over plain'])}, both at equal price.",
 ]  # fmt: skip
+points.append(
+    f"Tuning the smallest plant changes its reward by {signed(against(plain, 'dpo'), 2)} (DPO) and "
+    f"{signed(against(plain, 'ppo'), 2)} (PPO), RE-Control by {signed(against(plain, 're-control'), 2)}; an adapter has "
+    f"{cards['dpo'][0]['parameters'] / value_size:.0f} times as many numbers as the value."
+)  # fmt: skip
 if told:
     points.append(
         f"Prompting changes the reward by {signed(gains['prompting'])}; RE-Control on top of it by another "
@@ -1251,6 +1574,7 @@ Markdown("\n".join(f"- {point}" for point in points))
 # - {cite:t}`khanov2024args`: the reward model asked about every beginning.
 # - {cite:t}`yang2021fudge`: the regression that most prefix scorers are.
 # - {cite:t}`beirami2024bestofn`: what best of n really costs.
+# - {cite:t}`hu2022lora`, {cite:t}`rafailov2023dpo`, {cite:t}`schulman2017ppo`: the adapter and the two ways to train it.
 # - {cite:t}`kong2024recontrol`: the main table that is rerun here.
 
 # %% tags=["hide-input"]

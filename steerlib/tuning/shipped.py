@@ -58,10 +58,8 @@ def _ppo(steps: int) -> Recipe:
     return Recipe("ppo", Training(steps=steps, batch=32, rows=16, save_every=8, learning_rate=5e-4))
 
 
-#: Doses of both methods, the smallest first. Which one is shown beside other methods is for validation prompts to say.
-RECIPES: dict[str, Recipe] = {
-    "dpo25": _dpo(25), "dpo100": _dpo(100), "dpo300": _dpo(300), "ppo8": _ppo(8), "ppo32": _ppo(32),
-}  # fmt: skip
+#: By name: method and steps. Another dose is another recipe; validation prompts say which one to show.
+RECIPES: dict[str, Recipe] = {"dpo25": _dpo(25), "ppo8": _ppo(8)}
 
 
 def shipped_adapters() -> tuple[str, ...]:
