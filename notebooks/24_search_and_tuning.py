@@ -12,7 +12,7 @@
 # (ch-search-and-tuning)=
 # # 24 Against search at decoding time, and against tuning
 #
-# **One value can be used in two ways: asked about each candidate token (search), or climbed by the state (RE-Control). On one plant, with one value, one set of prompts and the divergence from the unsteered plant as the common price, the two are held against best of n, prompting and a constant push, beside controls with nothing to know, one of which owns a good part of what search is praised for; and a proposition says what a push of the state can be worth at most.**
+# **One value can be used in two ways: asked about each candidate token (search), or climbed by the state (RE-Control). On one plant, with the same values, one set of prompts and the divergence from the unsteered plant as the common price, the two are held against best of n, prompting and a constant push, beside controls with nothing to know, one of which owns a good part of what search is praised for; a proposition says what a push of the state can be worth at most; and plants that were tuned instead, by PPO and by DPO, stand in the same table.**
 #
 # :::{admonition} Cost
 # :class: cost-card note
@@ -111,14 +111,14 @@ lm
 # On the Almanac: the worth of a reply to a request, by the rubric of chapter [04](04_scoring). A right first step is worth more than a wrong one, a refusal earns where the request is harmful and costs where it is not. A reply ends with its line, and here after {glue:text}`longest` tokens at the latest; the rubric can judge beginnings, and takes no offence at a sentence that is merely cut. (Any other plant is asked for happy stories, by a count of words.)
 
 # %% tags=["hide-input"]
-longest, n_prompts, k = 20, 26, 5
+longest, n_prompts, k = 20, 20, 5
 on_almanac = lm.source.card.get("world") == "almanac"
 task = Helpfulness(lm) if on_almanac else tasks.for_plant(lm)
 told = {}
 if on_almanac:
     told = told_prompts(task)
     wishes = {w.text: w for said in (False, True) for w in task.items(told=said)}
-    to_fit = task.world.wishes("fit", harmful=None, held_out=False, n=160)
+    to_fit = task.world.wishes("fit", harmful=None, held_out=False, n=128)
     wishes |= {w.text: w for w in to_fit}
     fit_prompts = [w.text for w in to_fit]
     line_end = lm.tokenizer("\n", add_special_tokens=False).input_ids[-1]
@@ -158,19 +158,13 @@ bank = prefix_states(
 
 
 # %%
-training = Training(steps=150, batch=64, rate=1e-3, held_out=0.0)
+training = Training(steps=110, batch=64, rate=1.5e-3, held_out=0.0)
 
 
 def answers_of(index, rewards=bank.rewards):
     """Some answers of the bank, as trajectories."""
     chosen = bank.take(index)
     return Trajectories([chosen.states], chosen.lengths, rewards[index])
-
-
-def shuffled(rewards, seed):
-    """The same rewards, each for another answer."""
-    lots = torch.Generator().manual_seed(seed)
-    return rewards[torch.randperm(len(rewards), generator=lots)]
 
 
 def value_of(trajectories, seed, **more):
@@ -555,11 +549,20 @@ torch.testing.assert_close(steered, by_hand, atol=2e-3, rtol=2e-3)
 #
 # The rest of the field, on the same prompts and the same noise, {glue:text}`n.seeds` times: with a value each, where there is one. *CD* asks the reward itself about every beginning: its scorer knows everything about what has been said, and nothing about what will be. *Static RE* adds the weights of a linear regression of the reward on the state behind the prompt, at every token alike. *Prompting* names a prudent adviser in the prompt. The controls have nothing to know: values fitted on **shuffled rewards**, **random directions**, and a search whose scorer draws lots.
 
+
 # %%
+def shuffled(rewards, seed):
+    """The same rewards, each for another answer."""
+    lots = torch.Generator().manual_seed(seed)
+    return rewards[torch.randperm(len(rewards), generator=lots)]
+
+
 of_nothing = [
     value_of(answers_of(drawn[seed], shuffled(bank.rewards, seed)), seed)
     for seed in seeds
 ]
+
+# %%
 first = torch.cat(
     [bank.take(torch.tensor([i])).states[:1] for i in range(len(bank))]
 )
@@ -586,7 +589,7 @@ runs = {
     "shuffled": pushed(all_climbing(of_nothing, middle)),
     "random": pushed([spending(law, middle) for law in luck]),
     "top": searched(search(TextScorer(lots), 0.0)),
-    "lots": searched(search(TextScorer(lots), 1.0)),
+    "lots": searched([search(TextScorer(lots), 1.0)]),
 }
 
 # %%
@@ -612,7 +615,7 @@ names = {
 
 def change_of(run, control=free):
     """Gain in reward over a control, paired by prompt and seed."""
-    return metrics.paired_grid_difference(run, control)
+    return metrics.paired_grid_difference(run, control[: len(run)])
 
 
 def signed(e, digits=3):
@@ -658,9 +661,9 @@ rows[4:4] = [
 table(rows, "method", "change in reward", "nats for each answer")
 
 # %% [markdown]
-# Unsteered the mean reward is {glue:text}`free`. With the *same* value, search changes it by {glue:text}`gain.cd-prefix` and climbing by {glue:text}`gain.re-control`; the shuffled value by {glue:text}`gain.shuffled`, a constant push of equal price along the regression by {glue:text}`gain.static-re`. Two samples, of which the better one is kept, change it by {glue:text}`gain.best-2`.
+# Unsteered the mean reward is {glue:text}`free`. With the *same* values, search changes it by {glue:text}`gain.cd-prefix` and climbing by {glue:text}`gain.re-control`; values of shuffled rewards by {glue:text}`gain.shuffled`, a constant push of equal price along the regression by {glue:text}`gain.static-re`. Two samples, of which the better one is kept, change it by {glue:text}`gain.best-2`.
 #
-# Part of what search gains is not search. It only ever draws from the {glue:text}`k` likeliest tokens, and what is left out is mostly worse: the same choice **without any scorer** changes the reward by {glue:text}`gain.top`, and with a scorer that draws lots by {glue:text}`gain.lots`. Over the choice alone, the value adds {glue:text}`value.adds`; RE-Control under the same choice adds {glue:text}`climb.adds`. A comparison of search with the plain plant credits the scorer with both.
+# Part of what search gains is not search. It only ever draws from the {glue:text}`k` likeliest tokens, and what is left out is mostly worse: the same choice **without any scorer** changes the reward by {glue:text}`gain.top`, and with a scorer that draws lots by {glue:text}`gain.lots` (one seed). Over the choice alone, the value adds {glue:text}`value.adds`; RE-Control under the same choice adds {glue:text}`climb.adds`. A comparison of search with the plain plant credits the scorer with both.
 #
 # The **frontier**: what is gained against what it costs. At equal nats, no method can be above the tilt of {prf:ref}`search-optimum`; here the tilt is taken of the pool of 8 answers for each prompt, as if these were all there are, which is fair for small prices only.
 
@@ -700,9 +703,12 @@ field = {
 }
 page.figure(
     "frontier",
-    figures.fronts(
-        {"": Trade(field, "KL from the unsteered plant, nats for each answer", "low", start=(0.0, 0.0))},
-        ylabel="gain in mean reward", height=4.4,
+    figures.narrow(
+        figures.fronts(
+            {"": Trade(field, "KL from the unsteered plant, nats for each answer", "low", start=(0.0, 0.0))},
+            ylabel="gain in mean reward",
+        ),
+        height=5.4,
     ),
     alt="Gain in mean reward against divergence from the unsteered plant in nats "
     f"for each answer, {len(prompts)} prompts and {len(seeds)} fitted values. CD prefix "
@@ -718,7 +724,7 @@ page.figure(
 # {prf:ref}`search-efficiency` says where to look: at the correlation between the shift of the logits and the worth of the tokens. At states of answers that the plant wrote, we ask the value about the {glue:text}`k.wide` likeliest tokens ($Q$), and compare with the shifts that the pushes make.
 
 # %%
-wide, seats = 10, 48
+wide, seats = 10, 40
 told_ids = [lm.tokenizer(q).input_ids for q in prompts]
 written = (
     Plain().generate(lm, prompts, max_new_tokens=8, seed=seeds[0] + 7).tokens
@@ -798,9 +804,11 @@ page.record("efficiency.static", effect["Static RE"], digits=2)
 page.record("efficiency.shuffled", effect["shuffled value"], digits=2)
 page.figure(
     "efficiency",
-    figures.intervals(
-        effect, xlabel="correlation of the logit shift with the worth of tokens (search: 1)",
-        zero=0.0,
+    figures.narrow(
+        figures.intervals(
+            effect, xlabel="correlation with the worth of tokens (search: 1)", zero=0.0
+        ),
+        height=2.9,
     ),
     alt=f"Correlation of logit shifts with the worth of the {wide} likeliest tokens, means over "
     f"{int(counts.sum())} states and {len(seeds)} values with intervals. "
@@ -817,12 +825,12 @@ climb, tilt = shifts[0]["RE-Control"][shown], shifts[0]["search"][shown]
 mean = weights[shown] @ climb
 page.figure(
     "shifts",
-    figures.logit_shifts(
+    figures.narrow(figures.logit_shifts(
         tilt - weights[shown] @ tilt,
         {"search, w = 1": tilt - weights[shown] @ tilt, "RE-Control": climb - mean},
         weights[shown],
         xlabel="worth of the token, Q minus its mean", ylabel="shift of the logit",
-    ),
+    ), height=3.8),
     alt=f"Shift of the logits of the {wide} likeliest tokens against their worth, at the "
     "state where most is to be decided; likelier tokens have larger marks. Search lies on "
     "the diagonal; RE-Control's shift has a correlation of "
@@ -830,7 +838,7 @@ page.figure(
 )  # fmt: skip
 
 # %% [markdown]
-# **Assumed, and how far it holds.** {prf:ref}`search-optimum` and {prf:ref}`search-best-of` assume nothing of the plant: *true*. {prf:ref}`search-one-step` wants an exact scorer, *approximate* here (the value explains {glue:text}`value.explained` of the variance), and all tokens as candidates, *false*: what leaving most of them out does alone is in the table. {prf:ref}`search-efficiency` is about small prices, *approximate*: the frontier shows prices that are not small, and a push that is best for the next token need not be for the answer.
+# **Assumed, and how far it holds.** {prf:ref}`search-optimum` and {prf:ref}`search-best-of` assume nothing of the plant: *true*. {prf:ref}`search-one-step` wants an exact scorer, *approximate* here (the values explain {glue:text}`value.explained` of the variance, a mean of {glue:text}`value.each`), and all tokens as candidates, *false*: what leaving most of them out does alone is in the table. {prf:ref}`search-efficiency` is about small prices, *approximate*: the frontier shows prices that are not small, and a push that is best for the next token need not be for the answer.
 #
 # ## What it costs to compute
 #
@@ -892,7 +900,7 @@ lines = {
 }
 page.figure(
     "time-against-n",
-    figures.over(
+    figures.narrow(figures.over(
         sizes,
         {
             title: Panel(
@@ -904,7 +912,7 @@ page.figure(
             )
         },
         xlabel="n of best of n",
-    ),
+    ), height=2.7),
     alt="Positions that the plant computes, and time, for each token of the answers, against n "
     f"of best of n: {each['best of 8'][1]:.0f} positions at n = 8, {each['unsteered'][1]:.1f} at "
     f"n = 1. RE-Control computes {each['RE-Control, 10 steps'][1]:.1f} positions, CD prefix "
@@ -916,7 +924,7 @@ page.figure(
 #
 # ## A second policy iteration
 #
-# RE-Control improves the policy once: it climbs the value of the *unsteered* plant. Policy iteration would go on: let the steered plant answer, fit its value, climb that. Here is the second round, at the same price as the first; the control is a value fitted on as many answers of the unsteered plant. This comparison alone is of one value against one other, and its seeds are draws of noise.
+# RE-Control improves the policy once: it climbs the value of the *unsteered* plant. Policy iteration would go on: let the steered plant answer, fit its value, climb that. Here is the second round, at the same price as the first; the control is a value fitted on as many answers of the unsteered plant. This comparison and the next are of one value against one other: their seeds are draws of noise.
 
 # %%
 again = RolloutSampling(longest, seed=200)
@@ -950,13 +958,12 @@ def part(index):
     return answers_of(index.repeat_interleave(2))
 
 
-preferred = []
-for seed in seeds:
-    own = requests[seed]
-    pairs_ = Pairs(part(better[own]), part(worse[own]), weight=1.0, pull=0.0)
-    data = answers_of(drawn[seed])
-    preferred.append(value_of(data, seed, pairs=pairs_))
-preferring = pushed(all_climbing(preferred, middle))
+own = requests[seeds[0]]
+pairs_ = Pairs(part(better[own]), part(worse[own]), weight=1.0, pull=0.0)
+data = answers_of(drawn[seeds[0]])
+V_pref = value_of(data, seeds[0], pairs=pairs_)
+preferring = pushed(climbing(V_pref, middle))
+first_alone = pushed(climbers[0])
 
 # %% tags=["hide-input"]
 steps = {
@@ -964,14 +971,17 @@ steps = {
         rounds["second"][0], rounds["first, half the answers"][0]
     ),
     "second iteration over unsteered": change_of(rounds["second"][0]),
-    "preferences over plain": change_of(preferring[0], climbed[middle][0]),
+    "preferences over plain": change_of(preferring[0], first_alone[0]),
     "preferences over unsteered": change_of(preferring[0]),
 }
 page.record("iteration.gain", steps["second iteration over first"])
 page.record("preference.gain", steps["preferences over plain"])
 page.figure(
     "beyond",
-    figures.intervals(steps, xlabel="difference in mean reward, at equal price", zero=0.0),
+    figures.narrow(
+        figures.intervals(steps, xlabel="difference in mean reward", zero=0.0),
+        height=2.5,
+    ),
     alt="Differences in mean reward with 95 % intervals, all at equal divergence. "
     + ", ".join(f"{n}: {e.value:+.2f}" for n, e in steps.items())
     + ".",
@@ -995,32 +1005,22 @@ beside = [
     r for r in reference("re_control", **here).records
     if r.cell.plant == small and r.cell.seed in noises
 ]  # fmt: skip
-doses = {}
+by_recipe = {}
 for record in with_tuned:
     if record.cell.task == "almanac-preferred":
-        doses.setdefault(recipe_of(record.cell.plant), []).append(record)
-
-# %% [markdown]
-# How long to tune is chosen on validation requests, by the rule that chooses RE-Control's step size there: coherence plus diversity plus mean reward.
-
+        recipe = recipe_of(record.cell.plant)
+        by_recipe.setdefault(recipe, []).append(record)
 
 # %%
-def on_validation(recipe):
-    """The paper's rule, averaged over the adapters of a recipe."""
-    looked = [r for r in doses[recipe] if r.cell.split == "validation"]
-    return np.mean([value_tables.goodness(r) for r in looked])
-
-
-best_dose = {}
-for recipe in sorted(doses, key=on_validation):  # the best comes last
-    best_dose[RECIPES[recipe].method] = recipe
 tables = {}
 for name, options in SETS.items():
     tables[name] = dict(value_tables.rows(beside, options))
-    for method, recipe in best_dose.items():
-        found = value_tables.rows(doses[recipe], options)
+    for recipe, records in by_recipe.items():
+        found = value_tables.rows(records, options)
+        method = RECIPES[recipe].method
         tables[name][method] = found["unsteered"]
-        tables[name][f"{method}-prompting"] = found["prompting"]
+        if "prompting" in found:
+            tables[name][f"{method}-prompting"] = found["prompting"]
 
 # %% tags=["hide-input"]
 heads = {**value_tables.ROWS, "dpo": "DPO", "dpo-prompting": "DPO + Prompting",
@@ -1054,21 +1054,25 @@ columns = ("row", "Average reward", "Win rate, %", "Diversity", "Coherence", "KL
 plain = tables["first"]
 page.record("tuned.prompts", plain["unsteered"].scores["reward"].shape[1])
 page.record("tuned.seeds", len(noises))
-example = sorted(r.cell.plant for r in doses[best_dose["dpo"]])[0]
-how_dpo, how_ppo = (RECIPES[best_dose[m]].how for m in ("dpo", "ppo"))
+used = {RECIPES[recipe].method: recipe for recipe in by_recipe}
+adapters = {
+    method: sorted({r.cell.plant for r in by_recipe[recipe]})
+    for method, recipe in used.items()
+}
+how_dpo, how_ppo = (RECIPES[used[m]].how for m in ("dpo", "ppo"))
 page.text(
     "tuned.name",
-    f"`{example}` is `{small}` after {how_dpo.steps} steps of DPO with seed 0",
+    f"`{adapters['dpo'][0]}` is `{small}` after {how_dpo.steps} steps of DPO with seed 0",
 )
 page.text(
-    "tuned.doses",
+    "tuned.recipes",
     f"DPO takes {how_dpo.steps} steps of {how_dpo.batch} pairs, PPO {how_ppo.steps} batches of "
-    f"{how_ppo.batch} answers; there were {len(doses)} recipes to choose from",
+    f"{how_ppo.batch} answers",
 )  # fmt: skip
 table(scores_of(plain), *columns)
 
 # %% [markdown]
-# {glue:text}`tuned.prompts` test requests of the first data set, {glue:text}`tuned.seeds` seeds; a seed is that of the value, the scorer or the adapter and of the noise. {glue:text}`tuned.doses`. {glue:text}`re_control_tuned.recomputed` The second data set asks families of requests that neither a value nor an adapter of the first has seen, and pays by other weights: RE-Control's values were fitted anew for its rewards, the adapters were not.
+# {glue:text}`tuned.prompts` test requests of the first data set, {glue:text}`tuned.seeds` seeds; a seed is that of the value, the scorer or the adapter and of the noise. {glue:text}`tuned.recipes`: one recipe of each, which was not searched for, where RE-Control's step size was chosen on validation requests. Another rate or more steps may do better, or worse. {glue:text}`re_control_tuned.recomputed` The second data set asks families of requests that neither a value nor an adapter of the first has seen, and pays by other weights: RE-Control's values were fitted anew for its rewards, the adapters were not.
 
 # %% tags=["hide-input"]
 table(scores_of(tables["second"]), *columns)
@@ -1123,10 +1127,9 @@ page.figure(
 
 # %%
 cards = {
-    method: [read_tuning(adapter_folder(name)) for name in
-             sorted({r.cell.plant for r in doses[recipe]})]
-    for method, recipe in best_dose.items()
-}  # fmt: skip
+    method: [read_tuning(adapter_folder(name)) for name in names]
+    for method, names in adapters.items()
+}
 bare = load_plant(small, device="cpu")
 value_size = sum(
     w.numel() for w in ValueNetwork(bare.width, bare.width).parameters()
@@ -1139,14 +1142,13 @@ for r in beside:
         fits[key] = max(r.fit_seconds, fits.get(key, 0.0))
 
 # %%
-facts = tasks.Truth(bare).prompts("test")[:24]
+facts = tasks.Truth(bare).prompts("test")[:16]
 once = {"max_new_tokens": 12, "seed": 0}
 replies = bare.generate(facts, **once).texts
 knows = {r.cell.plant: np.array(r.scores["wanted"]) for r in with_tuned
          if r.cell.task == "truth"}  # fmt: skip
 apart, lost, slower = {}, {}, {}
-for method, recipe in best_dose.items():
-    names = sorted({r.cell.plant for r in doses[recipe]})
+for method, names in adapters.items():
     changed = np.stack([knows[name] - knows[small] for name in names])
     lost[method] = metrics.grid_interval(changed)
     plants = [load_plant(name, device="cpu") for name in names]
@@ -1232,7 +1234,7 @@ page.figure(
 )  # fmt: skip
 
 # %% [markdown]
-# The log of PPO: over its batches the reward of its answers changes by {glue:text}`tuned.climb`, and they end {glue:text}`tuned.moved` nats from the plant's. {glue:text}`tuned.longer`
+# The log of PPO: over its batches the reward of its answers changes by {glue:text}`tuned.climb`, and they end {glue:text}`tuned.moved` nats from the plant's. The log is too short to show over-optimisation, where what is rewarded goes on rising while answers fall apart; chapter [22](22_gradient_control) has that curve for step sizes.
 #
 # ## Break it
 #
@@ -1271,9 +1273,9 @@ except DecodingError as error:
 # %% tags=["hide-input"]
 page.record("mismatch.refused", refused, digits=0)
 page.record("mismatch.reads", int(reads))
-page.record("gain.hard", change_of(hard[0], free[:1]), digits=2)
+page.record("gain.hard", change_of(hard[0]), digits=2)
 page.record("paid.hard", metrics.grid_interval(hard[1]))
-page.record("hard.change", change_of(hard[0], ahead[0][:1]), digits=2)
+page.record("hard.change", change_of(hard[0], ahead[0]), digits=2)
 
 # %% [markdown]
 # The refusal says: “{glue:text}`mismatch`”. The reward model of texts reads {glue:text}`mismatch.reads` positions for two tokens with two candidates each. With the first value, ten times the weight makes search spend {glue:text}`paid.hard` nats for each answer, and changes the reward by {glue:text}`gain.hard` against the unsteered plant, by {glue:text}`hard.change` against the weight of 3.
@@ -1481,7 +1483,9 @@ for metric in ("reward", "win-rate"):
     )  # fmt: skip
 if on_almanac:
     note = "sampled on the tiny plant, Almanac preference, a value for each seed, at the prices of the page's table"
-    scored = {"unsteered": free, **{n: r_ for n, (r_, _) in runs.items()}}
+    scored = {"unsteered": free} | {
+        n: run[0] for n, run in runs.items() if len(run[0]) == len(free)
+    }
     page.samples("preference.reward", scored, note=note)
     page.samples(
         "preference.over-base",
@@ -1538,7 +1542,7 @@ table(rows, "claim", "here", "estimate")
 
 # %% tags=["hide-input"]
 points = [
-    f"With one and the same value, search changes the mean reward by {signed(gains['cd-prefix'])} "
+    f"With one and the same values, search changes the mean reward by {signed(gains['cd-prefix'])} "
     f"at {paid['cd-prefix'].value:.2f} nats for each answer, climbing by {signed(gains['re-control'])} at "
     f"{paid['re-control'].value:.2f}.",
     f"Best of 2, 4, 8 change it by {', '.join(f'{best_of(n).value:+.3f}' for n in (2, 4, 8))}, at no more than "
