@@ -1105,16 +1105,17 @@ for method in ("dpo", "ppo"):
     )
 page.record("tuned.gain.re-control", against(plain, "re-control"), digits=2)
 page.record("tuned.kl.re-control", plain["re-control"].kl, digits=3)
+brief = {"re-control-monte-carlo": "RE-Control, Monte-Carlo", "shuffled-rewards": "shuffled value"}
 changes = {
-    heads[name]: against(plain, name)
+    brief.get(name, heads[name]): against(plain, name)
     for name in SHOWN
     if name in plain and name != "unsteered"
 }
 page.figure(
     "tuned-gains",
     figures.narrow(
-        figures.intervals(changes, xlabel="change in mean reward from the plant alone", zero=0.0),
-        height=4.4,
+        figures.intervals(changes, xlabel="change in mean reward", zero=0.0),
+        height=4.2,
     ),
     alt="Change in mean reward from the plant alone, with 95 % intervals over requests and seeds: "
     + ", ".join(f"{n} {e.value:+.2f}" for n, e in changes.items()) + ".",
