@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shutil
@@ -37,6 +38,7 @@ from steerlib.tuning.shipped import (
     train,
 )
 from tests.families import plant, words
+from tests.tuning import peft_says
 
 NAMES = shipped_adapters()
 GRID = data_folder() / "grids" / "re_control_tuned.yml"
@@ -93,6 +95,21 @@ def test_a_tuned_plant_goes_by_the_name_it_was_asked_for(base):
     assert load_plant(str(folder_of(NAMES[0])), device="cpu").weight_hash == tuned.weight_hash
     assert load_plant(PLANT, device="cpu").weight_hash == base.weight_hash
     assert base_of(folder_of(NAMES[0])) == PLANT  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_merged_adapter_says_what_peft_says(name, base):
+    """Against what PEFT's own model said; and against PEFT itself, where it is."""
+    written = json.loads(peft_says.FILE.read_text(encoding="utf-8"))["says"][name]
+    assert written["adapter"] == peft_says.adapter_file_hash(name), "python -m tests.tuning.peft_says writes it anew"
+    tuned = load_plant(name, device="cpu", dtype=torch.float32)
+    for text, logits in zip(peft_says.TEXTS, written["logits"], strict=True):
+        wanted = torch.tensor(logits)
+        got, bare = (p.forward([text])[0, -1, : peft_says.KEPT] for p in (tuned, base))
+        moved = (wanted - bare).abs().max()
+        assert moved > 0.05 and (got - wanted).abs().max() < 1e-3 * moved
+    if importlib.util.find_spec("peft") is not None:
+        torch.testing.assert_close(torch.tensor(peft_says.logits_of_peft(name)), torch.tensor(written["logits"]))
 
 
 def test_names_of_no_adapter():
