@@ -56,7 +56,7 @@ def plant_of(name: str, device: str) -> Plant:
     What was made on the plant before goes with it: a task that outlived its plant would score one while the law acts
     on another, which is steering that is silently off.
     """
-    for kept in (_task, _states, _answers, _law, _scorer):
+    for kept in (_task, _states, _answers, _law, _scorer, _untuned):
         kept.cache_clear()
     return load_plant(name, device=device)
 
