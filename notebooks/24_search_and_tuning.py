@@ -1125,7 +1125,7 @@ page.figure(
 )  # fmt: skip
 
 # %% [markdown]
-# DPO changes the reward by {glue:text}`tuned.gain.dpo.first` at {glue:text}`tuned.kl.dpo` nats for each token, PPO by {glue:text}`tuned.gain.ppo.first` at {glue:text}`tuned.kl.ppo`; RE-Control, at {glue:text}`tuned.kl.re-control` nats, by {glue:text}`tuned.gain.re-control`, which is {glue:text}`tuned.over.dpo` over DPO and {glue:text}`tuned.over.ppo` over PPO. On requests of families that were not tuned on, DPO changes it by {glue:text}`tuned.gain.dpo.second`, PPO by {glue:text}`tuned.gain.ppo.second`.
+# DPO changes the reward by {glue:text}`tuned.gain.dpo.first` at {glue:text}`tuned.kl.dpo` nats for each token, PPO by {glue:text}`tuned.gain.ppo.first` at {glue:text}`tuned.kl.ppo`; RE-Control, at {glue:text}`tuned.kl.re-control` nats, by {glue:text}`tuned.gain.re-control`, which is {glue:text}`tuned.over.dpo` over DPO and {glue:text}`tuned.over.ppo` over PPO. On requests of families that were not tuned on, DPO changes it by {glue:text}`tuned.gain.dpo.second`, PPO by {glue:text}`tuned.gain.ppo.second`. Where an interval holds zero, the table does not tell the two apart; what it does tell is the price in nats, which is not the same for all rows.
 #
 # What did it cost? And does an adapter leave alone what it is not about? The control is questions of fact, which neither method was shown: how far the tuned plant is from the plant there, and how much of what it knows has changed.
 

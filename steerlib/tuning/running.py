@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -268,5 +269,5 @@ def _same(folder: Path, found: Mapping[str, Any], identity: Mapping[str, Any]) -
 def _finished(job: Job, card: Mapping[str, Any]) -> Tuned:
     return Tuned(
         tuned_plant(job.plant, job.folder), job.folder, card["parameters"], card["others"], card["seconds"],
-        card["cpu_seconds"], tuple(card["history"]), card["adapter_sha256"],
+        card.get("cpu_seconds", math.nan), tuple(card["history"]), card["adapter_sha256"],
     )  # fmt: skip
