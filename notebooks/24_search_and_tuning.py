@@ -319,9 +319,9 @@ def searching(networks, weight):
 
 
 middle = 0.04  # nats for each token
-prices = (middle, 4 * middle)
 free, _ = pushed()
-climbed = {c: pushed(all_climbing(values, c)) for c in prices}
+climbed = {middle: pushed(all_climbing(values, middle))}
+climbed[4 * middle] = pushed([climbing(V, 4 * middle)])
 ahead = searched(searching(values, 3.0))
 pool, pool_cost = pool_rewards(
     lm, prompts, earned, size=8, max_new_tokens=longest, seed=seeds[0] + 50,
@@ -666,7 +666,7 @@ table(rows, "method", "change in reward", "nats for each answer")
 #
 # Part of what search gains is not search. It only ever draws from the {glue:text}`k` likeliest tokens, and what is left out is mostly worse: the same choice **without any scorer** changes the reward by {glue:text}`gain.top`, and with a scorer that draws lots by {glue:text}`gain.lots` (one seed). Over the choice alone, the value adds {glue:text}`value.adds`; RE-Control under the same choice adds {glue:text}`climb.adds`. A comparison of search with the plain plant credits the scorer with both.
 #
-# The **frontier**: what is gained against what it costs. At equal nats, no method can be above the tilt of {prf:ref}`search-optimum`; here the tilt is taken of the pool of 8 answers for each prompt, as if these were all there are, which is fair for small prices only.
+# The **frontier**: what is gained against what it costs. At equal nats, no method can be above the tilt of {prf:ref}`search-optimum`; here the tilt is taken of the pool of 8 answers for each prompt, as if these were all there are, which is fair for small prices only. RE-Control's second price is paid with the first value alone.
 
 # %% tags=["hide-input"]
 budgets = (1.5, 0.6, 0.35, 0.2)
