@@ -1072,7 +1072,7 @@ page.text(
 table(scores_of(plain), *columns)
 
 # %% [markdown]
-# {glue:text}`tuned.prompts` test requests of the first data set, {glue:text}`tuned.seeds` seeds; a seed is that of the value, the scorer or the adapter and of the noise. {glue:text}`tuned.recipes`: one recipe of each, which was not searched for, where RE-Control's step size was chosen on validation requests. Another rate or more steps may do better, or worse. {glue:text}`re_control_tuned.recomputed` The second data set asks families of requests that neither a value nor an adapter of the first has seen, and pays by other weights: RE-Control's values were fitted anew for its rewards, the adapters were not.
+# {glue:text}`tuned.prompts` test requests of the first data set, {glue:text}`tuned.seeds` seeds; a seed is that of the value, the scorer or the adapter and of the noise. {glue:text}`tuned.recipes`: one recipe of each, which was not searched for, where RE-Control's step size was chosen on validation requests. Another rate or more steps may do better, or worse. {glue:text}`re_control_tuned.recomputed` The other rows: {glue:text}`re_control.recomputed` The second data set asks families of requests that neither a value nor an adapter of the first has seen, and pays by other weights: RE-Control's values were fitted anew for its rewards, the adapters were not.
 
 # %% tags=["hide-input"]
 table(scores_of(tables["second"]), *columns)
