@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from scipy import stats
 
@@ -92,26 +94,62 @@ def effort(
         prompts: one for each answer.
         answers: written by the steered plant.
     """
-    kept = [(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True) if answer.strip()]
+    kept = _spoken(prompts, answers)
     if len(kept) < 2:
         return {}
-    count = min(SECTIONS, len(kept))
     each = effort_by_token(plant, steering(), *zip(*kept, strict=True))
-    kl, energy = [one.kl for one in each], [one.energy for one in each]
-    kls = [np.concatenate(kl[k::count]) for k in range(count)]
-    energies = [np.concatenate(energy[k::count]) for k in range(count)]
+    return _divergences([one.kl for one in each]) | _over_tokens({"energy": ([one.energy for one in each], np.mean)})
 
-    def p95(values: np.ndarray) -> float:
-        return float(np.quantile(values, 0.95))
 
-    rows = {
-        "kl": (np.concatenate(kl).mean(), [part.mean() for part in kls]),
-        "kl-p95": (p95(np.concatenate(kl)), [p95(part) for part in kls]),
-        "energy": (np.concatenate(energy).mean(), [part.mean() for part in energies]),
-    }
-    return {
-        metric_named(name).name: _sectioned(float(value), parts, len(kept)) for name, (value, parts) in rows.items()
-    }
+def departure(plant: Plant, before: Plant, prompts: Sequence[str], answers: Sequence[str]) -> dict[str, Estimate]:
+    """Divergence of a plant from the one that it was made of, on its answers, as `effort` has that of a steered plant.
+
+    Args:
+        plant: a tuned one, say.
+        before: what it was; the two must read texts as the same tokens.
+        prompts: one for each answer.
+        answers: written by the first.
+
+    Raises:
+        MetricError: if they do not.
+    """
+    kept = _spoken(prompts, answers)
+    if len(kept) < 2:
+        return {}
+    heads, rows = plant._pairs(*zip(*kept, strict=True))
+    if (heads, rows) != before._pairs(*zip(*kept, strict=True)):
+        raise MetricError(f"departure: {plant.name} and {before.name} read an answer as other tokens.")
+    each = []
+    for head, row in zip(heads, rows, strict=True):  # answers are short, and few
+        batch = plant._pad([row])
+        with torch.inference_mode():
+            now, then = (p._logits(batch)[0, len(head) - 1 : -1].float().log_softmax(-1) for p in (plant, before))
+        each.append((now.exp() * (now - then)).sum(-1).double().cpu().numpy())
+    return _divergences(each)
+
+
+def _spoken(prompts: Sequence[str], answers: Sequence[str]) -> list[tuple[str, str]]:
+    """Prompts and answers that say something."""
+    return [(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True) if answer.strip()]
+
+
+def _p95(values: np.ndarray) -> float:
+    return float(np.quantile(values, 0.95))
+
+
+def _divergences(each: Sequence[np.ndarray]) -> dict[str, Estimate]:
+    """Mean and 95th percentile over tokens, from values of each answer's."""
+    return _over_tokens({"kl": (each, np.mean), "kl-p95": (each, _p95)})
+
+
+def _over_tokens(columns: Mapping[str, tuple[Sequence[np.ndarray], Callable[..., Any]]]) -> dict[str, Estimate]:
+    """A figure of all tokens of all answers, by name, with the interval that sections of the answers give."""
+    found = {}
+    for name, (each, figure) in columns.items():
+        count = min(SECTIONS, len(each))
+        parts = [float(figure(np.concatenate(each[k::count]))) for k in range(count)]
+        found[metric_named(name).name] = _sectioned(float(figure(np.concatenate(each))), parts, len(each))
+    return found
 
 
 def _sectioned(value: float, sections: Sequence[float], n: int) -> Estimate:

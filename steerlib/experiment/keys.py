@@ -23,6 +23,7 @@ from steerlib.experiment.judge_spec import JOURNAL, JudgeSpec
 from steerlib.files import data_folder, is_place, sha256
 from steerlib.loading import resolve_plant
 from steerlib.registry import task_class
+from steerlib.tuning.shipped import adapter_folder, base_of
 
 #: Path, size and date of a file: whether it must be read again.
 Mark = tuple[str, int, int]
@@ -139,13 +140,19 @@ def judge_content(spec: JudgeSpec) -> str | None:
 
 
 def plant_identity(name: str, *, device: str = "cpu") -> tuple[str, str]:
-    """Hashes of a plant's files (of its weights, for a hub id) and of the world it has read about ("" for others)."""
+    """Hashes of a plant's files (of its weights, for a hub id) and of the world it has read about ("" for others).
+
+    A tuned plant is the plant that was tuned and its adapter.
+    """
     folder = folder_of(name)
     if folder is None:
         from steerlib.experiment.running import plant_of
 
         plant = plant_of(name, device)
         return plant.weight_hash, str(plant.source.card.get("world_fingerprint", ""))
+    if adapter_folder(name) is not None:
+        weights, world = plant_identity(base_of(folder), device=device)
+        return hashlib.sha256(f"{weights} {files_hash(str(folder))}".encode()).hexdigest(), world
     # Sizes and dates say whether the files must be read again.
     return _identity(name, str(folder), tuple(_mark(f) for f in sorted(folder.iterdir()) if f.is_file()))
 
@@ -202,11 +209,11 @@ def files_hash(folder: str, *, suffixes: tuple[str, ...] = (".safetensors", ".js
 
 
 def folder_of(name: str) -> Path | None:
-    """Where a shipped plant or a folder lies; None for a hub id."""
+    """Where a shipped plant, a shipped adapter or a folder lies; None for a hub id."""
     shipped = data_folder() / "plants" / name
     if shipped.is_dir():
         return shipped
-    return Path(name) if Path(name).is_dir() else None
+    return adapter_folder(name) or (Path(name) if Path(name).is_dir() else None)
 
 
 def _mark(path: Path) -> Mark:

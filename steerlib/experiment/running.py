@@ -27,7 +27,7 @@ from steerlib.decoding.base import Decoder, answering_by
 from steerlib.decoding.making import Tallied, decoder, reward_scorer, trained_scorer
 from steerlib.decoding.scoring import Scorer
 from steerlib.errors import SteerlibError
-from steerlib.experiment.answered import effort, further, variety
+from steerlib.experiment.answered import departure, effort, further, variety
 from steerlib.experiment.cell_records import CellRecord, Metric, hash_of
 from steerlib.experiment.cells import Cell, LawSpec, canonical, key_from
 from steerlib.experiment.decoder_spec import DecoderSpec, ScorerSpec
@@ -45,6 +45,7 @@ from steerlib.registry import law_class, task_class
 from steerlib.tasks.base import Task, spread
 from steerlib.tasks.source import TaskSource
 from steerlib.tasks.streamed import fit_streamed, harvest, rollouts_folder, streamed_scorer
+from steerlib.tuning.shipped import adapter_folder, base_of, load_plant
 
 
 class CellError(SteerlibError, ValueError):
@@ -58,9 +59,16 @@ def plant_of(name: str, device: str) -> Plant:
     What was made on the plant before goes with it: a task that outlived its plant would score one while the law acts
     on another, which is steering that is silently off.
     """
-    for kept in (_task, _states, _answers, _law, _scorer):
+    for kept in (_task, _states, _answers, _law, _scorer, _untuned):
         kept.cache_clear()
-    return Plant.load(name, device=device)
+    return load_plant(name, device=device)
+
+
+@lru_cache(maxsize=1)
+def _untuned(name: str, device: str) -> Plant | None:
+    """The plant that a tuned one was before; None for one that is not tuned."""
+    folder = adapter_folder(name)
+    return None if folder is None else load_plant(base_of(folder), device=device)
 
 
 @lru_cache(maxsize=4)
@@ -231,10 +239,14 @@ def run_cell(cell: Cell, *, device: str = "cpu") -> CellRecord:
     found = {"wanted": scores.wanted_mean(), "intact": scores.intact_mean(), "combined": scores.combined()}
     if cell.kind == "sampled":
         found |= variety(answers) | further(scores.more, answers)
-        if law is not None:
+        before = _untuned(cell.plant, device) if law is None and by is None else None
+        if law is not None or before is not None:
             bare = spread(task.prompts(cell.split), cell.limit)
             prompts = [item.text for item in _told(task, cell)] if cell.told else bare
-            found |= effort(plant, lambda: plant.under(law, scope=scope), prompts, answers)
+            if law is not None:
+                found |= effort(plant, lambda: plant.under(law, scope=scope), prompts, answers)
+            elif before is not None:
+                found |= departure(plant, before, prompts, answers)
     done = time.perf_counter()
     parts = present_parts(device=device)(cell)
     return CellRecord(

@@ -18,6 +18,7 @@ from steerlib.figures.audit import Reach, forest
 from steerlib.figures.dynamics import Panel, over, small_multiples, trajectories
 from steerlib.figures.feedback import error_paths, missed_and_spent
 from steerlib.figures.maps import angle_response, gate, head_map, moved, transport
+from steerlib.figures.narrow import NARROW, narrow
 from steerlib.figures.open_loop import Band, data_efficiency, disturbance, open_loop_response, pushed_clouds, spectrum
 from steerlib.figures.plane import Plane, draw
 from steerlib.figures.race import Front, Trade, fronts, method_sweep, rejection
@@ -35,6 +36,7 @@ __all__ = [
     "Doses",
     "Front",
     "Link",
+    "NARROW",
     "Panel",
     "Plane",
     "Reach",
@@ -63,6 +65,7 @@ __all__ = [
     "ladder",
     "layer_sweep",
     "logit_shifts",
+    "narrow",
     "look",
     "losses",
     "method_sweep",

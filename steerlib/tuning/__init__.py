@@ -10,6 +10,7 @@ from steerlib.tuning.adapters import Lora, Tuned, TuningError, linear_names, loa
 from steerlib.tuning.policy import ppo, task_reward
 from steerlib.tuning.preferences import dpo, preferences
 from steerlib.tuning.running import Training
+from steerlib.tuning.shipped import load_plant, recipe_of, shipped_adapters
 
 __all__ = [
     "Lora",
@@ -18,9 +19,12 @@ __all__ = [
     "TuningError",
     "dpo",
     "linear_names",
+    "load_plant",
     "load_tuned",
     "ppo",
     "preferences",
+    "recipe_of",
+    "shipped_adapters",
     "task_reward",
     "tuned_plant",
 ]

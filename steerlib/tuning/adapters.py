@@ -88,6 +88,8 @@ class Tuned:
         parameters: numbers in the adapter.
         others: numbers that were trained besides and are not kept, such as those of a critic.
         seconds: wall time of training, over all sittings.
+        cpu_seconds: time of processors that it took, which other work on the machine does not stretch; NaN if the
+            card does not say.
         history: what the trainer logged, one entry for each step.
         adapter: SHA-256 of the adapter, the beginning of which is in the plant's name.
     """
@@ -97,6 +99,7 @@ class Tuned:
     parameters: int
     others: int
     seconds: float
+    cpu_seconds: float
     history: tuple[Mapping[str, float], ...]
     adapter: str
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -77,6 +78,7 @@ class Progress:
     Attributes:
         step: steps done.
         seconds: wall time so far.
+        cpu_seconds: time of processors so far, which other work on the machine does not stretch.
         history: what the trainer logged at each step.
         tensors: trained parameters and the optimiser's moments, by name; empty before the first sitting.
         numbers: what else the method must remember.
@@ -84,6 +86,7 @@ class Progress:
 
     step: int = 0
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
     tensors: dict[str, Tensor] = field(default_factory=dict)
     numbers: dict[str, float] = field(default_factory=dict)
@@ -159,7 +162,7 @@ def run(job: Job, sit: Callable[[Sitting], Any]) -> Tuned:
         stop = min(job.how.steps, progress.step - progress.step % job.how.save_every + job.how.save_every)
         rows = _order(job.size, job.how.steps * job.how.batch, job.how.seed)
         seed = int(np.random.SeedSequence([job.how.seed, progress.step]).generate_state(1)[0] >> 1)
-        begun = time.perf_counter()
+        begun, worked = time.perf_counter(), time.process_time()
         with TemporaryDirectory() as scratch, aside(seed):
             chosen = rows[progress.step * job.how.batch : stop * job.how.batch]
             trainer = sit(Sitting(chosen, stop - progress.step, seed, scratch, progress.numbers))
@@ -170,12 +173,14 @@ def run(job: Job, sit: Callable[[Sitting], Any]) -> Tuned:
         progress.history += results(trainer)
         progress.step = stop
         progress.seconds += time.perf_counter() - begun
+        progress.cpu_seconds += time.process_time() - worked
         _write(job.folder, identity, progress)
     values = {name: tensor for name, tensor in progress.tensors.items() if name.startswith("value.")}
     adapter = {_peft_name(name): tensor for name, tensor in values.items() if ".lora_" in name}
     config = lora_config(job).to_dict()
     card = {
-        **identity, "seconds": progress.seconds, "history": progress.history,
+        **identity, "seconds": progress.seconds, "cpu_seconds": progress.cpu_seconds, "history": progress.history,
+        "numbers": progress.numbers,
         "parameters": sum(t.numel() for t in adapter.values()),
         "others": sum(t.numel() for name, t in values.items() if ".lora_" not in name),
     }  # fmt: skip
@@ -236,7 +241,7 @@ def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _write(folder: Path, identity: Mapping[str, Any], progress: Progress) -> None:
-    told = {name: getattr(progress, name) for name in ("step", "seconds", "history", "numbers")}
+    told = {name: getattr(progress, name) for name in ("step", "seconds", "cpu_seconds", "history", "numbers")}
     metadata = {"identity": json.dumps(identity), "progress": json.dumps(told)}
     write_atomic(folder / STATE, save(progress.tensors, metadata=metadata))
 
@@ -264,5 +269,5 @@ def _same(folder: Path, found: Mapping[str, Any], identity: Mapping[str, Any]) -
 def _finished(job: Job, card: Mapping[str, Any]) -> Tuned:
     return Tuned(
         tuned_plant(job.plant, job.folder), job.folder, card["parameters"], card["others"], card["seconds"],
-        tuple(card["history"]), card["adapter_sha256"],
+        card.get("cpu_seconds", math.nan), tuple(card["history"]), card["adapter_sha256"],
     )  # fmt: skip
