@@ -19,6 +19,7 @@ from steerlib.figures.dynamics import Panel, over, small_multiples, trajectories
 from steerlib.figures.maps import angle_response, gate, head_map, moved, transport
 from steerlib.figures.open_loop import Band, data_efficiency, disturbance, open_loop_response, pushed_clouds, spectrum
 from steerlib.figures.plane import Plane, draw
+from steerlib.figures.plants import effects
 from steerlib.figures.race import Front, Trade, fronts, method_sweep, rejection
 from steerlib.figures.readings import reading_and_moving
 from steerlib.figures.search import logit_shifts
@@ -49,6 +50,7 @@ __all__ = [
     "dose_response",
     "dose_sweeps",
     "draw",
+    "effects",
     "exactly",
     "fact_map",
     "forest",
