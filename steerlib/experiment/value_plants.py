@@ -15,7 +15,7 @@ from jaxtyping import Float
 from steerlib.errors import MetricError
 from steerlib.experiment.cell_records import CellRecord
 from steerlib.experiment.value_tables import Row, rows
-from steerlib.metrics import Estimate, paired_grid_difference
+from steerlib.metrics import Difference, paired_grid_difference
 
 Scores = Float[np.ndarray, "seeds prompts"]
 
@@ -58,7 +58,7 @@ def by_setting(records: Sequence[CellRecord], sets: Mapping[str, dict[str, Any]]
     return {setting: table for setting, table in found.items() if table}
 
 
-def changes(table: Mapping[str, Row], column: str, *, over: str = "unsteered") -> dict[str, Estimate]:
+def changes(table: Mapping[str, Row], column: str, *, over: str = "unsteered") -> dict[str, Difference]:
     """What every other row of a setting changes, paired over seeds and prompts.
 
     Args:

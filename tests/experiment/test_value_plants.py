@@ -12,7 +12,11 @@ from steerlib.experiment.cell_records import CellRecord
 from steerlib.experiment.cells import Cell
 from steerlib.experiment.claims.paired import judge_samples
 from steerlib.experiment.claims.schema import RankClaim, Verdict
+from steerlib.experiment.grid import read_grid
 from steerlib.experiment.value_plants import Setting, by_setting, changes, relative
+from steerlib.experiment.value_tables import ROWS, row_of
+from steerlib.experiment.written import canonical
+from steerlib.files import data_folder
 from tests.experiment import toys
 
 SETS: dict[str, dict[str, Any]] = {"first": {}, "second": {"rubric": "strict"}}
@@ -104,3 +108,17 @@ def test_what_does_not_fit_is_refused():
         relative(lone, "prompting", "reward")
     with pytest.raises(MetricError, match="as many seeds and prompts in every setting"):
         relative(lone, "unsteered", "reward")
+
+
+def test_the_shipped_grid_has_every_row_of_every_plant_under_every_seed():
+    cells = [c for c in read_grid(data_folder() / "grids" / "re_control_plants.yml") if c.split == "test"]
+    settings = {(c.plant, canonical(c.task_options)) for c in cells}
+    assert len(settings) == 2 * len({c.plant for c in cells}), "both data sets on every plant"
+    for setting in settings:
+        mine = [c for c in cells if (c.plant, canonical(c.task_options)) == setting]
+        seeds = {row: sorted(c.seed for c in mine if row_of(c) == row) for row in ROWS}
+        assert len({tuple(found) for found in seeds.values()}) == 1 and len(seeds["unsteered"]) >= 3, (setting, seeds)
+        for c in mine:
+            assert c.law is None or c.law.fit.seed == c.seed, "each seed has a value of its own"
+            scorer = None if c.decoder is None else c.decoder.scorer
+            assert scorer is None or not scorer.trained or scorer.seed == c.seed

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
@@ -19,12 +21,17 @@ def _close_figures():  # noqa: ANN202
     plt.close("all")
 
 
+def boxes(axis: Any) -> list[Any]:
+    """What `errorbar` drew, one for each plant."""
+    return list(axis.containers)
+
+
 def test_every_estimate_stands_on_the_line_of_its_method_with_its_interval() -> None:
     figure = effects({"first": BOTH | ONE, "second": ONE}, xlabel="change")
     top, bottom = figure.axes
     assert [label.get_text() for label in bottom.get_yticklabels()] == ["push", "ask"], "panels share their lines"
     assert (top.get_xlabel(), bottom.get_xlabel()) == ("", "change")
-    marks = {box.get_label(): box for box in top.containers}
+    marks: dict[str, Any] = {str(box.get_label()): box for box in boxes(top)}
     assert list(marks) == ["a", "b"]
     line, _, (bars,) = marks["b"].lines
     assert line.get_xdata().tolist() == [-1.0, 0.5] and np.asarray(line.get_ydata(), dtype=float).round().tolist() == [
@@ -33,13 +40,13 @@ def test_every_estimate_stands_on_the_line_of_its_method_with_its_interval() -> 
     ]
     ends = [segment[:, 0].tolist() for segment in bars.get_segments()]
     assert np.allclose(ends, [[-2.0, -0.5], [0.4, 0.7]])
-    (none, one) = (box.lines[0].get_xdata().size for box in bottom.containers)
+    (none, one) = (box.lines[0].get_xdata().size for box in boxes(bottom))
     assert (none, one) == (0, 1), "where nothing was run, nothing is drawn"
 
 
 def test_plants_differ_in_colour_mark_and_height_and_stand_in_the_legend() -> None:
     figure = effects({"all": BOTH}, xlabel="change")
-    lines = [box.lines[0] for box in figure.axes[0].containers]
+    lines = [box.lines[0] for box in boxes(figure.axes[0])]
     for property_ in ("get_color", "get_marker"):
         assert len({str(getattr(line, property_)()) for line in lines}) == 2
     assert lines[0].get_ydata()[0] < lines[1].get_ydata()[0]
