@@ -444,7 +444,7 @@ page.record("n.fit", 2 * first["re-control"].cells[0].law.fit.n)
 page.text("table.plants", ", ".join(plants))
 page.text("table.home", home)
 page.text("table.rung", rung)
-page.text("n.settings", str(len(tables)))
+page.text("time.plant", lm.name)
 
 
 def setting_of(record):
@@ -471,7 +471,7 @@ table(
 )  # fmt: skip
 
 # %% [markdown]
-# Settings of RE-Control are step size × steps, of pushes a length in units of the state, of searches the weight of the score. Three plants have the full size of the book, and {glue:text}`table.rung` is the lowest rung of a ladder below them. Each plant has {glue:text}`n.prompts` test requests and {glue:text}`n.seeds` seeds to a row, each seed with a value and a scorer of its own, fitted on {glue:text}`n.fit` answers.
+# Settings of RE-Control are step size × steps, of pushes a length in units of the state, of searches the weight of the score. The plants of full size are {glue:text}`table.plants`; {glue:text}`table.rung` is the lowest rung of a ladder below them, and stands beside them only where differences are shown. Each plant of full size has {glue:text}`n.prompts` test requests and {glue:text}`n.seeds` seeds to a row, each seed with a value and a scorer of its own, fitted on {glue:text}`n.fit` answers.
 
 # %% tags=["hide-input"]
 PRINTED = {
@@ -549,8 +549,7 @@ def main_table(setting):
         "n",
     ]
     heads += ["published: Div / Coh / Rew / Win"] if beside else []
-    shown = table(lines, f"{setting.plant}, {setting.data} set", *heads)
-    return shown
+    return table(lines, f"{setting.plant}, {setting.data} set", *heads)
 
 
 def main_tables(data):
@@ -563,7 +562,7 @@ def main_tables(data):
 main_tables("first")
 
 # %% [markdown]
-# *n* counts answers, requests times seeds; intervals draw both anew. The last column of the first table is the paper's for Vicuna-7B on HH-RLHF where it is known, of another model, data set and reward: what may be compared is the order of rows, never the numbers. *KL* is the divergence from the unsteered plant in nats for each token, where a law acts. *Time* is that of the section above, for each token on {glue:text}`table.home`'s sort of plant; a preface adds words to the prompt and nothing to a token, and was not timed. {glue:text}`re_control_plants.recomputed`
+# *n* counts answers, requests times seeds; intervals draw both anew. The last column of the first table is the paper's for Vicuna-7B on HH-RLHF where it is known, of another model, data set and reward: what may be compared is the order of rows, never the numbers. *KL* is the divergence from the unsteered plant in nats for each token, where a law acts. *Time* is that of the section above, for each token, over the plant alone, and was measured on {glue:text}`time.plant`; a preface adds words to the prompt and nothing to a token, and was not timed. {glue:text}`re_control_plants.recomputed`
 #
 # The second data set, whose families of requests no value and no scorer has seen:
 
@@ -616,8 +615,8 @@ page.figure(
 
 
 # %% tags=["hide-input"]
-def where(name, side, among=None):
-    """Settings of the three plants in which a row's interval is on one side of zero."""
+def where(name, side):
+    """Settings of the plants of full size in which a row's interval is on one side of zero."""
     return [
         s for s in tables if name in gains[s] and told_of(gains[s][name]) == side
     ]
@@ -712,7 +711,7 @@ for name, (a, b) in pairs.items():
 
 
 def stands(*names):
-    """Settings of the three plants in which all these comparisons are above zero with their whole interval."""
+    """Settings of the plants of full size in which all these comparisons are above zero with their whole interval."""
     asked = [s for s in tables if all(s in contrasts[n] for n in names)]
     found = [s for s in asked if all(contrasts[n][s].low > 0 for n in names)]
     return f"in {len(found)} of {len(asked)} settings" + (
@@ -857,19 +856,17 @@ table(
 
 # %%
 same = {}
-for found in ran:
-    options = found.cell.law.options
-    same.setdefault(options["alpha"] * options["steps"], []).append(found)
-same = {way: both for way, both in same.items() if len(both) == 2}
-assert same, "no two settings of the sweep have the same size times steps"
-rows = []
-for way, both in sorted(same.items()):
-    for found in sorted(both, key=lambda r: r.cell.law.options["steps"]):
-        mean, kl = np.mean(found.more["reward"]), found.metrics["kl"].value
+for plant, tried in sweeps.items():
+    for found in tried:
         options = found.cell.law.options
-        told_as = f"{options['alpha']:g} × {options['steps']}"
-        rows.append((f"{way:g}", told_as, f"{mean:+.3f}", f"{kl:.3f}"))
-table(rows, "size times steps", "as", "reward", "KL")
+        way = options["alpha"] * options["steps"]
+        same.setdefault((plant, way), []).append(found)
+same = {key: both for key, both in same.items() if len(both) == 2}
+rows = [
+    (plant, setting_of(r), f"{np.mean(r.more['reward']):+.3f}", f"{r.metrics['kl'].value:.3f}")
+    for (plant, _), both in same.items() for r in both
+]  # fmt: skip
+table(rows, "plant", "step size × steps", "reward", "KL")
 
 # %% tags=["hide-input"]
 turned = [
@@ -879,12 +876,12 @@ turned = [
 page.record("knobs.apart", max(turned), digits=3)
 
 # %% [markdown]
-# Two knobs, or one? Where size times number is the same, the rewards differ by at most {glue:text}`knobs.apart`: with this value the gradient hardly turns along the way, and what counts is how long the way is. A trust region makes that length the knob, in units of the state.
+# Two knobs, or one? Where size times number is the same, which the sweep of the lowest rung has, the rewards differ by at most {glue:text}`knobs.apart`: with this value the gradient hardly turns along the way, and what counts is how long the way is. A trust region makes that length the knob, in units of the state.
 
 # %% [markdown]
 # ### What more steps buy
 #
-# A figure of the paper has the win rate against time as the number of steps grows. Time is measured here, the win rate is that of the validation records, with the whole sweep's step size of ten.
+# A figure of the paper has the win rate against time as the number of steps grows. Time is measured here, the win rate is that of the validation records of {glue:text}`table.home` at step size {glue:text}`chosen.held`.
 
 # %%
 bought = {}
@@ -1110,7 +1107,8 @@ for (about, score), needs in waiting.items():
     samples = value_plants.relative(asked, row, SCORES[score]) if asked else {}
     for claim in needs:
         if lacking := [key for key in claim.keys if key not in samples]:
-            page.cannot_check(claim.id, why=f"not run yet: {', '.join(lacking)}")
+            parts = dict.fromkeys(key.partition("@")[2] or key for key in lacking)
+            page.cannot_check(claim.id, why=f"not run yet: {', '.join(parts)}")
         elif not almanac:
             page.cannot_check(claim.id, why=f"the records are not of {lm.name}")
     if samples:

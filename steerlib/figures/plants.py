@@ -6,6 +6,7 @@ Knows names and estimates; knows nothing about methods, plants or data sets.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from textwrap import fill
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -16,12 +17,14 @@ from steerlib.metrics import Estimate
 #: Told apart without colour, too.
 _MARKS = ("o", "s", "^", "D", "v")
 _WIDTH = 4.8  # inches: on a screen of 390 points, letters are as large as those of the text
+_LETTERS = 24  # of a name on one line, so that names leave room for what is drawn
 
 
 def effects(parts: Mapping[str, Mapping[str, Mapping[str, Estimate]]], *, xlabel: str) -> Figure:
     """Effects as dots with intervals: a panel for each part, a line for each method, a mark for each plant.
 
-    Panels stand below each other. All have the lines of the first; where a method was not run, the line is empty.
+    Panels stand below each other and share their scale. All have the lines of the first; where a method was not run,
+    the line is empty.
 
     Args:
         parts: title of a panel -> method -> plant -> estimate.
@@ -40,7 +43,7 @@ def effects(parts: Mapping[str, Mapping[str, Mapping[str, Estimate]]], *, xlabel
         )
     offsets = dict(zip(plants, np.linspace(-0.27, 0.27, len(plants)) if len(plants) > 1 else [0.0], strict=True))
     with look():
-        height = 0.5 + (0.14 + 0.15 * len(plants)) * len(names)
+        height = 0.5 + max(0.46, 0.16 + 0.11 * len(plants)) * len(names)
         figure, axes = panels(1, len(parts), height=height, width=_WIDTH)
         for axis, (title, part) in zip(axes, parts.items(), strict=True):
             axis.axvline(0, color=ROLES["unsteered"], linewidth=1, linestyle="--")
@@ -52,10 +55,14 @@ def effects(parts: Mapping[str, Mapping[str, Mapping[str, Estimate]]], *, xlabel
                     xerr=np.array([[e.value - e.low, e.high - e.value] for _, e in found]).reshape(-1, 2).T,
                     fmt=_MARKS[number], color=PALETTE[number], label=plant, capsize=2, markersize=4.5, linewidth=1.4,
                 )  # fmt: skip
-            axis.set_yticks(range(len(names)), names)
+            axis.set_yticks(range(len(names)), [fill(name, _LETTERS, break_on_hyphens=False) for name in names])
             axis.set_ylim(len(names) - 0.5, -0.5)
             axis.tick_params(axis="y", length=0)
             axis.set_title(title, loc="left")
+        every = [e for part in parts.values() for row in part.values() for e in row.values()]
+        low, high = min(0.0, *(e.low for e in every)), max(0.0, *(e.high for e in every))
+        for axis in axes:  # one scale, so that panels can be compared
+            axis.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
         axes[-1].set(xlabel=xlabel)
         if len(plants) > 1:
             handles, labels = axes[0].get_legend_handles_labels()

@@ -31,6 +31,7 @@ def test_every_estimate_stands_on_the_line_of_its_method_with_its_interval() -> 
     top, bottom = figure.axes
     assert [label.get_text() for label in bottom.get_yticklabels()] == ["push", "ask"], "panels share their lines"
     assert (top.get_xlabel(), bottom.get_xlabel()) == ("", "change")
+    assert top.get_xlim() == bottom.get_xlim() and top.get_xlim()[0] < -2.0 < 0.7 < top.get_xlim()[1], "one scale"
     marks: dict[str, Any] = {str(box.get_label()): box for box in boxes(top)}
     assert list(marks) == ["a", "b"]
     line, _, (bars,) = marks["b"].lines
@@ -54,6 +55,13 @@ def test_plants_differ_in_colour_mark_and_height_and_stand_in_the_legend() -> No
     assert [text.get_text() for text in legend.get_texts()] == ["a", "b"]
     assert figure.get_size_inches()[0] < 5
     assert not effects({"all": ONE}, xlabel="change").legends
+
+
+def test_long_names_are_broken_between_words() -> None:
+    name = "the same on a value of shuffled rewards"
+    (label,) = effects({"all": {name: ONE["ask"]}}, xlabel="change").axes[0].get_yticklabels()
+    lines = label.get_text().split("\n")
+    assert " ".join(lines) == name and max(map(len, lines)) <= 24 and len(lines) > 1
 
 
 @pytest.mark.parametrize(
