@@ -289,7 +289,7 @@ f"{len(said)} tokens, {found.cost.rewards} rewards"
 # The column *time*, before the table that it belongs to: time for each token that is answered, over that of the plant alone, in one run on this machine. It is processor time on a CPU, which other programs do not add to, and wall time on a GPU. RE-Control makes {math}`n = 10` steps with a value network as wide as the state; the prefix scorer is the same network, asked about five candidates a token; the constant push adds one vector. All take turns with the plant alone, and write up to {glue:text}`time.span` tokens for each of the same prompts.
 
 # %%
-span = 16
+span = 12
 page.text("time.span", str(span))
 clock = time.process_time if lm.device.type == "cpu" else time.perf_counter
 
@@ -888,7 +888,7 @@ bought = {}
 for count, record in counts.items():
     stepped = ReControl(steps=int(count), alpha=float(law.alpha))
     stepped.hold(law.network, law.header)
-    spent = [seconds(Plain(), 8, stepped) / seconds(Plain(), 8) for _ in range(4)]
+    spent = [seconds(Plain(), 8, stepped) / seconds(Plain(), 8) for _ in range(3)]
     won = metrics.mean_interval(np.array(record.more["win-rate"], dtype=float))
     bought[int(count)] = (float(np.mean(spent)), won)
 table([(n, f"{t:.2f}", f"{100 * e.value:.0f} % [{100 * e.low:.0f}, {100 * e.high:.0f}]")
