@@ -12,7 +12,7 @@
 # (ch-re-control-tables)=
 # # 23 The tables and figures
 #
-# **RE-Control's main table, row by row and column by column: the paper's eight ways to answer without touching a weight, two more, and three controls, scored on the same requests with the same noise, on three plants and two sets of preferences. Beside each row of ours stands what was published, and what separates a difference from luck is said before any is shown.**
+# **RE-Control's main table, row by row and column by column: the paper's eight ways to answer without touching a weight, two more, and three controls, scored on the same requests with the same noise, on plants of several families and two sets of preferences. Beside each row of ours stands what was published, and what separates a difference from luck is said before any is shown.**
 #
 # :::{admonition} Cost
 # :class: cost-card note
@@ -464,6 +464,27 @@ best_of = {
     plant: value_tables.chosen(mine, SETS["first"])
     for plant, mine in of_plant.items()
 }
+
+
+def knob(record):
+    """The number that is chosen: a weight, a step size times steps, or a strength."""
+    law, by = record.cell.law, record.cell.decoder
+    if by is not None:
+        return by.options["weight"]
+    return law.options.get("alpha", law.strength) * law.options.get("steps", 1)
+
+
+edges = {"low": [], "high": []}
+for plant in plants:
+    for row in value_tables.CHOSEN:
+        tried = sorted(
+            map(knob, value_tables.swept(of_plant[plant], SETS["first"], row))
+        )
+        for edge, end_ in zip(edges, (tried[0], tried[-1]), strict=True):
+            if knob(best_of[plant][row]) == end_:
+                edges[edge].append(f"{value_tables.ROWS[row]} on {plant}")
+for edge, found in edges.items():
+    page.text(f"edge.{edge}", ", ".join(found) or "no row")
 table(
     [(value_tables.ROWS[row], *(setting_of(best_of[plant][row]) for plant in of_plant))
      for row in (*value_tables.CHOSEN, "random-direction")],
@@ -471,7 +492,7 @@ table(
 )  # fmt: skip
 
 # %% [markdown]
-# Settings of RE-Control are step size × steps, of pushes a length in units of the state, of searches the weight of the score. The plants of full size are {glue:text}`table.plants`; {glue:text}`table.rung` is the lowest rung of a ladder below them, and stands beside them only where differences are shown. Each plant of full size has {glue:text}`n.prompts` test requests and {glue:text}`n.seeds` seeds to a row, each seed with a value and a scorer of its own, fitted on {glue:text}`n.fit` answers.
+# At the lower end of what was tried stand: {glue:text}`edge.low`; below it lies the plant alone. At the upper end: {glue:text}`edge.high`. Settings of RE-Control are step size × steps, of pushes a length in units of the state, of searches the weight of the score. The plants of full size are {glue:text}`table.plants`; {glue:text}`table.rung` is the lowest rung of a ladder below them, and stands beside them only where differences are shown. Each plant of full size has {glue:text}`n.prompts` test requests and {glue:text}`n.seeds` seeds to a row, each seed with a value and a scorer of its own, fitted on {glue:text}`n.fit` answers.
 
 # %% tags=["hide-input"]
 PRINTED = {
@@ -671,6 +692,7 @@ pairs = {
     "RE-Control above the random push": ("re-control", "random-direction"),
     "RE-Control above Static RE": ("re-control", "static-re"),
     "what prompting adds to RE-Control": ("re-control-prompting", "re-control"),
+    "what RE-Control adds to prompting": ("re-control-prompting", "prompting"),
     "a Monte-Carlo value above its shuffled control": ("re-control-monte-carlo", "shuffled-rewards-monte-carlo"),
     "a Monte-Carlo value above the paper's": ("re-control-monte-carlo", "re-control"),
     "CD prefix above the Monte-Carlo ascent": ("cd-prefix", "re-control-monte-carlo"),
@@ -730,11 +752,14 @@ page.text("target.said", stands("a Monte-Carlo value above its shuffled control"
 page.text("target.paper", stands("a Monte-Carlo value above the paper's"))
 page.text("best.said", stands("best of n above RE-Control"))
 page.text("static.said", stands("RE-Control above Static RE"))
+page.text("preface.said", stands("what RE-Control adds to prompting"))
+for name in ("re-control", "re-control-monte-carlo"):
+    page.record(f"kl.{name}", first[name].kl, digits=3, unit="nats", note=home)
 
 # %% [markdown]
 # (An interval draws prompts and seeds anew; *p* is of a two-sided test that flips the signs of the prompts' differences and takes the seeds as they are. Where seeds disagree, the interval can hold zero though *p* is small; the sentences below go by the interval.)
 #
-# So RE-Control stands above both controls {glue:text}`controls.said`, and above Static RE {glue:text}`static.said`. Is it the ascent that fails where it does, or the value? CD prefix reads the same states and was trained on as many answers, by regression on the reward at every position; the row *Monte-Carlo value* has RE-Control ascend a value fitted in that way, and only the training target differs from the paper's. It is above its own shuffled control {glue:text}`target.said`, and above the paper's target {glue:text}`target.paper`. And the row that no table of the paper has: best of four, which needs no training, is above RE-Control {glue:text}`best.said`.
+# So RE-Control stands above both controls {glue:text}`controls.said`, and above Static RE {glue:text}`static.said`; it adds to prompting {glue:text}`preface.said`. Is it the ascent that fails where it does, or the value? CD prefix reads the same states and was trained on as many answers, by regression on the reward at every position; the row *Monte-Carlo value* has RE-Control ascend a value fitted in that way, and the training target and the step size that the rule chose for it differ from the paper's (on {glue:text}`table.home` it diverges from the plant by {glue:text}`kl.re-control-monte-carlo` a token, RE-Control by {glue:text}`kl.re-control`, so that the two are not at equal effort). It is above its own shuffled control {glue:text}`target.said`, and above the paper's target {glue:text}`target.paper`. And the row that no table of the paper has: best of four, which needs no training, is above RE-Control {glue:text}`best.said`.
 #
 # ## How much is too much
 #
