@@ -484,7 +484,7 @@ for plant in plants:
             if knob(best_of[plant][row]) == end_:
                 edges[edge].append(f"{value_tables.ROWS[row]} on {plant}")
 for edge, found in edges.items():
-    page.text(f"edge.{edge}", ", ".join(found) or "no row")
+    page.text(f"edge.{edge}", "; ".join(found) or "no row")
 table(
     [(value_tables.ROWS[row], *(setting_of(best_of[plant][row]) for plant in of_plant))
      for row in (*value_tables.CHOSEN, "random-direction")],
@@ -672,7 +672,7 @@ def told_in(name):
     up, down = where(name, "above"), where(name, "below")
     asked = [s for s in tables if name in gains[s]]
     if len(up) == len(asked):
-        return f"raises the reward in all {len(asked)} settings"
+        return f"raises the reward in every one of {len(asked)} settings"
     said = f"raises the reward in {len(up)} of {len(asked)} settings" + (
         f": {spelled(up)}" if up else ""
     )
@@ -1100,7 +1100,7 @@ check_23_3(best_of)
 # %% [markdown]
 # ## Claims checked here
 #
-# What the paper {cite:p}`kong2024recontrol` says of its main table, tested on small plants in a decidable world ({glue:text}`table.plants`), with the oracle's reward in the place of its reward model and the adviser's reply in the place of the preferred answer. A sentence on every model and data set is tested as one: each of its comparisons must be significant by itself, and one that fails is enough (an {term}`intersection-union test`). It stands beside the published numbers and not in their place.
+# What the paper {cite:p}`kong2024recontrol` says of its main table, tested on small plants in a decidable world ({glue:text}`table.plants`), with the oracle's reward in the place of its reward model and the adviser's reply in the place of the preferred answer. A sentence on every model and data set is tested as one: each of its comparisons must be significant by itself, and one that is not leaves the sentence open (an {term}`intersection-union test`). It stands beside the published numbers and not in their place.
 
 # %% tags=["hide-input"]
 NOTE = "records of " + ", ".join(plants) + "; sampled answers"
@@ -1148,7 +1148,7 @@ page.samples(
 
 # %% tags=["hide-input"]
 rows = [
-    (c.says.strip(), str(page.record_file.checks[c.id].verdict), page.record_file.checks[c.id].note)
+    (c.says.strip(), str(page.record_file.checks[c.id].verdict), page.record_file.checks[c.id].note.split(";")[0])
     for c in mine if c.id in page.record_file.checks
 ]  # fmt: skip
 counted = {}
