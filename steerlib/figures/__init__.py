@@ -21,6 +21,7 @@ from steerlib.figures.maps import angle_response, gate, head_map, moved, transpo
 from steerlib.figures.narrow import NARROW, narrow
 from steerlib.figures.open_loop import Band, data_efficiency, disturbance, open_loop_response, pushed_clouds, spectrum
 from steerlib.figures.plane import Plane, draw
+from steerlib.figures.plants import effects
 from steerlib.figures.race import Front, Trade, fronts, method_sweep, rejection
 from steerlib.figures.readings import reading_and_moving
 from steerlib.figures.search import logit_shifts
@@ -53,6 +54,7 @@ __all__ = [
     "dose_sweeps",
     "draw",
     "error_paths",
+    "effects",
     "exactly",
     "fact_map",
     "forest",
