@@ -597,7 +597,7 @@ table(
 # The A-LQR paper has S-PID as its nearest rival. Here each law chooses its setpoint (or multiplier, for constant pushes) on validation prompts by {glue:text}`word.combined`, S-PID also its gains, and is then scored on test prompts. This is every law at its best, not at equal effort; above was the other comparison.
 
 # %%
-few = {"split": "validation", "limit": 8}
+few = {"split": "validation", "limit": 20}
 
 
 def best(candidates):
@@ -614,7 +614,7 @@ regulated = [
 ]
 controlled = [
     (s_pid(setpoint=x, kp=a, ki=b, windup="reset"), 1.0)
-    for x in (1.5, 2.5)
+    for x in (1.5, 2.0)
     for a, b in ((0.1, 0.05), (0.2, 0.02))
 ]
 integral = PIDAcT(**pushes).fit_from(some)
@@ -625,10 +625,10 @@ pushed = {
 
 # %%
 racers = {"a-lqr": best(regulated), "s-pid": best(controlled)}
-runs = {"unsteered": scores(limit=40)}
-runs |= {name: scores(law, limit=40) for name, law in racers.items()}
+runs = {"unsteered": scores(limit=60)}
+runs |= {name: scores(law, limit=60) for name, law in racers.items()}
 for name, candidates in pushed.items():
-    runs[name] = scores(best(candidates), limit=40)
+    runs[name] = scores(best(candidates), limit=60)
 
 # %% tags=["hide-input"]
 products = {
