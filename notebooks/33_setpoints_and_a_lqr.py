@@ -560,7 +560,7 @@ page.figure(
         {
             labels.wanted: figures.Panel(wanted, labels.wanted, line=("unsteered", free.wanted_mean().value)),
             labels.intact: figures.Panel(intact, labels.intact),
-            "reading": figures.Panel({"A-LQR": reached}, "mean reading at the last block / μ"),
+            "reading": figures.Panel({"A-LQR": reached}, "last reading / μ"),
         },
         xlabel="setpoint λ",
     ),
