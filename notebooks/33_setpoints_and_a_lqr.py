@@ -137,7 +137,8 @@ def shown(run):
 
 page.record("chosen", chosen, digits=1)
 page.text("prompt", asked.replace("\n", " / "))
-page.text("idle", "; ".join(law.notes) or "none")
+idle = [note for note in law.notes if note.startswith("block")]
+page.text("idle", "; ".join(idle) or "none")
 table([(name, shown(run)) for name, run in said.items()], "law", "answer")
 
 # %% [markdown]
