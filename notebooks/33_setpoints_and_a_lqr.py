@@ -103,7 +103,7 @@ few = {"split": "validation", "limit": 12}
 lambdas = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0]
 
 
-def scores(law=None, limit=20, split="test", scope=None):
+def scores(law=None, limit=16, split="test", scope=None):
     """Exact scores, unsteered or under a law."""
     if law is None:
         return task.exact(limit=limit, split=split)
@@ -631,12 +631,12 @@ spent = {
 }
 at = {n: spent[n].strength if n in spent else 1.0 for n in shapes}
 matched = {
-    name: scores(one.at(at[name]), limit=40, scope="generated")
+    name: scores(one.at(at[name]), limit=32, scope="generated")
     for name, one in shapes.items()
 }
 
 # %% tags=["hide-input"]
-long_free = scores(limit=40)
+long_free = scores(limit=32)
 reach = {name: spent[name].reached if name in spent else True for name in shapes}
 rows = []
 for name, s in matched.items():
@@ -711,7 +711,7 @@ for scope in ("last", "all"):
 
 # %%
 by_scope = {
-    scope: scores(law, limit=40, scope=scope) for scope in ("generated", "all")
+    scope: scores(law, limit=32, scope=scope) for scope in ("generated", "all")
 }
 plus = by_scope["all"].combined_gain(by_scope["generated"])
 
