@@ -88,7 +88,7 @@ lm
 # %% [markdown]
 # ## One knob
 #
-# A constant push says *how far to go*. A {term}`setpoint <reference>` says *where to be*. For each block $k$ let $e_k$ be the difference of the mean states of two classes of texts at the block's **input**, $\mu_k = \|e_k\|$ its length and $v_k = e_k/\mu_k$ the feature direction. A-LQR {cite:p}`skifstad2026alqr` reads $v_k^\top z_k$, compares it with the setpoint $\beta_k = \lambda\mu_k$, and adds at the block's **output** a fixed vector $w_k$ times what is missing. The user turns $\lambda$ and nothing else.
+# A constant push says *how far to go*. A {term}`setpoint <reference>` says *where to be*. For each block $k$ let $e_k$ be the difference of the mean states of two classes of texts at the block's **input**, $\mu_k = \|e_k\|$ its length and $v_k = e_k/\mu_k$ the feature direction. A-LQR {cite:p}`skifstad2026alqr` reads $v_k^\top z_k$, compares it with the setpoint $\beta_k = \lambda\mu_k$, and adds at the block's **output** a fixed vector $w_k$ times what is missing. The user turns $\lambda$ and nothing else. (Letters are the paper's in this chapter and the next: blocks are numbered $k$, the setpoint is $\beta_k$ and what is missing $\alpha_k$, elsewhere in the book $l$, $r$ and $e$; the multiplier of the input is $s$.)
 
 # %%
 source = TaskSource(task, Site(-1), n=100, seed=seeds[0])
