@@ -88,7 +88,7 @@ lm
 # %% [markdown]
 # ## One knob
 #
-# A constant push says *how far to go*. A {term}`setpoint <reference>` says *where to be*. For each block $k$ let $e_k$ be the difference of the mean states of two classes of texts at the block's **input**, $\mu_k = \|e_k\|$ its length and $v_k = e_k/\mu_k$ the feature direction. A-LQR {cite:p}`skifstad2026alqr` reads $v_k^\top z_k$, compares it with the setpoint $\beta_k = \lambda\mu_k$, and adds at the block's **output** a fixed vector $w_k$ times what is missing. The user turns $\lambda$ and nothing else.
+# A constant push says *how far to go*. A {term}`setpoint <reference>` says *where to be*. For each block $k$ let $e_k$ be the difference of the mean states of two classes of texts at the block's **input**, $\mu_k = \|e_k\|$ its length and $v_k = e_k/\mu_k$ the feature direction. A-LQR {cite:p}`skifstad2026alqr` reads $v_k^\top z_k$, compares it with the setpoint $\beta_k = \lambda\mu_k$, and adds at the block's **output** a fixed vector $w_k$ times what is missing. The user turns $\lambda$ and nothing else. (Letters are the paper's in this chapter and the next: blocks are numbered $k$, the setpoint is $\beta_k$ and what is missing $\alpha_k$, elsewhere in the book $l$, $r$ and $e$; the multiplier of the input is $s$.)
 
 # %%
 source = TaskSource(task, Site(-1), n=100, seed=seeds[0])
@@ -103,7 +103,7 @@ few = {"split": "validation", "limit": 12}
 lambdas = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0]
 
 
-def scores(law=None, limit=20, split="test", scope=None):
+def scores(law=None, limit=16, split="test", scope=None):
     """Exact scores, unsteered or under a law."""
     if law is None:
         return task.exact(limit=limit, split=split)
@@ -137,7 +137,8 @@ def shown(run):
 
 page.record("chosen", chosen, digits=1)
 page.text("prompt", asked.replace("\n", " / "))
-page.text("idle", "; ".join(law.notes) or "none")
+idle = [note for note in law.notes if note.startswith("block")]
+page.text("idle", "; ".join(idle) or "none")
 table([(name, shown(run)) for name, run in said.items()], "law", "answer")
 
 # %% [markdown]
@@ -560,7 +561,7 @@ page.figure(
         {
             labels.wanted: figures.Panel(wanted, labels.wanted, line=("unsteered", free.wanted_mean().value)),
             labels.intact: figures.Panel(intact, labels.intact),
-            "reading": figures.Panel({"A-LQR": reached}, "mean reading at the last block / μ"),
+            "reading": figures.Panel({"A-LQR": reached}, "last reading / μ"),
         },
         xlabel="setpoint λ",
     ),
@@ -630,12 +631,12 @@ spent = {
 }
 at = {n: spent[n].strength if n in spent else 1.0 for n in shapes}
 matched = {
-    name: scores(one.at(at[name]), limit=40, scope="generated")
+    name: scores(one.at(at[name]), limit=32, scope="generated")
     for name, one in shapes.items()
 }
 
 # %% tags=["hide-input"]
-long_free = scores(limit=40)
+long_free = scores(limit=32)
 reach = {name: spent[name].reached if name in spent else True for name in shapes}
 rows = []
 for name, s in matched.items():
@@ -710,7 +711,7 @@ for scope in ("last", "all"):
 
 # %%
 by_scope = {
-    scope: scores(law, limit=40, scope=scope) for scope in ("generated", "all")
+    scope: scores(law, limit=32, scope=scope) for scope in ("generated", "all")
 }
 plus = by_scope["all"].combined_gain(by_scope["generated"])
 

@@ -25,6 +25,7 @@ Knows tensors; knows nothing about plants or laws. Takes every layer's matrix at
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -34,6 +35,8 @@ from torch import Tensor
 from steerlib.errors import LawError, unknown
 
 Route = Literal["products", "steps"]
+#: What the authors' script does otherwise than (2); see `released_bound`.
+Defect = Literal["product", "weight", "largest", "norm"]
 
 
 def lyapunov_weights(closed: Float[Tensor, "layers width width"]) -> Float[Tensor, "layers_and_one width width"]:
@@ -186,6 +189,7 @@ def posterior_bound(
     errors: Float[Tensor, "n layers_and_one width"],
     *,
     curvature: Float[Tensor, "*n layers"] | None = None,
+    norms: Float[Tensor, "layers_and_one layers_and_one"] | None = None,
 ) -> Float[Tensor, "n layers_and_one"]:
     """The right side of (2) with the errors that were measured.
 
@@ -194,6 +198,7 @@ def posterior_bound(
         weights: P_k.
         errors: e_0 .. e_l of trajectories.
         curvature: L_k. By default the least that explains each trajectory by itself, so that |rho_i| stands in (2).
+        norms: those of `transition_norms`, if they are there already; they take most of the time.
 
     Raises:
         LawError: if a weight is not positive definite.
@@ -204,7 +209,7 @@ def posterior_bound(
         added = torch.stack([weighted_norm(rest[:, k], weight) for k, weight in enumerate(weights[1:])], dim=1)
     else:
         added = curvature.double() / 2 * sizes[:, :-1].square()
-    return torch.cat([sizes[:, :1], added], dim=1) @ transition_norms(closed, weights).mT
+    return torch.cat([sizes[:, :1], added], dim=1) @ (transition_norms(closed, weights) if norms is None else norms).mT
 
 
 def certificate(
@@ -215,6 +220,7 @@ def certificate(
     *,
     radius: Float[Tensor, " layers"] | None = None,
     route: Route = "products",
+    norms: Float[Tensor, "layers_and_one layers_and_one"] | None = None,
 ) -> Float[Tensor, "n layers_and_one"]:
     """What |e_k| in P_k cannot exceed, from |e_0| and L alone: (2) with the bound in place of the errors.
 
@@ -227,6 +233,7 @@ def certificate(
             leaves it nothing is certified, and the bound is infinite.
         route: "products" is (2); "steps" multiplies the contractions of single layers instead, b_{k+1} = g_k b_k +
             L_k b_k^2 / 2, which is never smaller.
+        norms: those of `transition_norms`, if they are there already.
 
     Raises:
         LawError: unknown route, a start that is negative or not finite, or a weight that is not positive definite.
@@ -235,7 +242,7 @@ def certificate(
         raise LawError(f"bounds: {unknown('route', route, get_args(Route))}")
     if not bool((torch.isfinite(start) & (start >= 0)).all()):
         raise LawError(f"bounds: got a start of {float(start.min()):.4g}, expected finite norms of errors, at least 0.")
-    norms = transition_norms(closed, weights)
+    norms = transition_norms(closed, weights) if norms is None else norms
     reach = torch.full_like(norms[0, 1:], torch.inf) if radius is None else radius.double()
     found, sources = [start.double()], [start.double()]
     for k in range(len(closed)):
@@ -252,28 +259,40 @@ def released_bound(
     closed: Float[Tensor, "layers width width"],
     weights: Float[Tensor, "layers_and_one width width"],
     errors: Float[Tensor, "n layers_and_one width"],
+    *,
+    defects: Sequence[Defect] = get_args(Defect),
 ) -> Float[Tensor, "n layers_and_one"]:
     """What the authors' script computes in the place of (2), as it was read; no bound of anything.
 
-    It differs in four things: the first product lacks its last factor H_{k-1}; remainders are measured in P_k instead
-    of P_{k+1}; L_k is the largest ratio over the trajectories given; and a norm is taken from the eigenvalues of
-    P_i^-1 M' P_k M by a solver for symmetric matrices, which this one is not: it reads the lower half.
+    It differs in four things. "product": the first product lacks its last factor H_{k-1}. "weight": remainders are
+    measured in P_k instead of P_{k+1}. "largest": L_k is the largest ratio over the trajectories given, which alone
+    would do no harm. "norm": a norm is taken from the eigenvalues of P_i^-1 M' P_k M by a solver for symmetric
+    matrices, which reads the lower half; for a single step that matrix is I - 1/P, symmetric, but not for products.
 
     Args:
         closed: H_k.
         weights: P_k.
         errors: e_0 .. e_l of the trajectories that are plotted.
+        defects: which of the four; with none it is `posterior_bound`.
+
+    Raises:
+        LawError: unknown defect, or a weight that is not positive definite.
     """
-    rest = remainders(errors, closed)
-    layers, sizes = len(closed), error_sizes(errors, weights)
-    least = torch.stack([weighted_norm(rest[:, k], weights[k]) for k in range(layers)], dim=1)
-    largest = (2 * least / sizes[:, :-1].square()).amax(0)
+    for defect in defects:
+        if defect not in get_args(Defect):
+            raise LawError(f"bounds: {unknown('defect', defect, get_args(Defect))}")
+    rest, layers, sizes = remainders(errors, closed), len(closed), error_sizes(errors, weights)
+    later = 0 if "weight" in defects else 1
+    least = torch.stack([weighted_norm(rest[:, k], weights[k + later]) for k in range(layers)], dim=1)
+    if "largest" in defects:
+        least = (least / sizes[:, :-1].square()).amax(0) * sizes[:, :-1].square()
+    norm = _released_norm if "norm" in defects else operator_norm
+    lacking = 1 if "product" in defects else 0
     found = [sizes[:, 0]]
     for k in range(1, layers + 1):
-        total = _released_norm(_product(closed, k - 1, 0), weights[0], weights[k]) * sizes[:, 0]
+        total = norm(_product(closed, k - lacking, 0), weights[0], weights[k]) * sizes[:, 0]
         for i in range(k):
-            norm = _released_norm(_product(closed, k, i + 1), weights[i + 1], weights[k])
-            total = total + norm * largest[i] / 2 * sizes[:, i].square()
+            total = total + norm(_product(closed, k, i + 1), weights[i + 1], weights[k]) * least[:, i]
         found.append(total)
     return torch.stack(found, dim=1)
 

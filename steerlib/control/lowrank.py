@@ -56,10 +56,10 @@ def products(function: Callable[[Tensor], Tensor], point: Float[Tensor, "1 width
     pull = torch.func.vjp(function, point)[1]
 
     def onwards(vectors: Tensor) -> Tensor:
-        return torch.func.vmap(lambda v: torch.func.jvp(function, (point,), (v[None],))[1][0])(vectors)
+        return torch.func.vmap(lambda v: torch.func.jvp(function, (point,), (v[None],))[1][0])(vectors).detach()
 
     def backwards(vectors: Tensor) -> Tensor:
-        return torch.func.vmap(lambda v: pull(v[None])[0][0])(vectors)
+        return torch.func.vmap(lambda v: pull(v[None])[0][0])(vectors).detach()
 
     return onwards, backwards
 

@@ -34,6 +34,9 @@ from steerlib.laws.base import Contrast, Law, Source, one_of
 from steerlib.laws.sensing import Feature, Loop, Push, Reading, Reference
 from steerlib.laws.stack import Stack
 
+#: Setpoints farther outside of the class means than this, in distances of them, are worth a note.
+FAR = 3.0
+
 
 class Setpoints(Stack):
     """A sensor at the input and an input at the output of every block at which a feature is known.
@@ -90,11 +93,27 @@ class Setpoints(Stack):
             return ["the law is not fitted"]
         idle = (self.lengths == 0).nonzero().tolist()
         several = self.lengths.shape[1] > 1
-        return [
+        found = [
             f"block {block}: " + (f"concept {concept}: " if several else "")
             + "both classes have the same mean at its input, so nothing is read or pushed there"
             for block, concept in idle
         ]  # fmt: skip
+        past, block = self._farthest()
+        if past > FAR:
+            found.append(
+                f"setpoint: at block {block} it lies {past:.1f} distances of the class means outside of both, where no "
+                "state was seen: the plant may follow the reading and fall apart"
+            )
+        return found
+
+    def _farthest(self) -> tuple[float, int]:
+        """How far the farthest setpoint lies outside of the class means, in distances of them, and at which block."""
+        blocks = self.blocks
+        lengths, low = self.lengths[blocks], self.below[blocks]
+        aims = torch.stack([reading.target.to(low) for reading in self.readings])
+        past = torch.maximum(aims - low - lengths, low - aims) / lengths
+        past = torch.where(lengths > 0, past, -torch.inf).amax(1)
+        return float(past.max()), blocks[int(past.argmax())]
 
     @property
     def authority(self) -> Float[Tensor, " pairs"]:

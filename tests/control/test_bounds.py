@@ -93,6 +93,9 @@ def test_both_bounds_hold_and_the_certificate_is_the_wider(seed: int, gain: bool
     wider = posterior_bound(closed, weights, errors, curvature=bend)
     before = certificate(closed, weights, sizes[:, 0], bend)
     steps = certificate(closed, weights, sizes[:, 0], bend, route="steps")
+    norms = transition_norms(closed, weights)  # computed once or each time: the same
+    assert torch.equal(posterior_bound(closed, weights, errors, norms=norms), after)
+    assert torch.equal(certificate(closed, weights, sizes[:, 0], bend, norms=norms), before)
     assert bool((after <= wider * (1 + 1e-9)).all()) and bool((wider <= before * (1 + 1e-9)).all())
     assert bool((before <= steps * (1 + 1e-9)).all()) and bool((before[:, -1] < 0.999 * steps[:, -1]).all())
     assert float((after / sizes)[:, -1].median()) > 1.05  # a bound, not an equality: this test could have failed
@@ -188,6 +191,17 @@ def test_the_scripts_quantity_is_another() -> None:
     assert released_bound(closed, weights, errors)[0].tolist() == pytest.approx(script)
 
 
+def test_the_script_without_its_defects_is_the_bound_and_each_changes_it() -> None:
+    _, closed, weights, errors = case(3)
+    text = posterior_bound(closed, weights, errors)
+    torch.testing.assert_close(released_bound(closed, weights, errors, defects=()), text)
+    for defect in ("product", "weight", "largest", "norm"):
+        found = released_bound(closed, weights, errors, defects=(defect,))
+        torch.testing.assert_close(found[:, 0], text[:, 0])
+        assert float((found[:, -1] / text[:, -1] - 1).abs().max()) > 1e-3, defect
+    assert bool((released_bound(closed, weights, errors, defects=("largest",)) >= text * (1 - 1e-9)).all())
+
+
 def test_the_scripts_norm_reads_half_of_a_matrix() -> None:
     closed = system(3, 4)
     weights = lyapunov_weights(closed)
@@ -220,6 +234,8 @@ def test_bad_input_says_what_to_do() -> None:
         weighted_norm(torch.ones(3), -weights[0])
     with pytest.raises(LawError, match="got route 'sums'.*products, steps"):
         certificate(closed, weights, torch.ones(1), torch.ones(2), route="sums")  # type: ignore[arg-type]
+    with pytest.raises(LawError, match="got defect 'sum'.*Known are: product, weight, largest, norm"):
+        released_bound(closed, weights, torch.ones(1, 3, 3), defects=("sum",))  # type: ignore[arg-type]
     for start in (-1.0, torch.inf, torch.nan):
         with pytest.raises(LawError, match="got a start of .*expected finite norms"):
             certificate(closed, weights, torch.tensor([start]), torch.ones(2))

@@ -236,6 +236,17 @@ class TestUse:
         with pytest.raises(LawError, match="same mean at the inputs of all 3 blocks"):
             ALQR(model="identity").fit(over_depth(p, idle=(0, 1, 2)))
 
+    def test_a_setpoint_far_outside_of_the_classes_is_noted(self) -> None:
+        law = ALQR(model="identity", reference="centred").fit([classes(), classes(seed=1)])
+        assert law.notes == []
+        assert law.toward(3.9).notes == [] and law.toward(-2.9).notes == []
+        for setpoint, past in ((4.5, "3.5"), (-3.25, "3.2")):
+            assert len(law.toward(setpoint).notes) == 1
+            assert f"lies {past} distances of the class means outside of both" in law.notes[0]
+        raw = ALQR(model="identity").fit([classes(), classes(seed=1)])
+        low = float((raw.below / raw.lengths).min())
+        assert raw.toward(low + 4.2).notes and "block" in raw.notes[0]
+
     def test_a_part_alone_and_a_copy_in_the_middle_of_a_pass(self) -> None:
         law = ALQR(model="identity").fit([classes()])
         reading, acting = law.readings[0], law.inputs[0]
