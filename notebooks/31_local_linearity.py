@@ -151,6 +151,8 @@ frame.round(2)
 
 # %%
 W1, W2 = np.array([[1.0, 2.0], [0.5, -1.0]]), np.array([[0.3, 0.0], [-0.6, 0.9]])
+
+
 def toy(z):
     return z + W2 @ np.tanh(W1 @ z)
 
@@ -211,9 +213,7 @@ assert off < 1e-5
 step, e0 = 1e-2, torch.zeros_like(blocks[middle].state)
 e0[:, 0] = step
 numeric = (block(block.state + e0) - block(block.state - e0)) / (2 * step)
-torch.testing.assert_close(
-    A[..., 0], numeric.detach(), atol=2e-3, rtol=2e-3
-)
+torch.testing.assert_close(A[..., 0], numeric.detach(), atol=2e-3, rtol=2e-3)
 page.record("slice.off", off, note="relative difference of two Jacobians")
 
 # %% [markdown]
@@ -227,26 +227,29 @@ page.record("slice.off", off, note="relative difference of two Jacobians")
 sizes = np.logspace(-2.5, 0.5, 10)
 
 
+@torch.no_grad()
+def errors_along(block, A, u):
+    """Errors (sizes, prompts); no number where there is no direction."""
+    z = block.state
+    lengths = z.norm(dim=1)
+    real = u.norm(dim=1) > 1e-4 * lengths  # the same token does not move
+    u = torch.where(real[:, None], u, torch.ones_like(u))
+    reach = torch.tensor(sizes).to(z)[:, None] * lengths
+    found = linear_errors(block, A, z, u, reach)
+    return np.where(real.cpu(), found.cpu().numpy(), np.nan)
+
+
+# %%
 def measured(blocks, exact, gaps, seed):
-    """Linearisation errors by direction and layer: (sizes, prompts)."""
+    """Errors by direction and layer, each (sizes, prompts)."""
     drawn = torch.Generator().manual_seed(seed)
     found = {"feature": [], "random": [], "natural": []}
     for block, A, gap in zip(blocks, exact, gaps, strict=True):
         z = block.state
-        to = {
-            "feature": gap.to(z).expand_as(z),
-            "random": torch.randn(z.shape, generator=drawn).to(z),
-            "natural": z.roll(1, 0) - z,
-        }
-        reach = torch.as_tensor(sizes, dtype=z.dtype)[:, None].to(z) * z.norm(dim=1)
-        for kind, u in to.items():
-            real = u.norm(dim=1) > 1e-4 * z.norm(dim=1)  # same token: no move
-            u = torch.where(real[:, None], u, torch.ones_like(u))
-            with torch.no_grad():
-                errors = linear_errors(block, A, z, u, reach)
-            found[kind].append(
-                np.where(real.cpu(), errors.cpu().numpy(), np.nan)
-            )
+        noise = torch.randn(z.shape, generator=drawn).to(z)
+        to = (gap.to(z).expand_as(z), noise, z.roll(1, 0) - z)
+        for kind, u in zip(found, to, strict=True):
+            found[kind].append(errors_along(block, A, u))
     return found
 
 
@@ -258,9 +261,7 @@ kinds = {k: f"{k} direction" for k in errors}
 def radii(errors):
     """Radius of each prompt, layer by layer, in lengths of the state."""
     return {
-        kind: [
-            linear_radius(e[:, ~np.isnan(e[0])], sizes) for e in layers
-        ]
+        kind: [linear_radius(e[:, ~np.isnan(e[0])], sizes) for e in layers]
         for kind, layers in errors.items()
     }
 
@@ -329,11 +330,12 @@ for kind in kinds:
 small = float(sizes[3])  # of the state's length
 
 
+@torch.no_grad()
 def compared(k, u):
     """Errors of A, of the mean of A, and of the identity, (3, prompts)."""
     block, A, z = blocks[k], exact[k], blocks[k].state
     models = [A, A.mean(0).expand_as(A), torch.eye(lm.width).to(A).expand_as(A)]
-    seen = (block(z + u) - block(z)).detach()
+    seen = block(z + u) - block(z)
     off = [(seen - (m @ u[..., None])[..., 0]).norm(dim=1) for m in models]
     return torch.stack(off).cpu().numpy() / seen.norm(dim=1).cpu().numpy()
 
@@ -434,8 +436,7 @@ curves = {
     },
 }
 drawn = "; ".join(
-    f"{name} "
-    + ", ".join(f"{e.value:.2f}" for e in own)
+    f"{name} " + ", ".join(f"{e.value:.2f}" for e in own)
     for name, own in curves.items()
 )
 page.figure(
@@ -452,7 +453,9 @@ page.figure(
     alt=f"Radius of local linearity along the feature beside the pushes that a setpoint asks for, in lengths of the state, by block: {drawn}.",
 )
 if spent_at:
-    ratio = {k: radius["feature"][k + 1].mean() / spent_at[k].mean() for k in spent_at}
+    ratio = {
+        k: radius["feature"][k + 1].mean() / spent_at[k].mean() for k in spent_at
+    }
     page.text(
         "calibrated.line",
         "The calibrated difference of means "
@@ -500,6 +503,7 @@ for lam in asked:
 
 # %%
 means = [A.mean(0) for A in exact]
+picked = np.unique(np.geomspace(1, lm.width, 32).astype(int)) - 1
 singular = [torch.linalg.svdvals(A).cpu().numpy() for A in means]
 floor = [float(np.median(s) / s[0]) for s in singular]
 sketches = {}
@@ -515,11 +519,13 @@ for k in shown_layers:
 page.figure(
     "spectra",
     figures.over(
-        list(np.arange(1, lm.width + 1)),
+        list(picked + 1),
         {
             "Singular values of the mean Jacobian": figures.Panel(
                 {
-                    f"block {k}": figures.exactly(singular[k] / singular[k][0])
+                    f"block {k}": figures.exactly(
+                        (singular[k] / singular[k][0])[picked]
+                    )
                     for k in shown_layers
                 },
                 "relative to the largest",
@@ -572,7 +578,11 @@ if almanac:
         for name in names
     }
 else:  # another plant: the two classes of its task are its concepts
-    groups = dict(zip(("wanted", "other"), (wanted[:12], other[:12]), strict=True))
+    groups = dict(
+        zip(("wanted", "other"), (wanted[:12], other[:12]), strict=True)
+    )
+
+# %%
 leads = {
     name: [
         [leading(J, m) for J in jacobian_of(b, b.state)]
@@ -649,13 +659,30 @@ else:
         "alqr.f2.one-concept-shares-its-jacobians",
         why=f"this plant has no concepts, only {task.name}",
     )
-page.record("chance", float(np.mean(list(chance.values()))), digits=3, note="similarity of random matrices with these spectra")
+page.record(
+    "chance",
+    float(np.mean(list(chance.values()))),
+    digits=3,
+    note="similarity of random matrices with these spectra",
+)
 page.record("within", metrics.mean_interval(ours), digits=2)
 page.record("across", metrics.mean_interval(theirs), digits=2)
 page.record("concept.gain", metrics.paired_difference(ours, theirs), digits=3)
-page.record("above.chance", metrics.mean_interval(theirs - np.mean(list(chance.values()))), digits=2, note="similarity across concepts less chance")
-ends = np.mean([np.array(across[k]) for k in (shown_layers[0], shown_layers[-1])], axis=0)
-page.record("ends.above.middle", metrics.mean_interval(ends - np.array(across[middle])), digits=3, note="similarity across concepts, first and last block less the middle one")
+page.record(
+    "above.chance",
+    metrics.mean_interval(theirs - np.mean(list(chance.values()))),
+    digits=2,
+    note="similarity across concepts less chance",
+)
+ends = np.mean(
+    [np.array(across[k]) for k in (shown_layers[0], shown_layers[-1])], axis=0
+)
+page.record(
+    "ends.above.middle",
+    metrics.mean_interval(ends - np.array(across[middle])),
+    digits=3,
+    note="similarity across concepts, first and last block less the middle one",
+)
 
 # %% [markdown]
 # Two prompts of one concept have a similarity of {glue:text}`within`, two prompts of different concepts {glue:text}`across`: a difference of {glue:text}`concept.gain`. Chance is at {glue:text}`chance`, and prompts of different concepts stand {glue:text}`above.chance` above it. Before the concept is credited: of the pairs of one concept {glue:text}`same.within` end in the same token, of those of two concepts {glue:text}`same.across`; part of what looks like a concept can be a word.
@@ -671,6 +698,8 @@ ways = {
     "mean, last 8 tokens": {"context": 8, "keep": "tail"},
     "mean, other class": {},
 }
+
+# %%
 stacks = {
     name: block_jacobians(
         lm, other if name == "mean, other class" else wanted, **options
@@ -678,22 +707,23 @@ stacks = {
     for name, options in ways.items()
 }
 eye = torch.eye(lm.width).to(lm.device)
-base = stacks["mean of Jacobians"]
-differs = {
-    name: float(((A - base).norm(dim=(1, 2)) / (base - eye).norm(dim=(1, 2))).mean())
-    for name, A in stacks.items()
-    if name != "mean of Jacobians"
-}
-spread = np.mean(
-    [
-        float(((A - A.mean(0)).norm(dim=(1, 2)) / (A - eye).norm(dim=(1, 2))).mean())
-        for A in exact
-    ]
-)
+
+
+def distance(A, base):
+    """|A - base| over |base - I|, mean over matrices."""
+    off, own = ((a - b).norm(dim=(-2, -1)) for a, b in ((A, base), (base, eye)))
+    return float((off / own).mean())
+
+
+base = stacks.pop("mean of Jacobians")
+differs = {name: distance(A, base) for name, A in stacks.items()}
+spread = np.mean([distance(A, A.mean(0)) for A in exact])
 
 # %% tags=["hide-input"]
 page.record("spread", 100 * spread, digits=0, unit="%")
-page.record("at.mean", 100 * differs["Jacobian at the mean state"], digits=0, unit="%")
+page.record(
+    "at.mean", 100 * differs["Jacobian at the mean state"], digits=0, unit="%"
+)
 pd.DataFrame(
     {
         "differs from the mean of Jacobians by": {
@@ -713,24 +743,24 @@ pd.DataFrame(
 
 
 # %%
+@torch.no_grad()
 def through(start, u):
     """Final move of a push on entering block `start`: seen and predicted."""
     z, free, said = blocks[start].state + u, blocks[start].state, u
     for k in range(start, lm.depth):
         z, free = blocks[k](z), blocks[k](free)
         said = (exact[k] @ said[..., None])[..., 0]
-    return (z - free).detach(), said
+    return z - free, said
 
 
+# %%
 starts = range(lm.depth)
 composed = []
 for k in starts:
     rows = []
     for s in sizes:
         seen, said = through(k, float(s) * unit(k))
-        rows.append(
-            ((seen - said).norm(dim=1) / said.norm(dim=1)).cpu().numpy()
-        )
+        rows.append(((seen - said).norm(dim=1) / said.norm(dim=1)).cpu().numpy())
     composed.append(np.stack(rows))
 far = [linear_radius(e, sizes) for e in composed]
 
@@ -756,7 +786,9 @@ page.figure(
     + ".",
 )  # fmt: skip
 page.record("far.first", metrics.mean_interval(100 * far[0]), digits=1, unit="%")
-page.record("far.middle", metrics.mean_interval(100 * far[middle]), digits=1, unit="%")
+page.record(
+    "far.middle", metrics.mean_interval(100 * far[middle]), digits=1, unit="%"
+)
 page.record("one.middle", metrics.mean_interval(100 * radius["feature"][middle]), digits=1, unit="%")  # fmt: skip
 
 # %% [markdown]
@@ -766,28 +798,39 @@ page.record("one.middle", metrics.mean_interval(100 * radius["feature"][middle])
 #
 # The same measurements on the family of plants that the book ships: one architecture in three widths, and two others of the widest.
 
+
 # %%
-family = ["almanac-llama-tiny", "almanac-llama-small", "almanac-llama", "almanac-falcon", "almanac-gemma"]  # fmt: skip
-family = family if lm.name in family else []
-rows = {}
-for name in family:
-    p = lm if name == lm.name else Plant.load(name, dtype=torch.float32)
+def plant_row(p, n=8):
+    """Radii and similarity of one plant."""
     t = tasks.for_plant(p)
-    here = freeze(p, p.encode(t.contrast_texts(n=8, seed=seeds[0])[0]))
+    here = freeze(p, p.encode(t.contrast_texts(n=n, seed=seeds[0])[0]))
     own = [jacobian_of(b, b.state) for b in here]
     spots = [Site(k, "resid_pre") for k in range(p.depth)]
-    steps = [c.positive.mean(0) - c.negative.mean(0) for c in t.contrasts(spots, n=24, seed=seeds[0])]  # fmt: skip
-    r = radii(measured(here, own, steps, seeds[0]))
-    width = max(1, p.width // 20)
-    lead = [[leading(J, width) for J in A] for A in (own[0], own[p.depth // 2])]
-    like = [overlap(a, b) for js in lead for a, b in zip(js, js[1:], strict=False)]
-    base_level = np.mean([chance_similarity(js[0], js[1], seed=0, draws=4).mean() for js in lead])  # fmt: skip
-    rows[name] = {
-        "width": p.width,
-        **{f"radius, {k}": float(np.median(np.concatenate(v))) for k, v in r.items()},
-        "similarity": float(np.mean(like)),
-        "chance": float(base_level),
-    }
+    pairs = t.contrasts(spots, n=3 * n, seed=seeds[0])
+    steps = [c.positive.mean(0) - c.negative.mean(0) for c in pairs]
+    found = radii(measured(here, own, steps, seeds[0]))
+    middles = {k: float(np.median(np.concatenate(v))) for k, v in found.items()}
+    return {"width": p.width, **middles, **alike(own[0], own[p.depth // 2])}
+
+
+# %%
+def alike(*stacks):
+    """Similarity of neighbouring prompts, and its level of chance."""
+    m = max(1, stacks[0].shape[-1] // 20)
+    leads = [[leading(J, m) for J in stack] for stack in stacks]
+    pairs = [(a, b) for js in leads for a, b in zip(js[:-1], js[1:], strict=True)]
+    luck = [chance_similarity(*js[:2], seed=0, draws=4).mean() for js in leads]
+    found = float(np.mean([overlap(a, b) for a, b in pairs]))
+    return {"similarity": found, "chance": float(np.mean(luck))}
+
+
+# %%
+names = ["llama-tiny", "llama-small", "llama", "falcon", "gemma"]
+family = [f"almanac-{name}" for name in names]
+rows = {}
+for name in family if lm.name in family else []:
+    p = lm if name == lm.name else Plant.load(name, dtype=torch.float32)
+    rows[name] = plant_row(p)
 
 # %% tags=["hide-input"]
 if rows:
@@ -796,12 +839,12 @@ if rows:
     page.text(
         "scaling.line",
         "From the smallest to the largest Llama the median radius along the feature goes from "
-        f"{100 * llamas['radius, feature'].iloc[0]:.0f} % to {100 * llamas['radius, feature'].iloc[-1]:.0f} % of the state's length, along random "
-        f"directions from {100 * llamas['radius, random'].iloc[0]:.0f} % to {100 * llamas['radius, random'].iloc[-1]:.0f} %; similarity above chance from "
+        f"{100 * llamas['feature'].iloc[0]:.0f} % to {100 * llamas['feature'].iloc[-1]:.0f} % of the state's length, along random "
+        f"directions from {100 * llamas['random'].iloc[0]:.0f} % to {100 * llamas['random'].iloc[-1]:.0f} %; similarity above chance from "
         f"{llamas['similarity'].iloc[0] - llamas['chance'].iloc[0]:.2f} to {llamas['similarity'].iloc[-1] - llamas['chance'].iloc[-1]:.2f}.",
     )
     for name in rows:
-        page.record(f"radius.{name}", sized.loc[name, "radius, feature"], digits=2)
+        page.record(f"radius.{name}", sized.loc[name, "feature"], digits=2)
     shown = sized.round(2)
     shown["width"] = shown["width"].astype(int)
 else:
@@ -902,7 +945,9 @@ def chance_level(d, m, draws, rng):
 # %% tags=["exercise-check", "ex:31.3"]
 def check_31_3(chance_level):
     rng = np.random.default_rng(0)
-    assert np.isclose(chance_level(6, 6, 3, rng), 1), "the whole space is one space"
+    assert np.isclose(chance_level(6, 6, 3, rng), 1), (
+        "the whole space is one space"
+    )
     line = chance_level(4, 1, 4000, rng)  # mean of |cos| between random lines
     assert abs(line - 0.4244) < 0.02
     assert 0.15 < chance_level(200, 10, 20, rng) < 0.25
