@@ -113,7 +113,8 @@ def test_what_does_not_fit_is_refused():
 def test_the_shipped_grid_has_every_row_of_every_plant_under_every_seed():
     cells = [c for c in read_grid(data_folder() / "grids" / "re_control_plants.yml") if c.split == "test"]
     settings = {(c.plant, canonical(c.task_options)) for c in cells}
-    assert len(settings) == 2 * len({c.plant for c in cells}), "both data sets on every plant"
+    plants = [{plant for plant, options in settings if (options == "{}") is first} for first in (True, False)]
+    assert plants[0] >= plants[1] and plants[1], "the first data set on every plant, the second on one at least"
     for setting in settings:
         mine = [c for c in cells if (c.plant, canonical(c.task_options)) == setting]
         seeds = {row: sorted(c.seed for c in mine if row_of(c) == row) for row in ROWS}
