@@ -217,7 +217,7 @@ torch.testing.assert_close(A[..., 0], numeric.detach(), atol=2e-3, rtol=2e-3)
 page.record("slice.off", off, note="relative difference of two Jacobians")
 
 # %% [markdown]
-# They differ by {glue:text}`slice.off` of their norm, which is rounding. What the benchmark `benchmarks/jacobians.py` measures is the time.
+# They differ by {glue:text}`slice.off` of their norm, which is rounding. How much time is saved is measured by `benchmarks/jacobians.py`; it grows with the number of tokens in front, which the slice pays for and the frozen block does not.
 #
 # ## How far is locally?
 #
@@ -385,7 +385,7 @@ page.record(
 )
 
 # %% [markdown]
-# At {glue:text}`small` of the state's length the prompt's own Jacobian errs by {glue:text}`model.own.low` to {glue:text}`model.own.high`. Nobody designs on that matrix: A-LQR has one for all prompts. The mean Jacobian of {prf:ref}`linearity-frozen` over prompts errs by {glue:text}`model.mean.low` to {glue:text}`model.mean.high` for the same push, at any size however small, since it is another matrix; the identity errs by {glue:text}`model.identity.low` to {glue:text}`model.identity.high`. What the mean Jacobian saves beside the identity is {glue:text}`mean.helps` of the movement, averaged over blocks. That the design uses the *plant's* Jacobian is **approximate**, and the approximation is not that of Taylor.
+# At {glue:text}`small` of the state's length the prompt's own Jacobian errs by {glue:text}`model.own.low` to {glue:text}`model.own.high`. Nobody designs on that matrix: A-LQR has one for all prompts. The mean of the Jacobians of all prompts errs by {glue:text}`model.mean.low` to {glue:text}`model.mean.high` for the same push, at any size however small, since it is another matrix; the identity errs by {glue:text}`model.identity.low` to {glue:text}`model.identity.high`. What the mean Jacobian saves beside the identity is {glue:text}`mean.helps` of the movement, averaged over blocks. That the design uses the *plant's* Jacobian is **approximate**, and the approximation is not that of Taylor.
 #
 # ## Are the pushes of steering small?
 #

@@ -67,6 +67,7 @@ class _Times(torch.autograd.Function):
                 state.movedim(in_dims[0], 0) if in_dims[0] is not None else state.expand(info.batch_size, *state.shape)
             )
             return _Times.apply(state, constant.movedim(in_dims[1], 0)), 0
+        assert in_dims[0] is not None  # one of both is a batch
         state = state.movedim(in_dims[0], -2)  # directions become more rows of the state
         found = _Times.apply(state.flatten(-3, -2), constant)
         return found.unflatten(-2, state.shape[-3:-1]).movedim(-2, 0), 0

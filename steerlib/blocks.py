@@ -52,7 +52,7 @@ class Frozen:
         layer: index of the block.
         block: the module.
         state: the block's input at the last token of each text.
-        output: its output there, as the plant computed it.
+        output: its output there, as the plant computed it or as it is in another precision.
         keys: of the tokens in front, as attention reads them.
         values: likewise.
         args: what else the plant handed the block, in order.
@@ -89,7 +89,10 @@ class Frozen:
             return self
         block = copy.deepcopy(self.block).to(dtype) if block is None else block
         made = {name: _cast(getattr(self, name), dtype) for name in _CAST}
-        return Frozen(layer=self.layer, block=block, apart=self.apart, **made)
+        found = Frozen(layer=self.layer, block=block, apart=self.apart, output=self.output, **made)
+        with torch.no_grad():
+            found.output = found(found.state)
+        return found
 
     @property
     def each(self) -> int:
@@ -99,7 +102,7 @@ class Frozen:
         return 2 * (wide + 4 * self.state.shape[1] + context) * self.state.element_size()
 
 
-_CAST = ("state", "output", "keys", "values", "args", "kwargs")
+_CAST = ("state", "keys", "values", "args", "kwargs")
 CACHE = object()  # stands for the cache among the arguments of a block
 
 
@@ -140,6 +143,7 @@ def freeze(plant: Plant, batch: Tokens, *, layers: Sequence[int] | None = None) 
 
 def _watch(plant: Plant, batch: Tokens, kind: str) -> tuple[dict[int, Any], _Recording]:
     """Arguments and output of every block in a pass of the last token on top of the cache of those before."""
+    body: Any = plant.model.base_model  # without the head, whose logits nobody wants
     cache, calls = _Recording(plant.model.config), {}
     positions = (batch.attention_mask.cumsum(1) - 1).clamp(min=0)
     before = batch.input_ids.shape[1] - 1
@@ -148,7 +152,7 @@ def _watch(plant: Plant, batch: Tokens, kind: str) -> tuple[dict[int, Any], _Rec
         arguments: dict[str, Any] = {"input_ids": batch.input_ids[:, columns], "attention_mask": mask}
         if plant._takes_positions:
             arguments["position_ids"] = positions[:, columns]
-        plant.model(**arguments, past_key_values=cache, use_cache=True)
+        body(**arguments, past_key_values=cache, use_cache=True)
 
     def note(layer: int) -> Any:
         def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import decode_cost
+import jacobians
 import laws
 import numpy as np
 import psutil
@@ -41,6 +42,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "decode_cost": {"plant": SMALL_PLANT, "law": ["repe"], "batch": [1], "compile": ["none"], "tokens": 2, "rounds": 1},
     "decoding": {"plant": SMALL_PLANT, "batch": [1], "tokens": 2, "k": 2, "rounds": 1},
     "exact": {"plant": SMALL_PLANT, "prompts": 10, "rounds": 3},
+    "jacobians": {"plant": SMALL_PLANT, "context": [6], "prompts": 2, "rounds": 1},
     "laws": {"law": ["difference-of-means"], "n": 16, "width": 8, "heads": 2, "threads": 1},
     "scoring": {"rounds": 1},
     "store": {"records": 10},
@@ -432,3 +434,29 @@ def test_the_memory_that_is_owned_is_that_of_the_worst_moment() -> None:
         time.sleep(0.2)
         del held
     assert busy.most >= idle.most + 90
+
+
+# Jacobians
+
+
+def test_jacobians_are_measured_beside_the_released_algorithm_and_agree_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plants = [jacobians.random_plant(family, 16, 2, families.tokenizer()) for family in ("llama", "gemma2")]
+    real = jacobians.ours
+    for plant in plants:
+        batch = jacobians.batch_of(plant, 2, 5)
+        rows = jacobians.compare(plant, batch, ["auto", "reverse"], 2)
+        assert [row["route"] for row in rows] == ["auto", "reverse"]
+        assert all(row["off"] < 1e-5 and row["low"] <= row["ratio"] <= row["high"] for row in rows)
+        assert rows[0]["released_s"] == rows[1]["released_s"] > 0
+    monkeypatch.setattr(jacobians, "ours", lambda *given: 1.1 * real(*given))
+    wrong = jacobians.compare(plants[0], jacobians.batch_of(plants[0], 2, 5), ["auto"], 1)
+    assert wrong[0]["off"] == pytest.approx(0.1, abs=1e-3)
+
+
+def test_memory_of_jacobians_is_above_what_the_plant_takes() -> None:
+    plant = families.plant("llama")
+    batch = jacobians.batch_of(plant, 1, 4)
+    assert jacobians.peak(plant, batch, "released", 1 << 20) >= 0
+    assert jacobians.peak(plant, batch, "auto", 1 << 20) >= 0

@@ -53,7 +53,8 @@ def test_similarity_is_one_with_itself_and_zero_with_what_is_orthogonal() -> Non
 def test_chance_is_what_random_matrices_have() -> None:
     drawn = torch.Generator().manual_seed(1)
     pairs = [
-        (torch.randn(40, 40, generator=drawn).double(), torch.randn(40, 40, generator=drawn).double()) for _ in range(8)
+        (torch.randn(40, 40, generator=drawn).double(), torch.randn(40, 40, generator=drawn).double())
+        for _ in range(60)
     ]
     measured = np.mean([similarity(a, b, 4) for a, b in pairs])
     expected = chance_similarity(leading(pairs[0][0], 4), leading(pairs[0][1], 4), seed=2, draws=40)
