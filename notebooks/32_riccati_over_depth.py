@@ -12,7 +12,7 @@
 # (ch-riccati)=
 # # 32 Riccati over depth
 #
-# **One backward sweep over the Jacobians of the blocks gives the cheapest linear feedback there is for keeping the state on a given trajectory; on a trained plant it pays what it predicts. For a setpoint that moves from layer to layer the same gains are no longer the cheapest, and the missing part can be computed.**
+# **One backward sweep over the Jacobians of the blocks gives the cheapest feedback there is, in the linear model, for keeping the state on a given trajectory; on a trained plant small deviations cost what it predicts. For a setpoint that moves from layer to layer the same gains are no longer the cheapest, and the missing part can be computed.**
 #
 # :::{admonition} Cost
 # :class: cost-card note
@@ -195,7 +195,7 @@ table(
 # :::
 #
 # :::{prf:proof}
-# (Dynamic programming.) We show that $z_k^\top S_kz_k$ is the least cost from layer $k$ on. For $k = l$ nothing is left to choose. Suppose it holds for $k+1$, and write $S = S_{k+1}$, $R = R_k$, $y = A_kz_k$. The cost of an input $u$ followed by the best ones is $z_k^\top Q_kz_k + u^\top Ru + (y+u)^\top S(y+u)$. Completing the square with $\hat u = -(S+R)^{-1}Sy$,
+# (Dynamic programming.) We show that $z_k^\top S_kz_k$ is the least cost from layer $k$ on. For $k = l$ nothing is left to choose. Suppose it holds for $k+1$; then $S_{k+1}$ is positive semidefinite, because no term of the cost is negative. Write $S = S_{k+1}$, $R = R_k$, $y = A_kz_k$. The cost of an input $u$ followed by the best ones is $z_k^\top Q_kz_k + u^\top Ru + (y+u)^\top S(y+u)$. Completing the square with $\hat u = -(S+R)^{-1}Sy$,
 #
 # $$ u^\top Ru + (y+u)^\top S(y+u) = (u-\hat u)^\top(S+R)(u-\hat u) + y^\top My, $$
 #
@@ -343,7 +343,7 @@ torch.testing.assert_close(steps[0].cost, S_first, rtol=1e-8, atol=1e-6)
 # (a) If all weights are multiplied by $c$, so is $S_l$, and by the recursion every $S_k$; in $K_k$ the factor cancels. (b) $A_k - K_k = (S+R)^{-1}RA_k$, and for $k < l-1$ the eigenvalues of $S = S_{k+1}$ are at least $q$, so that $r/(s + r) \le r/(q+r)$. For $k = l-1$ insert $S_l = q_fI$. (c) $S_k - Q = A_k^\top MA_k$ with $M = R(S+R)^{-1}S$, whose eigenvalues $rs/(r+s)$ lie between $0$ and $r$.
 # :::
 #
-# (c) is owed to the input's reaching every coordinate: from any state one step can undo everything, at a price of at most $r\|A_k\|^2$ per length. So nothing explodes over depth, and the sweep is well conditioned unless the weights or $\|A_k\|$ are extreme. It also means that a gain need not look far ahead: without looking further than the next state, it is $\frac{q}{q+r}A_k$.
+# (c) is owed to the input's reaching every coordinate: from any state one step can undo everything, at a price of at most $r\|A_k\|^2$ per squared length. So nothing explodes over depth, and the sweep is well conditioned unless the weights or $\|A_k\|$ are extreme. A gain that looks no further than the next state is $\frac{q}{q+r}A_k$; how much of each gain the layers beyond it make is measured now.
 
 # %%
 scaled = gain_stack(A, q=1.0, r=30.0, q_f=1.0)
@@ -404,13 +404,13 @@ page.figure(
 )
 
 # %% [markdown]
-# Left, the gain grows with $q/r$ towards the Jacobian itself; $q = q_f$ here. Right, how much of it is owed to layers beyond the next: on average over the blocks before the last {glue:text}`beyond.tenth` at $q/r = 0.1$, {glue:text}`beyond.one` at $1$ and {glue:text}`beyond.ten` at $10$. With cheap inputs nothing is gained by planning over depth; with dear ones the plan is most of the gain. The scripts of the paper use ratios from 0.01 to 1.
+# Left, the gain grows with $q/r$ towards the Jacobian itself; $q = q_f$ here. Right, how much of it is owed to layers beyond the next: on average over the blocks before the last {glue:text}`beyond.tenth` at $q/r = 0.1$, {glue:text}`beyond.one` at $1$ and {glue:text}`beyond.ten` at $10$. With cheap inputs next to nothing comes of planning over depth; the dearer they are, the larger the part of the plan. The scripts of the paper use ratios from 0.01 to 1.
 #
-# (a) holds here to {glue:text}`facts.said`, and so does a fourth fact: $S_k = (A_k - K_k)^\top S_{k+1}(A_k - K_k) + Q_k + K_k^\top R_kK_k$ (insert $u = -K_kz$ into $J$), which makes $z^\top S_kz$ a *Lyapunov function*, a measure of the deviation that shrinks at every layer. What follows from it is the subject of chapter [35](35_tracking_bounds).
+# (a) holds here to {glue:text}`facts.said`, and so does a fourth fact: $S_k = (A_k - K_k)^\top S_{k+1}(A_k - K_k) + Q_k + K_k^\top R_kK_k$ (insert $u = -K_kz$ into $J$), which makes $z^\top S_kz$ a *Lyapunov function*, a measure of the deviation that in the linear model shrinks at every layer. What follows from it is the subject of chapter [35](35_tracking_bounds).
 #
 # ## Two vectors in the place of a matrix
 #
-# The law of the paper does not hold a state on a trajectory; it holds one *reading*. Let $v_k$ be a unit {term}`feature direction` and $\alpha = \beta_k - v_k^\top z_k$ what the reading lacks to its setpoint. The nearest state that reads $\beta_k$ is $z_k + \alpha v_k$, the deviation from it is $-\alpha v_k$, and the feedback $-K_k(-\alpha v_k) = \alpha w_k$, where $w_k = K_kv_k$. So of each matrix one column is kept, in the direction of the feature: two vectors for each layer.
+# The law of the paper does not hold a state on a trajectory; it holds one *reading*. Here, and wherever a setpoint is compared with $v_k^\top z_k$, $z_k$ is the state itself and not its deviation. Let $v_k$ be a unit {term}`feature direction` and $\alpha = \beta_k - v_k^\top z_k$ what the reading lacks to its setpoint. The nearest state that reads $\beta_k$ is $z_k + \alpha v_k$, the deviation from it is $-\alpha v_k$, and the feedback $-K_k(-\alpha v_k) = \alpha w_k$, where $w_k = K_kv_k$. So of each matrix one product is kept, its action on the feature: with $v_k$ itself, two vectors for each layer.
 
 # %%
 positive, negative = task.activations(list(range(lm.depth)), n=64, seed=seeds[0])
@@ -597,7 +597,7 @@ table(rows, "law", "effort / error", "cost / least predicted", "over Riccati's")
 # As before, with $e^\top S_ke + 2s_k^\top e$ and a constant for the least cost from $k$ on. With $y = A_ke_k + d_k$ the part that depends on $u$ is $u^\top Ru + (y+u)^\top S(y+u) + 2s^\top(y + u)$, whose only minimum is $\hat u = -(S+R)^{-1}(Sy+s) = -K_ke_k - f_k$. Inserted it leaves $y^\top My + 2y^\top R(S+R)^{-1}s$ and a constant; the part linear in $e_k$ is $2e_k^\top A_k^\top\big(Md_k + R(S+R)^{-1}s\big) = 2e_k^\top A_k^\top Rf_k$.
 # :::
 #
-# The regulator is this law without $f_k$: it corrects what has gone wrong, and never acts on what is known to be coming. For full states {py:func}`~steerlib.control.riccati.riccati` computes $f_k$ from `mismatches`. For a reading only $v_k^\top z_k - \beta_k$ may cost something, so $Q_k = q\,v_kv_k^\top$ has rank one, and the sweep is the same.
+# The regulator is this law without $f_k$: it corrects what has gone wrong, and never acts on what is known to be coming. For full states {py:func}`~steerlib.control.riccati.riccati` computes $f_k$ from `mismatches`. For a reading only $v_k^\top z_k - \beta_k$ may cost something, so $Q_k = q\,v_kv_k^\top$ has rank one. What the trajectory $\bar z$ that one linearises about lacks itself is a linear term of the cost, which completing the square carries along: $-q(\beta_k - v_k^\top\bar z_k)v_k$ is added to $s_k$, at $k = l$ too. The rest of the sweep is the same.
 
 
 # %%
@@ -617,7 +617,7 @@ def tracker(middle, g, r):
 
 
 # %% [markdown]
-# Here `middle` is a trajectory to linearise about: the prompt's own, left alone (which takes a second pass of the plant), or the mean of the negative class (which takes none). The setpoints are the mean readings of the positive class, $\beta_k = v_k^\top\bar z_{k,-} + \mu_k$, where $\mu_k$ is the distance of the class means. (The paper's setpoint $\lambda\mu_k$ is not centred; chapter 33.) Against both: the law of the paper; the same with $K = cI$; and the *clamp*, which adds after each block along $v_{k+1}$ what its output lacks, and so looks at the output and not at the input.
+# Here `middle` is a trajectory to linearise about: the prompt's own, left alone (which takes a second pass of the plant), or the mean of the negative class (which takes none, and is treated as if the blocks carried it on, $d_k = 0$, which is not exact). The setpoints are the mean readings of the positive class, $\beta_k = v_k^\top\bar z_{k,-} + \mu_k$, where $\mu_k$ is the distance of the class means. (The paper's setpoint $\lambda\mu_k$ is not centred; chapter 33.) Against both: the law of the paper; the same with $K = cI$; and the *clamp*, which adds after each block along $v_{k+1}$ what its output lacks, and so looks at the output and not at the input.
 
 # %%
 beta = (v * means[1]).sum(1) + mu
@@ -726,9 +726,9 @@ page.figure(
 )
 
 # %% [markdown]
-# Without input the readings miss their setpoints by {glue:text}`setpoint.rest` of the distance of the class means. At the weights (1, 1, 1) the law of the paper misses {glue:text}`miss.lqr` with inputs of length {glue:text}`spend.lqr`; the tracker about the prompt's own trajectory misses {glue:text}`miss.tracker` with {glue:text}`spend.tracker`, and the one about the class mean, which needs no second pass, {glue:text}`miss.means` with {glue:text}`spend.means`. In the cost that is minimised, missed readings and inputs together, the law of the paper pays {glue:text}`setpoint.own` times the first tracker and {glue:text}`setpoint.means` times the second (geometric means over prompts). Two more things to see. At the effort of the law of the paper that law misses {glue:text}`front.lqr` and proportional feedback {glue:text}`front.proportional`: the nearer these two, the less it matters for a *reading* what the gains know of the blocks. And the clamp, which is no optimal control at all, has one advantage over both: it measures what it corrects *after* the block has acted. Where inputs are cheap, the tracker about the class mean is limited by its model and not by their price.
+# Without input the readings miss their setpoints by {glue:text}`setpoint.rest` of the distance of the class means. At the weights (1, 1, 1) the law of the paper misses {glue:text}`miss.lqr` with inputs of length {glue:text}`spend.lqr`; the tracker about the prompt's own trajectory misses {glue:text}`miss.tracker` with {glue:text}`spend.tracker`, and the one about the class mean, which needs no second pass, {glue:text}`miss.means` with {glue:text}`spend.means`. In the cost that the trackers, and not the law of the paper, were made for, missed readings and inputs together, the law of the paper pays {glue:text}`setpoint.own` times the first tracker and {glue:text}`setpoint.means` times the second (geometric means over prompts). Two more things to see. At the effort of the law of the paper that law misses {glue:text}`front.lqr` and proportional feedback {glue:text}`front.proportional`: the nearer these two, the less it matters for a *reading* what the gains know of the blocks. And the clamp, which is no optimal control at all, has one advantage over both: it measures what it corrects *after* the block has acted. (With $c = 1$ it misses nothing, which a logarithmic axis cannot show.) Where inputs are cheap, the tracker about the class mean is limited by its model and not by their price.
 #
-# What linear-quadratic optimality claims, then: *for a given trajectory of the linear model, and a deviation from it that is to vanish*, no inputs are cheaper. It does not claim that a reading follows a moving setpoint at least cost; that what is weighed by $qI$ (all of the deviation) is what one cares about; nor anything about tokens. For a feedback that is fixed, needs no second pass and uses one number for each layer, $\alpha w_k$ may still be a good buy: chapters 33 and 36 ask the plant's answers.
+# What linear-quadratic optimality claims, then: *for a given trajectory of the linear model, and a deviation from it that is to vanish*, no inputs are cheaper in the sum of squares that was chosen. It does not claim that a reading follows a moving setpoint at least cost; that what is weighed by $qI$ (all of the deviation) is what one cares about; nor anything about tokens. For a feedback that is fixed, needs no second pass and uses one number for each layer, $\alpha w_k$ may still be a good buy: chapters 33 and 36 ask the plant's answers.
 #
 # ## Break it
 #
