@@ -391,7 +391,12 @@ page.text("slack.whole", f"{slack[1.0]:.0e}")
 useful = [
     s for s in sizes if ends["feedback"][names[2]][sizes.index(s)].value < 1
 ]
-page.record("useful", 100 * max(useful, default=0), digits=0, unit="%")
+page.text(
+    "useful",
+    f"for first errors of up to {100 * max(useful):.0f} %"
+    if useful
+    else "for first errors of none of these shares",
+)
 tops = [s for s in sizes if s <= 0.3]
 page.figure(
     "reach",
@@ -412,7 +417,7 @@ page.figure(
 )  # fmt: skip
 
 # %% [markdown]
-# At a tenth of the state's length the certificate is {glue:text}`slack.tenth` times the error in the median, the bound afterwards {glue:text}`slack.after` times; at three tenths the certificate is {glue:text}`slack.third` times too large, at the whole length {glue:text}`slack.whole` (off the figure): a square that feeds on itself. It promises less than the first error up to {glue:text}`useful` of the state's length.
+# At a tenth of the state's length the certificate is {glue:text}`slack.tenth` times the error in the median, the bound afterwards {glue:text}`slack.after` times; at three tenths the certificate is {glue:text}`slack.third` times too large, at the whole length {glue:text}`slack.whole` (off the figure): a square that feeds on itself. It promises less than the first error {glue:text}`useful` of the state's length.
 #
 # ## Where the bending is known
 #
@@ -670,7 +675,7 @@ page.record("script.high", whole.max(), digits=1)
 page.record("script.difference", (whole - 1).abs().median(), digits=2)
 
 # %% [markdown]
-# All four together give {glue:text}`script.low` to {glue:text}`script.high` times the bound (median {glue:text}`script.median`). The missing factor is the largest: at each layer the first error is counted as it was a layer before. It has made the curve no smaller in any case here, but nothing says that it must: the quantity is no bound. Two more things in it cannot be seen from one closed loop: the weights of the first trajectory and the Jacobian at the first nominal prompt are used for the others as well; the script at the released commit does not run. It was written for a figure, and the theorem does not depend on it.
+# All four together give {glue:text}`script.low` to {glue:text}`script.high` times the bound (median {glue:text}`script.median`). The missing factor is the largest: at each layer the first error is counted as it was a layer before. Nothing says that the result must be above the bound, or above the error: it is no bound of anything. Two more things in it cannot be seen from one closed loop: the weights of the first trajectory and the Jacobian at the first nominal prompt are used for the others as well; the script at the released commit does not run. It was written for a figure, and the theorem does not depend on it.
 #
 # ## Does feedback track better?
 #
