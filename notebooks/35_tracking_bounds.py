@@ -90,7 +90,10 @@ prompts, each = tasks.base.spread(task.prompts("test"), 5), 8
 n, watched = len(prompts), range(1, lm.depth)
 texts = [prompt for prompt in prompts for _ in range(each)]
 blocks = [b.to(torch.float64) for b in freeze(lm, lm.encode(texts))]
-nominal = torch.stack([b.state for b in blocks] + [blocks[-1].output], dim=1)
+nominal = [blocks[0].state]
+for block in blocks:  # anew, so that it is nominal in double precision too
+    nominal.append(block(nominal[-1]))
+nominal = torch.stack(nominal, dim=1)
 A = (
     block_jacobians(lm, prompts, average=False, precision="float64")
     .stack()
