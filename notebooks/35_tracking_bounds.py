@@ -584,7 +584,7 @@ page.figure(
 )
 
 # %% [markdown]
-# Among the same tokens the ratio changes with power {glue:text}`slope.same` of the size (0 would be a constant), among the other prompt's with power {glue:text}`slope.other` ($-2$ is a remainder that does not vanish). At *no* error at all the other prompt's blocks are off the nominal course by {glue:text}`context.remainder` of what a block adds (median). So for pairs of prompts {prf:ref}`bounds-smooth` is false, whatever the constant; a sampled $L$ covers it up, as it is whatever makes (a) hold.
+# Among the same tokens the ratio changes with power {glue:text}`slope.same` of the size (0 would be a constant), among the other prompt's with power {glue:text}`slope.other` ($-2$ is a remainder that does not vanish). At *no* error at all the other prompt's blocks are off the nominal course by {glue:text}`context.remainder` of what a block adds (median). So for pairs of prompts no constant bounds the remainder by the squared error: what {prf:ref}`bounds-smooth` is used for fails, because the two trajectories pass through different functions. A sampled $L$ covers it up, as it is whatever makes (a) hold.
 #
 # **A maximum over a sample is not a maximum over a ball.** How often do new errors of the same size exceed the sampled bending? And errors towards another prompt's state, of the length that they have?
 
