@@ -13,17 +13,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.overrides import TorchFunctionMode
 from transformers import DynamicCache
 
+from steerlib.attending import Apart, Double, Joined
 from steerlib.errors import PlantError
 from steerlib.plant import Plant, Tokens
 
@@ -44,32 +44,6 @@ class _Recording(DynamicCache):
         return found
 
 
-class _Still:
-    """The cache a block sees when it is called alone: frozen keys and values, to which its own are appended."""
-
-    def __init__(self, keys: Tensor, values: Tensor) -> None:
-        self.keys, self.values = keys, values
-
-    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        return torch.cat([self.keys, key_states], -2), torch.cat([self.values, value_states], -2)
-
-    def get_seq_length(self, *_: Any) -> int:
-        return self.keys.shape[-2]
-
-
-class _Double(TorchFunctionMode):
-    """Keep float64 where a family casts to float32 inside its norms and its softmax, whatever it was given."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
-        if args and isinstance(args[0], Tensor) and args[0].dtype == torch.float64:
-            if func is Tensor.float:
-                return args[0]
-            args = tuple(torch.float64 if given == torch.float32 else given for given in args)
-            kwargs = {name: torch.float64 if given == torch.float32 else given for name, given in kwargs.items()}
-        return func(*args, **kwargs)
-
-
 @dataclass
 class Frozen:
     """One block at the last token of some texts, with their contexts frozen: a function of states, row by row.
@@ -78,11 +52,12 @@ class Frozen:
         layer: index of the block.
         block: the module.
         state: the block's input at the last token of each text.
-        output: its output there, as the plant computed it.
+        output: its output there, as the plant computed it or as it is in another precision.
         keys: of the tokens in front, as attention reads them.
         values: likewise.
         args: what else the plant handed the block, in order.
         kwargs: and by name.
+        apart: whether attention reads the frozen keys as constants (`steerlib.attending`), which is faster.
     """
 
     layer: int
@@ -93,16 +68,17 @@ class Frozen:
     values: Float[Tensor, "rows heads context size"]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    apart: bool = False
 
     def __call__(self, state: Float[Tensor, "rows width"]) -> Float[Tensor, "rows width"]:
         """Output of the block at the last token, were the state there this one."""
-        still = _Still(self.keys, self.values)
+        still = Apart(self.keys, self.values) if self.apart else Joined(self.keys, self.values)
         args = tuple(still if given is CACHE else given for given in self.args)
         kwargs = {name: still if given is CACHE else given for name, given in self.kwargs.items()}
         with ExitStack() as stack:
-            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            stack.enter_context(still if isinstance(still, Apart) else sdpa_kernel(SDPBackend.MATH))
             if state.dtype == torch.float64:
-                stack.enter_context(_Double())
+                stack.enter_context(Double())
             # The module's own forward: hooks belong to passes of the whole plant.
             found = self.block.forward(state[:, None], *args, **kwargs)
         return (found[0] if isinstance(found, tuple) else found)[:, 0]
@@ -113,7 +89,10 @@ class Frozen:
             return self
         block = copy.deepcopy(self.block).to(dtype) if block is None else block
         made = {name: _cast(getattr(self, name), dtype) for name in _CAST}
-        return Frozen(layer=self.layer, block=block, **made)
+        found = Frozen(layer=self.layer, block=block, apart=self.apart, output=self.output, **made)
+        with torch.no_grad():
+            found.output = found(found.state)
+        return found
 
     @property
     def each(self) -> int:
@@ -123,7 +102,7 @@ class Frozen:
         return 2 * (wide + 4 * self.state.shape[1] + context) * self.state.element_size()
 
 
-_CAST = ("state", "output", "keys", "values", "args", "kwargs")
+_CAST = ("state", "keys", "values", "args", "kwargs")
 CACHE = object()  # stands for the cache among the arguments of a block
 
 
@@ -158,13 +137,13 @@ def freeze(plant: Plant, batch: Tokens, *, layers: Sequence[int] | None = None) 
         state, output, args, kwargs = calls[layer]
         keys, values = (part[..., :-1, :] for part in cache.given[layer])
         frozen = Frozen(layer, plant.blocks[layer], state[:, 0], output[:, 0], keys, values, args, kwargs)
-        _check(frozen, kind)
-        found.append(frozen)
+        found.append(_checked(frozen, kind))
     return tuple(found)
 
 
 def _watch(plant: Plant, batch: Tokens, kind: str) -> tuple[dict[int, Any], _Recording]:
     """Arguments and output of every block in a pass of the last token on top of the cache of those before."""
+    body: Any = plant.model.base_model  # without the head, whose logits nobody wants
     cache, calls = _Recording(plant.model.config), {}
     positions = (batch.attention_mask.cumsum(1) - 1).clamp(min=0)
     before = batch.input_ids.shape[1] - 1
@@ -173,7 +152,7 @@ def _watch(plant: Plant, batch: Tokens, kind: str) -> tuple[dict[int, Any], _Rec
         arguments: dict[str, Any] = {"input_ids": batch.input_ids[:, columns], "attention_mask": mask}
         if plant._takes_positions:
             arguments["position_ids"] = positions[:, columns]
-        plant.model(**arguments, past_key_values=cache, use_cache=True)
+        body(**arguments, past_key_values=cache, use_cache=True)
 
     def note(layer: int) -> Any:
         def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
@@ -217,17 +196,24 @@ def _cast(given: Any, dtype: torch.dtype) -> Any:
     return given
 
 
-def _check(frozen: Frozen, kind: str) -> None:
-    """A block that is called alone must give what it gave in the plant's own pass."""
+def _checked(frozen: Frozen, kind: str) -> Frozen:
+    """The block, once it gives what it gave in the plant's own pass; the faster way of attending where that does."""
+    with suppress(PlantError):
+        return _check(replace(frozen, apart=True), kind)
+    return _check(frozen, kind)
+
+
+def _check(frozen: Frozen, kind: str) -> Frozen:
     try:
         with torch.no_grad():
             again = frozen(frozen.state)
-    except (TypeError, AttributeError, RuntimeError) as error:
+    except (TypeError, AttributeError, RuntimeError, ValueError) as error:
         raise _not_alone(kind, f"block {frozen.layer} fails when it is called again ({error})") from error
     scale = frozen.output.float().norm()
     off = float((again - frozen.output).float().norm() / scale.clamp(min=torch.finfo(torch.float32).tiny))
     if not off <= 100 * torch.finfo(frozen.output.dtype).eps:
         raise _not_alone(kind, f"block {frozen.layer} gives something else when it is called again (off by {off:.1e})")
+    return frozen
 
 
 def _not_alone(kind: str, why: str) -> PlantError:

@@ -47,7 +47,7 @@ def by_products(
     found: list[Tensor] = []
     with torch.no_grad():
         context, size = _context(frozen), max(1, memory // (shape.numbers * state.element_size()))
-        expected = frozen(state)
+        expected = frozen.output if state is frozen.state else frozen(state)
         for start in range(0, len(state), size):
             rows = slice(start, start + size)
             output, made = block_jacobian(shape, state[rows], _rows(context, rows))

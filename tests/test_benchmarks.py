@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import decode_cost
+import jacobians
 import laws
 import numpy as np
 import psutil
@@ -262,3 +263,29 @@ def test_controls_leave_the_plant_as_it_was() -> None:
             assert plant.generate([families.words(7)], max_new_tokens=3, seed=0).tokens == bare
         assert generation.Watch is watch and Slot.apply is apply and not plant.wiring.active()
     assert plant.generate([families.words(7)], max_new_tokens=3, seed=0).tokens == bare
+
+
+# Jacobians
+
+
+def test_jacobians_are_measured_beside_the_released_algorithm_and_agree_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plants = [jacobians.random_plant(family, 16, 2, families.tokenizer()) for family in ("llama", "gemma2")]
+    real = jacobians.ours
+    for plant in plants:
+        batch = jacobians.batch_of(plant, 2, 5)
+        rows = jacobians.compare(plant, batch, ["auto", "reverse"], 2)
+        assert [row["route"] for row in rows] == ["auto", "reverse"]
+        assert all(row["off"] < 1e-5 and row["low"] <= row["ratio"] <= row["high"] for row in rows)
+        assert rows[0]["released_s"] == rows[1]["released_s"] > 0
+    monkeypatch.setattr(jacobians, "ours", lambda *given: 1.1 * real(*given))
+    wrong = jacobians.compare(plants[0], jacobians.batch_of(plants[0], 2, 5), ["auto"], 1)
+    assert wrong[0]["off"] == pytest.approx(0.1, abs=1e-3)
+
+
+def test_memory_of_jacobians_is_above_what_the_plant_takes() -> None:
+    plant = families.plant("llama")
+    batch = jacobians.batch_of(plant, 1, 4)
+    assert jacobians.peak(plant, batch, "released", 1 << 20) >= 0
+    assert jacobians.peak(plant, batch, "auto", 1 << 20) >= 0

@@ -17,7 +17,7 @@ from torch import Tensor
 Function = Callable[[Tensor], Tensor]
 Mode = Literal["reverse", "forward"]
 #: Bytes that the directions of one chunk may take by default.
-MEMORY = 1 << 29
+MEMORY = 1 << 28
 
 
 class ChunkShrunkWarning(UserWarning):

@@ -67,9 +67,11 @@ class Norm:
         """The matrix times the Jacobian of the norm at x."""
         z, scale = self._parts(x)
         weighted = matrix * (self.weight / scale)[:, None]
-        along = (weighted @ (z / (scale**2 * x.shape[-1]))[..., None]) * z[:, None]
+        along = weighted @ (z / (scale**2 * x.shape[-1]))[..., None]
         # z has mean zero where the mean is taken off, so the order of the two projections is all one.
-        return weighted - along - (weighted.mean(-1, keepdim=True) if self.centred else 0)
+        level = weighted.mean(-1, keepdim=True) if self.centred else None
+        weighted.baddbmm_(along, z[:, None], alpha=-1)
+        return weighted if level is None else weighted.sub_(level)
 
     def _parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
         z = x - x.mean(-1, keepdim=True) if self.centred else x
@@ -118,7 +120,7 @@ class Shape:
     def numbers(self) -> int:
         """Numbers that one row needs beside its Jacobian while it is formed."""
         width, wide = self.mlp.down.matrix.shape
-        return width * (2 * wide + 2 * self.attention.out.matrix.shape[1] + 4 * width)
+        return width * (wide + self.attention.out.matrix.shape[1] + 5 * width)
 
 
 @dataclass(frozen=True)
@@ -181,11 +183,15 @@ def _attention(attention: Attention, x: Tensor, context: Context) -> tuple[Tenso
     w_query, w_key, w_value = (_by_head(part.matrix, n) for part, n in zip(
         (attention.query, attention.key, attention.value), (heads, shared, shared), strict=True))  # fmt: skip
     itself = weights[..., -1, None]
-    through = turned @ w_query  # (rows, heads, size, width)
-    through += itself[..., None] * w_value[own]
     seen = (back[:, :, None] @ w_key[own])[:, :, 0]  # (rows, heads, width): own score per unit of input
-    through += (itself * (value[:, own] - given))[..., None] * seen[:, :, None]
-    return attention.out(given.flatten(1)), _from_left(attention.out.matrix, through.flatten(1, 2))
+    moved = (itself * (value[:, own] - given))[..., None]
+    w_value = w_value[own] if heads != shared else w_value
+
+    def through(row: int, into: Tensor) -> None:
+        torch.bmm(turned[row], w_query, out=into)
+        into.addcmul_(w_value, itself[row, :, None]).baddbmm_(moved[row], seen[row, :, None])
+
+    return attention.out(given.flatten(1)), _from_left(attention.out.matrix, through, like=w_query, rows=rows)
 
 
 def _mlp(mlp: Mlp, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -193,17 +199,29 @@ def _mlp(mlp: Mlp, x: Tensor) -> tuple[Tensor, Tensor]:
     up = mlp.up(x)
     inner = up if mlp.gate is None else mlp.gate(x)
     active, slope = torch.func.jvp(mlp.activation, (inner,), (torch.ones_like(inner),))[:2]
-    if mlp.gate is None:
-        return mlp.down(active), _from_left(mlp.down.matrix, slope[..., None] * mlp.up.matrix)
-    through = (up * slope)[..., None] * mlp.gate.matrix
-    through.addcmul_(active[..., None], mlp.up.matrix.expand_as(through))
-    return mlp.down(active * up), _from_left(mlp.down.matrix, through)
+    gate = mlp.up if mlp.gate is None else mlp.gate
+    scales = slope if mlp.gate is None else up * slope
+
+    def through(row: int, into: Tensor) -> None:
+        torch.mul(gate.matrix, scales[row, :, None], out=into)
+        if mlp.gate is not None:
+            into.addcmul_(mlp.up.matrix, active[row, :, None])
+
+    output = mlp.down(active if mlp.gate is None else active * up)
+    return output, _from_left(mlp.down.matrix, through, like=gate.matrix, rows=len(x))
 
 
 def _by_head(matrix: Matrix, heads: int) -> Float[Tensor, "heads size width"]:
     return matrix.view(heads, -1, matrix.shape[-1])
 
 
-def _from_left(matrix: Matrix, right: Float[Tensor, "rows inner width"]) -> Float[Tensor, "rows outputs width"]:
-    """The matrix times each row's."""
-    return matrix @ right
+def _from_left(
+    matrix: Matrix, fill: Callable[[int, Tensor], None], *, like: Tensor, rows: int
+) -> Float[Tensor, "rows outputs width"]:
+    """The matrix times what is filled in for each row, in one place: fresh memory costs more than sums."""
+    right = torch.empty_like(like, memory_format=torch.contiguous_format)
+    found = right.new_empty(rows, len(matrix), like.shape[-1])
+    for row in range(rows):
+        fill(row, right)
+        torch.mm(matrix, right.view(-1, like.shape[-1]), out=found[row])
+    return found

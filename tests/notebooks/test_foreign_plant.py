@@ -28,6 +28,7 @@ PAGES = (
     "23_re_control_tables",
     "24_search_and_tuning",
     "25_re_control_audit",
+    "31_local_linearity",
     "32_riccati_over_depth",
     "35_tracking_bounds",
 )
