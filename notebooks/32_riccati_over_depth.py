@@ -145,6 +145,11 @@ held = follow(feedback(gain_stack(A, **weigh)), knock(2.0, seeds[0]))[0]
 hit = divergence(alone).argsort(descending=True)[:4].tolist()
 page.record("n.prompts", n)
 page.record("layers", len(A))
+page.record(
+    "embedding.ratio",
+    (nominal[:, 1].norm(dim=1) / nominal[:, 0].norm(dim=1)).mean(),
+    digits=0,
+)
 page.record("open.alone", divergence(alone).mean(), digits=3)
 page.record("open.held", divergence(held).mean(), digits=4)
 page.record(
@@ -292,7 +297,7 @@ page.text("are.said", f"{abs(S - fixed).max() / abs(fixed).max():.0e}")
 #
 # ## Rung 2: the plant's Jacobians, in plain PyTorch
 #
-# The same ten lines, on the mean Jacobians of {glue:text}`n.prompts` prompts of the fitting split, as the released code takes them (the paper says: the Jacobian at the mean state; chapter 31 compares). We leave block 0 out: its input is an embedding, a hundred times shorter than what comes out.
+# The same ten lines, on the mean Jacobians of {glue:text}`n.prompts` prompts of the fitting split, as the released code takes them (the paper says: the Jacobian at the mean state; chapter 31 compares). We leave block 0 out: its input is an embedding, {glue:text}`embedding.ratio` times shorter than what comes out.
 
 
 # %%
@@ -490,6 +495,7 @@ ratio = {
 page.record("cost.small", np.median(ratio["own Jacobians"][0.01]), digits=3)
 
 # %% tags=["hide-input"]
+page.record("cost.tenth", ratio["own Jacobians"][0.1].mean(), digits=2)
 page.record("cost.large", ratio["own Jacobians"][1.0].mean(), digits=2)
 page.record("cost.middle", ratio["own Jacobians"][0.3].mean(), digits=2)
 shown = {
@@ -580,7 +586,7 @@ for name, K in rivals.items():
 table(rows, "law", "effort / error", "cost / least predicted", "over Riccati's")
 
 # %% [markdown]
-# (Geometric means with 95 % intervals over prompts and {glue:text}`n.seeds` errors.) At equal effort proportional feedback costs {glue:text}`paid.proportional` times as much as the Riccati gains from mean Jacobians, the same gains from Jacobians turned at random {glue:text}`paid.rotated` times, and gains that look one step ahead {glue:text}`paid.one-step` times; no input at all {glue:text}`paid.none` times. So most of it is feedback; the rest is knowing the Jacobians; planning beyond the next layer is what the third number says, at these weights. (The input reaches every coordinate at every layer; where it does not, planning has more to do.)
+# (Geometric means with 95 % intervals over prompts and {glue:text}`n.seeds` errors.) At equal effort proportional feedback costs {glue:text}`paid.proportional` times as much as the Riccati gains from mean Jacobians, the same gains from Jacobians turned at random {glue:text}`paid.rotated` times, and gains that look one step ahead {glue:text}`paid.one-step` times; no input at all {glue:text}`paid.none` times. The first two numbers say what it is worth to know the Jacobians, the third what planning beyond the next layer adds, at these weights, and the last what feedback is worth at all. (The input reaches every coordinate at every layer; where it does not, planning has more to do.)
 #
 # ## A setpoint that moves
 #
@@ -754,7 +760,7 @@ for weight in (1.0, 1e-2, 1e-4, 1e-6):
 table(lost, "q / r", "error in float32, Q + A'RK", "error in float32, inverse")
 
 # %% [markdown]
-# *A model that is not the plant.* The cost above was predicted to a few percent for errors of up to a tenth of the state. Errors as long as the state are outside of the linear model, and there a best law of the model is one law among others. *A state that is not all of the state.* The tokens in front are held still: as a law at the last token alone leaves them, within a pass. Where every position is steered, their Jacobians belong to the plant, and this chapter's $A_k$ leaves them out (chapter 36).
+# *A model that is not the plant.* For errors of a tenth of the state the plant paid {glue:text}`cost.tenth` times what was predicted, for errors of its length {glue:text}`cost.large` times. Such errors are outside of the linear model, and there a best law of the model is one law among others. *A state that is not all of the state.* The tokens in front are held still: as a law at the last token alone leaves them, within a pass. Where every position is steered, their Jacobians belong to the plant, and this chapter's $A_k$ leaves them out (chapter 36).
 #
 # ## What is assumed, and whether it is so
 #
