@@ -46,6 +46,7 @@ if importlib.util.find_spec("steerlib") is None:
 
 # %% tags=["hide-input"]
 import os
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -56,7 +57,11 @@ from IPython.display import Markdown
 from steerlib import Plant, figures, metrics, tasks
 from steerlib.control.bellman import TARGETS, bellman_loss
 from steerlib.control.chains import Chain, bellman_backup
-from steerlib.control.linear_values import aliased, linear_value
+from steerlib.control.linear_values import (
+    aliased,
+    linear_value,
+    normal_equations,
+)
 from steerlib.control.networks import Training
 from steerlib.control.value_quality import (
     ceiling,
@@ -136,7 +141,7 @@ table(rows, "tokens", "the reply so far", "mean reward of continuations")
 #
 # :::{prf:definition} States, noise, reward
 # :label: bellman-system
-# The **state** is $s_t = (h_t, o_t)$: $h_t$ is the key-value cache of all tokens so far and $o_t \in \mathbb{R}^d$ what the unembedding $W$ reads when token $t$ is drawn. The **noise** $g_t$ decides the draw, $y_t = \arg\max_y\, (W o_t + g_t)_y$ with independent Gumbel numbers $g_t$, which makes $y_t$ a draw from $\pi_t = \operatorname{softmax}(W o_t)$. Given the token, the rest is certain: $s_{t+1} = f(s_t, y_t)$. The **reward** $r$ comes once, with the token that ends the answer; nothing is discounted. An input $u_t$ adds to $o_t$, and the objective is $\mathbb{E}[r] - \lambda \sum_t \lVert u_t \rVert^2$. The **zero policy** is $u = 0$: the plant as it is.
+# The **state** is $s_t = (h_t, o_t)$: $h_t$ is the key-value cache of all tokens so far and $o_t \in \mathbb{R}^d$ what the unembedding $W$ reads when token $t$ is drawn. The **noise** $g_t$ decides the draw, $y_t = \arg\max_y\, (W o_t + g_t)_y$ with independent Gumbel numbers $g_t$, which makes $y_t$ a draw from $\pi_t = \operatorname{softmax}(W o_t)$. Given the token, the rest is certain: $s_{t+1} = f(s_t, y_t)$. The **reward** $r$ comes once, with the token that ends the answer; nothing is discounted. An input $u_t$ adds to $o_t$, and the objective is $\mathbb{E}[r] - c \sum_t \lVert u_t \rVert^2$ with a price $c > 0$ on effort (the paper's $\lambda$; here that letter is kept for TD($\lambda$)). The **zero policy** is $u = 0$: the plant as it is.
 # :::
 #
 # That the token is the only thing left to chance can be checked: with the noise known, one pass over an answer predicts every token of it.
@@ -463,17 +468,23 @@ for target in ("td0", "monte-carlo", "released"):
 # %% [markdown]
 # ## Rung 3: fitted values
 #
-# {py:func}`~steerlib.control.values.fit_value` trains the paper's network, linear layers with ReLU between them, here with one hidden layer. Every target gets the same answers, number of updates ({glue:text}`passes` passes over the answers, where the paper makes a hundred), rate and seeds, and none was tuned; a last one gets its rewards **shuffled** among the answers, as a negative control.
+# {py:func}`~steerlib.control.values.fit_value` trains the paper's network, linear layers with ReLU between them, here with one hidden layer. Every target gets the same answers, number of updates ({glue:text}`passes` passes over the answers, where the paper makes a hundred), rate and seeds, and none was tuned; a last one gets its rewards **shuffled** among the answers, in another order for each seed, as a negative control. Whether so few passes decide anything is asked below, by training {glue:text}`long.passes` of them.
 
 # %%
 updates = Training(steps=240, batch=24, rate=2e-3, floor=0.1, held_out=0.0)
-chance = torch.Generator().manual_seed(seeds[0])
-mixed = train.with_rewards(
-    train.rewards[torch.randperm(len(train), generator=chance)]
-)
 fit = partial(fit_value, hidden=32, how=updates)
+
+
+def mixed(seed):
+    """The same answers, with the rewards in another order."""
+    chance = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(train), generator=chance)
+    return train.with_rewards(train.rewards[order])
+
+
+# %%
 fitted = {k: [fit(train, target=k, seed=s) for s in seeds] for k in TARGETS}
-fitted["shuffled"] = [fit(mixed, target="monte-carlo", seed=s) for s in seeds]
+fitted["shuffled"] = [fit(mixed(s), target="monte-carlo", seed=s) for s in seeds]
 values = {
     k: torch.stack([one.predict(test) for one in ones])
     for k, ones in fitted.items()
@@ -580,6 +591,7 @@ def errors(v):
 
 
 constant = train.rewards.mean().expand(1, len(test), int(test.lengths.max()))
+lasting = torch.arange(constant.shape[-1]) < test.lengths[:, None]
 off = {k: errors(v) for k, v in values.items()} | {"constant": errors(constant)}
 off_of = {k: metrics.grid_interval(e) for k, e in off.items()}
 
@@ -617,6 +629,9 @@ for k, v in values.items():
     page.record(f"error.{k}", off_of[k])
     page.record(f"slope.{k}", slopes[k, "middle"], digits=2)
 page.record("error.constant", off_of["constant"])
+found, r = held(values["shuffled"], 0)
+by_shuffle = [float(averaged(r, one)) for one in found]
+page.text("shuffled.range", f"{min(by_shuffle):.2f} to {max(by_shuffle):.2f}")
 page.record("middle", middle)
 rows = [
     (names[k], str(off_of[k]), *(str(knows[k, w]) for w in places),
@@ -630,69 +645,212 @@ table(
 )  # fmt: skip
 
 # %% [markdown]
-# Intervals are over answers (95 %), averaged over seeds. The chance of the training answers is not in them. All shuffled fits share one shuffle, and a value without meaning can line up with the reward, or against it, by a chance that these intervals do not count: {glue:text}`knows.shuffled.first` at the first token. The last token of an answer is the one that ends it, or the last that is allowed.
+# Intervals are over answers (95 %), averaged over seeds. The chance of the training answers is not in them: {ref}`the limits below <bellman-limits>` have it. A value without meaning can line up with the reward, or against it, by a chance that these intervals count in part only, since they average over the shuffles: {glue:text}`knows.shuffled.first` at the first token, with {glue:text}`shuffled.range` from shuffle to shuffle. The last token of an answer is the one that ends it, or the last that is allowed.
 #
+# ## Trained for longer
+#
+# Do the targets differ, or have some not arrived? The paper's and the one that did best are trained again, for as many passes as the paper makes, {glue:text}`long.passes`, on three quarters of the answers. On the way they are held against the others: by the squared distance of $V(o_t)$ from the reward, averaged over all states.
+
+# %%
+rows = round(0.75 * len(train))
+long = replace(
+    updates, steps=100 * rows // updates.batch, held_out=0.25, check=75
+)
+longer = {
+    k: fit_value(train, target=k, hidden=32, how=long, seed=seeds[0])
+    for k in ("td0", "monte-carlo")
+}
+looks = {k: f.history.looks for k, f in longer.items()}
+unseen = train.take(longer["td0"].held_out)
+off_mean = (unseen.rewards - train.rewards.mean()).square()
+flat = float((off_mean * unseen.lengths).sum() / unseen.lengths.sum())
+
+# %% tags=["hide-input"]
+later = {}
+for k, f in longer.items():
+    found, r = held(f.predict(test)[None], middle)
+    later[k] = metrics.interval_of(averaged, r, *found)
+    page.record(f"long.{k}", later[k])
+    page.record(f"long.{k}.error", looks[k][-1].error, digits=2)
+page.record("long.constant", flat, digits=2)
+page.record("long.passes", long.steps * long.batch / rows, digits=0)
+page.record("long.times", long.steps / updates.steps, digits=1)
+page.figure(
+    "longer",
+    figures.over(
+        [look.step for look in looks["td0"]],
+        {
+            "": figures.Panel(
+                {
+                    names[k]: [
+                        metrics.Estimate(*3 * (x.error,), 1) for x in found
+                    ]
+                    for k, found in looks.items()
+                },
+                ylabel="squared distance from the reward",
+                line=("a constant", flat),
+            )
+        },
+        xlabel="updates",
+    ),
+    alt="Squared distance of two values from the reward on answers that were held "
+    "out, against the number of updates, one fit each. At the last update: "
+    + ", ".join(f"{names[k]} {found[-1].error:.2f}" for k, found in looks.items())
+    + f"; a constant has {flat:.2f}.",
+)
+
+# %% [markdown]
+# After {glue:text}`long.times` times as many updates the correlation at token {glue:text}`middle` of the test answers is {glue:text}`long.td0` for TD(0), where it was {glue:text}`knows.td0.middle`, and {glue:text}`long.monte-carlo` for Monte-Carlo, where it was {glue:text}`knows.monte-carlo.middle`. The last distances from the reward are {glue:text}`long.td0.error` and {glue:text}`long.monte-carlo.error`; a constant has {glue:text}`long.constant`. So the fits of the table are short, and Monte-Carlo could be had somewhat better; what separates the two is still there when both have stopped to move. Where they are bound to stop can be computed.
+#
+# (bellman-limits)=
 # ## Solved, not trained
 #
-# Is a poor value a matter of too few updates, or of the target? A linear value needs none. Here are the limits of all targets on the plant, from {py:func}`~steerlib.control.linear_values.linear_value`, with the largest principal components of the states as features, scaled to variance 1, a constant, and one small ridge. The column to read beside {prf:ref}`bellman-aliased-limits` is the slope at the first token: how many times too small the value is. (The ridge is the same number for all; it weighs more where a target asks for less, on features that hardly change along an answer.)
+# A linear value needs no updates. Here are the limits of all targets on the plant, from {py:func}`~steerlib.control.linear_values.linear_value`, with the {glue:text}`n.kept` largest principal components of the states as features, scaled to variance 1, and a constant. The equations of an answer add up over answers ({py:func}`~steerlib.control.linear_values.normal_equations`), so that they are made once, and then solved for {glue:text}`n.draws` draws of the training answers with replacement: the chance of the training answers, which no table above has.
 
 # %%
 pad = partial(torch.nn.utils.rnn.pad_sequence, batch_first=True)
 own, other = (x.take(torch.arange(len(x))) for x in (train, test))
 centre = own.states.double().mean(0)
-spread = torch.cov((own.states.double() - centre).T)
-size, axes = torch.linalg.eigh(spread)
-keep = min(64, lm.width // 2)
-scaled = axes[:, -keep:] / size[-keep:].sqrt()
+size, axes = torch.linalg.eigh(torch.cov((own.states.double() - centre).T))
 
 
-def seen_as(batch):
-    """Features of right-padded rows."""
-    f = (batch.states.double() - centre) @ scaled
+def seen_as(batch, keep):
+    """Features of right-padded rows: principal components and a constant."""
+    f = (batch.states.double() - centre) @ (axes[:, -keep:] / size[-keep:].sqrt())
     f = torch.cat([f, torch.ones(len(f), 1).double()], dim=1)
     return pad(f.split(batch.lengths.tolist()))
 
 
-# %%
-learn, judge = seen_as(own), seen_as(other)
-limits = {}
-for target in TARGETS:
-    w = linear_value(
-        learn, train.lengths, train.rewards, target=target, ridge=0.5
+def equations(f, target):
+    """A and b of every answer alone."""
+    rows = zip(
+        f.split(1), train.lengths.split(1), train.rewards.split(1), strict=True
     )
-    v = judge @ w
+    each = [normal_equations(x[:, :n], n, r, target=target) for x, n, r in rows]
+    return [torch.stack(part) for part in zip(*each, strict=True)]
+
+
+# %%
+keep = min(64, lm.width // 2)
+RIDGE = dict.fromkeys(TARGETS, 0.0) | {"prompt-only": 0.05}
+chance = torch.Generator().manual_seed(seeds[0])
+even = torch.full((1, len(train)), 1 / len(train)).double()
+draws = torch.multinomial(even[0], 100 * len(train), True, generator=chance)
+drawn = (
+    torch.nn.functional.one_hot(draws.view(100, -1), len(train)).double().mean(1)
+)
+
+
+def solutions(f, target, share):
+    """Weights (draws, features) for shares (draws, answers)."""
+    A, b = (torch.einsum("sn,n...->s...", share, x) for x in equations(f, target))
+    A = A + RIDGE[target] * torch.eye(A.shape[-1]).double()
+    return torch.linalg.solve(A, b), float(torch.linalg.cond(A[0]))
+
+
+# %%
+learn, judge = seen_as(own, keep), seen_as(other, keep)
+limits, condition = {}, {}
+for target in TARGETS:
+    w, condition[target] = solutions(learn, target, torch.cat([even, drawn]))
+    found = (judge @ w.T).movedim(-1, 0)  # (1 + draws, answers, tokens)
     if target == "prompt-only":
-        v = v[:, :1].expand_as(v)
-    limits[target] = v[None]
+        found = found[:, :, :1].expand_as(found)
+    limits[target] = found
+    again = linear_value(
+        learn, train.lengths, train.rewards, target=target, ridge=RIDGE[target]
+    )
+    torch.testing.assert_close(w[0], again)
+
+# %% [markdown]
+# How much too small is a value? By the theorem on aliased states TD(0) is Monte-Carlo's value divided by $T$, so that the spread (standard deviation) of Monte-Carlo's value over the states of test answers, divided by that of another, is the factor to read beside {prf:ref}`bellman-aliased-limits`; and the correlation of the two over these states says whether a factor is all that parts them.
+
+
+# %%
+def beside(found):
+    """Spread of Monte-Carlo's value over another's, and their correlation, by draw."""
+    one, mc = (
+        x[:, lasting] - x[:, lasting].mean(1, True)
+        for x in (found, limits["monte-carlo"])
+    )
+    ratio = mc.std(1) / one.std(1)
+    return ratio.numpy(), ((one * mc).mean(1) / (mc.std(1) * one.std(1))).numpy()
+
+
+def drawn_interval(x):
+    """What the whole set says, and where 95 % of its draws lie."""
+    ends = np.quantile(x[1:], [0.025, 0.975])
+    return metrics.Estimate(
+        float(x[0]), min(*ends, x[0]), max(*ends, x[0]), len(train)
+    )
+
 
 # %% tags=["hide-input"]
-rows, shrunk = [], {}
+rows, shrunk, alike = [], {}, {}
 for k, v in limits.items():
-    found = {w: held(v, t) for w, t in places.items() if w != "last"}
+    found = {w: held(v[:1], t) for w, t in places.items() if w != "last"}
     known = [str(metrics.interval_of(averaged, r, *x)) for x, r in found.values()]
-    shrunk[k] = slope(found["first"][1], *found["first"][0])
-    page.record(f"shrunk.{k}", shrunk[k], digits=1)
-    away = metrics.grid_interval(errors(v))
-    rows.append((names[k], *known, f"{shrunk[k]:.1f}", str(away)))
+    shrunk[k], alike[k] = (drawn_interval(x) for x in beside(v))
+    if k not in ("monte-carlo", "prompt-only"):
+        page.record(f"shrunk.{k}", shrunk[k], digits=0)
+        page.record(f"alike.{k}", alike[k])
+    shown_too = (
+        ""
+        if k == "monte-carlo"
+        else f"{shrunk[k].value:.1f} [{shrunk[k].low:.1f}, {shrunk[k].high:.1f}]"
+    )
+    away = metrics.grid_interval(errors(v[:1]))
+    rows.append(
+        (
+            names[k],
+            shown_too,
+            "" if k == "monte-carlo" else str(alike[k]),
+            *known,
+            str(away),
+        )
+    )
 length = float(train.lengths.double().mean())
+page.record("n.kept", keep)
+page.record("n.draws", len(drawn))
+page.record(
+    "ridge.condition",
+    max(c for k, c in condition.items() if k != "prompt-only"),
+    digits=0,
+)
 page.record("length", length, digits=0)
 page.record("length.twice", 2 * length - 1, digits=0)
 table(
-    rows, "target", "correlation, first token", f"token {middle}",
-    "slope, first token", "value error",
+    rows, "target", "times too small", "correlation with Monte-Carlo",
+    "with the reward, first token", f"token {middle}", "value error",
 )  # fmt: skip
 
 # %% [markdown]
-# The answers have {glue:text}`length` states on average. If the states remembered nothing, TD(0) would be too small by that factor, and the residual gradient by {glue:text}`length.twice`; at the first token they are too small by {glue:text}`shrunk.td0` and {glue:text}`shrunk.residual`, Monte-Carlo by {glue:text}`shrunk.monte-carlo`. These factors come without intervals, and rest on the correlation beside them; but they are limits, so that no number of updates mends them. A small value need not point the wrong way: an ascent step of another size would make up for a factor. What it cannot make up for is the correlation, where that is lost as well.
+# (Intervals of the first two columns are over training answers, of the others over test answers.) The answers have {glue:text}`length` states on average. If the states remembered nothing, TD(0) would be too small by that factor, and the residual gradient by {glue:text}`length.twice`; they are too small by {glue:text}`shrunk.td0` and {glue:text}`shrunk.residual`, and correlate with Monte-Carlo's value by {glue:text}`alike.td0` and {glue:text}`alike.residual`. So $o_t$ forgets, and not everything; and these are limits, so that no number of updates mends them. Nor does a ridge make them: there is none (the equations have condition numbers up to {glue:text}`ridge.condition`) but for the value of the prompt, whose one state an answer has hardly differs from request to request in most of its features. A small value need not point the wrong way: an ascent step of another size makes up for a factor. What it cannot make up for is a correlation below one.
+#
+# What the number of features does, in the first column for TD(0):
+
+# %%
+by_size = {}
+for n in sorted({max(2, keep // 2), keep, min(2 * keep, lm.width - 1)}):
+    f, g = seen_as(own, n), seen_as(other, n)
+    by_target = {
+        k: linear_value(f, train.lengths, train.rewards, target=k)
+        for k in ("td0", "monte-carlo")
+    }
+    td, mc = (float((g @ w)[lasting].std()) for w in by_target.values())
+    by_size[n] = mc / td
+page.text("by.size", ", ".join(f"{x:.0f} with {n}" for n, x in by_size.items()))
+{n: round(x, 1) for n, x in by_size.items()}
+
+# %% [markdown]
+# The factor is {glue:text}`by.size` components.
 #
 # ## Does it follow the answer?
 #
 # That the value follows the answer as it is written is why it could be worth ascending at every step. The score of a fitted network on an answer is minus the mean of $(V(o_t) - r)^2$ over its tokens.
 
+
 # %%
-lasting = torch.arange(values["td0"].shape[-1]) < test.lengths[:, None]
-
-
 def score(v):
     """Minus the squared distance from the reward, (seeds, answers)."""
     away = torch.where(lasting, (v - final[None, :, None]).square(), 0.0)
@@ -1057,10 +1215,12 @@ points = [
     f"On the plant, at token {middle}, correlation with the final reward: "
     + ", ".join(f"{names[k]} {e}" for k, e in at_mid.items())
     + f"; the ceiling, at token {reached}, is {top}.",
-    f"Solved as linear values, so that training plays no part, TD(0) is "
-    f"{shrunk['td0']:.0f} times too small at the first token, the residual gradient "
-    f"{shrunk['residual']:.0f} times and Monte-Carlo {shrunk['monte-carlo']:.1f} times; "
-    f"answers have {length:.0f} states.",
+    f"Solved as linear values, so that training plays no part, TD(0) is {shrunk['td0'].value:.0f} "
+    f"[{shrunk['td0'].low:.0f}, {shrunk['td0'].high:.0f}] times smaller than Monte-Carlo, the residual gradient "
+    f"{shrunk['residual'].value:.0f} [{shrunk['residual'].low:.0f}, {shrunk['residual'].high:.0f}] times, and TD(0) "
+    f"correlates with Monte-Carlo by {alike['td0']}; answers have {length:.0f} states.",
+    f"Trained for {long.steps / updates.steps:.1f} times as long, TD(0) has a correlation of {later['td0']} at token "
+    f"{middle}, Monte-Carlo {later['monte-carlo']}.",
     f"Value error against rollouts: TD(0) {off_of['td0']}, Monte-Carlo "
     f"{off_of['monte-carlo']}, released code {off_of['released']}, prompt only "
     f"{off_of['prompt-only']}, a constant {off_of['constant']}.",

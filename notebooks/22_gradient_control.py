@@ -61,6 +61,7 @@ from steerlib.control.bellman import ValueNetwork
 from steerlib.control.causal import causal_gradient
 from steerlib.control.networks import Training, frozen, seeded
 from steerlib.control.values import fit_value
+from steerlib.errors import LawError
 from steerlib.experiment.calibrate import calibrate
 from steerlib.experiment.claims import load_claims
 from steerlib.experiment.page import Page
@@ -103,7 +104,8 @@ def distinct(wishes):
 
 wishes = task.world.wishes("fit", harmful=None, held_out=False, n=100)
 taught = Beginnings.of(task, distinct(wishes))
-tuned = Beginnings.of(task, distinct(spread(task.items("validation"), 16)))
+tuned_on = distinct(spread(task.items("validation"), 16))
+tuned = Beginnings.of(task, tuned_on)
 items = distinct(spread(task.items("test"), 20))
 tested = Beginnings.of(task, items)
 head = ReadOut.of(studied)
@@ -435,10 +437,10 @@ np.testing.assert_allclose(again.intact, check.intact, atol=2e-3)
 # %% [markdown]
 # ## The landscape
 #
-# The slice is spanned by the first gradient at one state, the last token of a test request, and by the direction in which the plant's own states vary most otherwise. Three climbs from there: the chosen one, the same with ten times as many steps, and one held in a **trust region**, where $|u|$ may not exceed a share of $|z|$.
+# The slice is spanned by the first gradient at one state, the last token of a test request, and by the direction in which the plant's own states vary most otherwise. Three climbs from there: the chosen one, the same with ten times as many steps, and one held in a **trust region**, where $|u|$ may not exceed a share of $|z|$. The share, and the value that target-reaching goes for in the table below, are chosen on validation requests by the same rule as the step size.
 
 # %%
-radii, goals = (0.2, 0.4, 0.8, 1.2), (0.8, 1.5, 2.0, 3.0)
+radii, goals = (0.2, 0.4, 0.8, 1.2, 1.6, 2.4), (1.5, 2.0, 3.0, 4.0, 6.0)
 by_radius = [merit(alpha=alpha, steps=60, radius=r) for r in radii]
 by_goal = [
     merit(alpha=alpha / 4, steps=60, goal=g, tolerance=0.02) for g in goals
@@ -476,6 +478,10 @@ page.record("climb.share", 100 * far["chosen"], digits=0, unit="%")
 page.record("climb.long", far["ten times the steps"], digits=1)
 page.record("radius", radius, digits=1)
 page.record("goal", goal, digits=1)
+inner = radii[0] < radius < radii[-1] and goals[0] < goal < goals[-1]
+page.text("inner", "both lie inside" if inner else "not both lie inside")
+for name, tried in (("radii", radii), ("goals", goals)):
+    page.text(f"{name}.tried", ", ".join(f"{x:g}" for x in tried))
 page.figure(
     "landscape",
     figures.ascent_paths(
@@ -495,11 +501,11 @@ page.figure(
 )
 
 # %% [markdown]
-# The best that a beginning can earn is 1. The chosen climb raises $V$ from {glue:text}`climb.start` to {glue:text}`climb.end` and moves the state by {glue:text}`climb.share` of its length; with ten times the steps $V$ promises {glue:text}`climb.far`, at {glue:text}`climb.long` lengths from where the state was. White points are states of the plant left alone, on test requests; of such states, on other requests, the network was taught. Outside it was told nothing, and its slope simply goes on.
+# The radius that was chosen is {glue:text}`radius` (of {glue:text}`radii.tried`), the goal {glue:text}`goal` (of {glue:text}`goals.tried`): {glue:text}`inner` what was tried. The best that a beginning can earn is 1. The chosen climb raises $V$ from {glue:text}`climb.start` to {glue:text}`climb.end` and moves the state by {glue:text}`climb.share` of its length; with ten times the steps $V$ promises {glue:text}`climb.far`, at {glue:text}`climb.long` lengths from where the state was. White points are states of the plant left alone, on test requests; of such states, on other requests, the network was taught. Outside it was told nothing, and its slope simply goes on.
 #
 # ## Too far: the sweeps
 #
-# Left, the step size at $n = 30$; right, the number of steps at the chosen size. Reward and coherence are exact, on {glue:text}`n.tested` test requests for {glue:text}`n.seeds` values (each fitted to other answers, from other weights); diversity is RE-Control's, of 24 sampled tokens.
+# Above, the step size at $n = 30$; below, the number of steps at the chosen size. Reward and coherence are exact, on {glue:text}`n.tested` test requests for {glue:text}`n.seeds` values (each fitted to other answers, from other weights); diversity is RE-Control's, of 24 sampled tokens.
 
 # %%
 by_alpha = {a: [climbed(net, tested, alpha=a) for net in nets] for a in alphas}
@@ -690,6 +696,19 @@ cosine = {
     ])
     for name, group in pushes.items() if name != "causal gradient"
 }  # fmt: skip
+_, who = np.unique(tested.prompt[moving].numpy(), return_inverse=True)
+
+
+def by_request(near):
+    """Mean over the nodes of each request, of all fits laid end to end."""
+    each = near.reshape(-1, len(who))
+    return np.stack([np.bincount(who, x) / np.bincount(who) for x in each])
+
+
+near = {name: grid_interval(by_request(x)) for name, x in cosine.items()}
+beyond_cosine = grid_interval(
+    by_request(cosine["TD(0)"]) - by_request(cosine["shuffled rewards"])
+)
 spun = torch.randn(2000, studied.width, generator=chance)
 level = torch.nn.functional.cosine_similarity(
     cause[tested.root[0]][None], spun
@@ -713,23 +732,25 @@ r2 = {
 gap = grid_interval(gained["Monte-Carlo"] - gained["TD(0)"])
 
 
-def signed(e):
+def signed(e, digits=3):
     """A change with its interval."""
-    return f"{e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]"
+    return f"{e.value:+.{digits}f} [{e.low:+.{digits}f}, {e.high:+.{digits}f}]"
 
 
 page.record("budget", budget, digits=3)
 page.record("chance.cosine", ends[1], digits=2)
 for key, name in (("td", "TD(0)"), ("mc", "Monte-Carlo")):
-    page.record(f"cosine.{key}", cosine[name].mean(), digits=2)
+    page.record(f"cosine.{key}", near[name], digits=2)
     page.record(f"gain.{key}", gains[name], digits=3)
     page.record(f"explained.{key}", 100 * r2[name], digits=0, unit="%")
+page.record("cosine.shuffled", near["shuffled rewards"], digits=2)
+page.record("cosine.beyond", beyond_cosine, digits=3)
 page.record("gain.causal", gains["causal gradient"], digits=3)
 page.record("gain.gap", gap, digits=3)
 page.text("explains.word", "more" if r2["Monte-Carlo"] > r2["TD(0)"] else "less")
 rows = [
     (name, f"{100 * r2[name]:.0f} %" if r2.get(name, -1) > 0 else "none" if name in r2 else "",
-     f"{cosine[name].mean():+.2f}" if name in cosine else "1", signed(gains[name]),
+     signed(near[name], 2) if name in near else "1", signed(gains[name]),
      f"{split[name][0]:+.3f}", f"{split[name][1]:+.3f}")
     for name in pushes
 ]  # fmt: skip
@@ -751,31 +772,63 @@ page.figure(
 )
 
 # %% [markdown]
-# At {glue:text}`budget` nats per token the causal gradient changes the reward by {glue:text}`gain.causal`, the slope of the paper's value by {glue:text}`gain.td`. The mean cosine of the two is {glue:text}`cosine.td`, while 95 % of random directions lie within about ±{glue:text}`chance.cosine`; how much of it is owed to the rewards, the row of shuffled rewards tells. In the many dimensions of a state the slope of a regression is nearly at right angles to what works. The Monte-Carlo value explains {glue:text}`explains.word` of the true value ({glue:text}`explained.mc` against {glue:text}`explained.td`), and as a slope its change in reward differs from that of TD(0) by {glue:text}`gain.gap`. To predict well on the plant's own states and to point the right way off them are two skills, and training pays for the first. (The causal gradient needs $Q$ for every token, here from the grammar; on a real model it would cost a rollout each. It is a yardstick and not a rival; nor is it the most that can be had, being steepest per length of the push, while effort is counted in nats.)
+# At {glue:text}`budget` nats per token the causal gradient changes the reward by {glue:text}`gain.causal`, the slope of the paper's value by {glue:text}`gain.td`. The mean cosine of the two is {glue:text}`cosine.td` (intervals over requests and fits), while at one node 95 % of random directions lie within about ±{glue:text}`chance.cosine`. The slope of a value of shuffled rewards has {glue:text}`cosine.shuffled`, so that {glue:text}`cosine.beyond` is what the rewards are worth in it. In the many dimensions of a state the slope of a regression is nearly at right angles to what works. The Monte-Carlo value explains {glue:text}`explains.word` of the true value ({glue:text}`explained.mc` against {glue:text}`explained.td`), and as a slope its change in reward differs from that of TD(0) by {glue:text}`gain.gap`. To predict well on the plant's own states and to point the right way off them are two skills, and training pays for the first. (The causal gradient needs $Q$ for every token, here from the grammar; on a real model it would cost a rollout each. It is a yardstick and not a rival; nor is it the most that can be had, being steepest per length of the push, while effort is counted in nats.)
 #
 # ## Deeper sites
 #
-# Where blocks still read the state, a push can change what is looked up, and {prf:ref}`climb-shift` no longer limits it. The value is then fitted to states of that block, and steps come to a stop in a trust region, whose size is a share of the state and so means the same at every site. The block is the middle one; the radius is chosen on validation requests.
+# Where blocks still read the state, a push can change what is looked up, and {prf:ref}`climb-shift` no longer limits it. The value is then fitted to states of that block, here the middle one, and its climb is held in a trust region. How large a push is there says nothing of what it does: blocks above may pass it on or not. So the radius is set by effort: on validation requests it spends as many nats for each token as the chosen climb does at the read-out, {glue:text}`deep.price`. A push in a random direction at the same block, of the same effort, stands beside it (the search ended at {glue:text}`deep.prices` nats). The exact sums over beginnings hold here as well, if the plant reads the tree once more for every setting: what arrives at the read-out, less what was there, is a push of the read-out.
+
 
 # %%
-layer, deep = studied.depth // 2, {}
+def acting(tree, which, law, **where):
+    """What becomes of a tree's beginnings under a law at any site."""
+    with torch.inference_mode(), studied.under(law, **where):
+        moved = Beginnings.of(task, which)
+        return tree.outcome(head, moved.states - tree.states)
+
+
+def nats(outcome):
+    """Effort for each token, mean over requests."""
+    return float((outcome.kl / outcome.tokens).mean())
+
+
+# %%
+layer = studied.depth // 2
 seen = Beginnings.of(task, distinct(wishes), site=Site(layer))
 fitted = trained(seeds[0], states=seen)
 rise = gradient(fitted, seen.states).norm(dim=1).median()
 rate = float(0.05 * seen.states.norm(dim=1).median() / rise)  # of 5 % a step
-for share in (0.1, 0.4):
-    law = law_of(fitted, steps=30, alpha=rate, radius=share)
-    with studied.under(law, layer=layer):
-        scored = task.scored(spread(task.items("validation"), 12))
-    deep[layer, share] = (float((scored.wanted + scored.intact).mean()), law)
-place = max(deep, key=lambda key: deep[key][0])
-page.record("deep.layer", place[0])
-page.record("deep.share", 100 * place[1], digits=0, unit="%")
+price = nats(climbed(net, tuned, steps=steps, alpha=alpha))
+
+
+def at_price(law, power):
+    """The size at which a law costs what the climb costs, and that cost."""
+
+    def cost(size):
+        return nats(acting(tuned, tuned_on, law(size), layer=layer))
+
+    found = calibrate(cost, price, start=0.6, tolerance=0.15, most=8, power=power)
+    return found.strength, found.cost
+
+
+# %%
+inside = lambda size: law_of(fitted, steps=30, alpha=rate, radius=size)
+anywhere = lambda size: pushing(ways[0], size)
+size_in, cost_in = at_price(inside, 4.0)
+size_any, cost_any = at_price(anywhere, 2.0)
+middle = {"layer": layer}
+
+# %% tags=["hide-input"]
+page.record("deep.layer", layer)
+page.record("deep.price", price, digits=3)
+page.text("deep.prices", f"{cost_in:.3f} and {cost_any:.3f}")
+page.record("deep.share", 100 * size_in, digits=0, unit="%")
+page.record("deep.random", 100 * size_any, digits=0, unit="%")
 
 # %% [markdown]
 # ## The table
 #
-# Every row on the same requests. *Goal*: climb (or descend) to a value instead of the highest, as a later paper of the same group does (Pre-Control, arXiv:2510.12121); *random directions*: at every token as long a push as the chosen climb's, in one fixed direction, five times (diversity: the first of them); *shuffled* and *prompt-only value*: the chosen climb on values that cannot know how the answer goes on.
+# Every row on the same requests. *Goal*: climb (or descend) to a value instead of the highest, as a later paper with one of the authors does (Pre-Control {cite:p}`zhang2025precontrol`); *random directions*: at every token as long a push as the chosen climb's, in one fixed direction, five times (diversity: the first of them); *shuffled* and *prompt-only value*: the chosen climb on values that cannot know how the answer goes on.
 
 # %%
 with torch.inference_mode():
@@ -790,7 +843,8 @@ laws = {
     "RE-Control": (law_of(net), READ_OUT),
     "trust region": (law_of(net, steps=60, radius=radius), READ_OUT),
     "goal": (law_of(net, alpha=alpha / 4, steps=60, goal=goal, tolerance=0.02), READ_OUT),
-    "intermediate block": (deep[place][1], {"layer": place[0]}),
+    "middle block": (inside(size_in), middle),
+    "middle block, random": (anywhere(size_any), middle),
     "shuffled value": (law_of(fits["shuffled rewards"][0]), READ_OUT),
     "prompt-only value": (law_of(fits["prompt-only value"][0]), READ_OUT),
     "random directions, 5": (
@@ -805,6 +859,10 @@ def climbs(group, alpha=alpha, **knobs):
 
 
 blind = fits["shuffled rewards"]
+deep = {
+    name: [acting(tested, items, law, **where)]
+    for name, (law, where) in laws.items() if name.startswith("middle")
+}  # fmt: skip
 exact = {
     "unsteered": [free],
     "RE-Control": climbs(nets, steps=steps),
@@ -813,39 +871,42 @@ exact = {
     "shuffled value": climbs(blind, steps=steps),
     "prompt-only value": climbs(fits["prompt-only value"], steps=steps),
     "random directions, 5": by_luck,
-}
+} | deep
 
 # %%
 said = {"unsteered": plain}
 said |= {name: written(law, **where) for name, (law, where) in laws.items()}
-law, where = laws["intermediate block"]
+law, where = laws["middle block"]
 with studied.under(law, **where):
-    inside = task.scored(items)
-costs = metrics.kl_by_token(studied, studied.under(law, **where),
-                            [item.text for item in items[:8]],
-                            said["intermediate block"])  # fmt: skip
-deep_cost = metrics.mean_interval([float(kl.mean()) for kl in costs])
+    check = task.scored(items)
+np.testing.assert_allclose(deep["middle block"][0].worth, check.wanted, atol=2e-3)
 
 # %% tags=["hide-input"]
 rows, change = [], {}
 for name in ("unsteered", *laws):
-    runs = exact.get(name)
-    worth = inside.wanted[None] if runs is None else worths(runs)
-    whole = inside.intact[None] if runs is None else intact(runs)
-    nats = deep_cost if runs is None else grid_interval(spent(runs))
+    runs = exact[name]
+    worth, whole, cost = worths(runs), intact(runs), grid_interval(spent(runs))
     change[name] = grid_interval(worth - free.worth.numpy())
     rows.append(
         (name, str(grid_interval(worth)),
          "" if name == "unsteered" else signed(change[name]),
          str(grid_interval(whole)),
          str(metrics.mean_interval(diversity_each(said[name]))),
-         "0" if name == "unsteered" else f"{nats.value:.3f} [{nats.low:.3f}, {nats.high:.3f}]")
+         "0" if name == "unsteered" else f"{cost.value:.3f} [{cost.low:.3f}, {cost.high:.3f}]")
     )  # fmt: skip
-page.record("deep.kl", deep_cost.value, digits=3)
+page.record("deep.kl", grid_interval(spent(exact["middle block"])), digits=3)
 for key, name in (("climb", "RE-Control"), ("trust", "trust region"), ("goal", "goal"),
-                  ("deep", "intermediate block"), ("shuffled", "shuffled value"),
+                  ("deep", "middle block"), ("deep-random", "middle block, random"), ("shuffled", "shuffled value"),
                   ("prompt", "prompt-only value"), ("random", "random directions, 5")):  # fmt: skip
     page.record(f"change.{key}", change[name], digits=3)
+against = grid_interval(
+    worths(exact["middle block"]) - worths(exact["RE-Control"])[:1]
+)
+page.record("deep.against", against, digits=3)
+page.text(
+    "deep.said",
+    f"changes the reward by {signed(against)} against that of the read-out (of the same seed)",
+)
 beyond = grid_interval(
     worths(exact["RE-Control"]) - worths(exact["shuffled value"])
 )
@@ -861,10 +922,28 @@ table(
 )
 
 # %% [markdown]
-# Brackets are 95 % intervals over requests and, where there are several, over the {glue:text}`n.seeds` values or directions; the prompt-only value and that of the middle block are one fit each, and diversity is that of the first. Rows spend unequal effort, as the last column says; the section before last compared directions at equal effort. The climb changes the reward by {glue:text}`change.climb`, in the trust region by {glue:text}`change.trust` (radius {glue:text}`radius` of the state), towards the goal $V =$ {glue:text}`goal` by {glue:text}`change.goal`, at block {glue:text}`deep.layer` within {glue:text}`deep.share` of the state by {glue:text}`change.deep` (at {glue:text}`deep.kl` nats per token, beside which the change has to be read: what a slope at this depth moves below the read-out, the blocks above may or may not pass on). The controls: {glue:text}`change.shuffled` where rewards were shuffled, {glue:text}`change.prompt` for a value that saw only the prompt, {glue:text}`change.random` in random directions. What the rewards are worth, the climb less its shuffled twin, is {glue:text}`change.beyond-shuffled`.
+# Brackets are 95 % intervals over requests and, where there are several, over the {glue:text}`n.seeds` values or directions; the prompt-only value, that of the middle block and its random push are one each, and diversity is that of the first. Rows spend unequal effort, as the last column says; only the two of the middle block are held to the effort of the first, and *The slope of what?* compared directions at equal effort. The climb changes the reward by {glue:text}`change.climb`, in the trust region by {glue:text}`change.trust` (radius {glue:text}`radius` of the state), towards the goal $V =$ {glue:text}`goal` by {glue:text}`change.goal`, at block {glue:text}`deep.layer` within {glue:text}`deep.share` of the state by {glue:text}`change.deep` (at {glue:text}`deep.kl` nats per token), and in a random direction there, of {glue:text}`deep.random` of the state, by {glue:text}`change.deep-random`. At equal effort the value of the middle block {glue:text}`deep.said`. The controls: {glue:text}`change.shuffled` where rewards were shuffled, {glue:text}`change.prompt` for a value that saw only the prompt, {glue:text}`change.random` in random directions. What the rewards are worth, the climb less its shuffled twin, is {glue:text}`change.beyond-shuffled`.
 #
 # ## Break it
 #
+# The plainest failure is told by the law itself. Let $V(z) = -|z|$, whose slope is 1 in size on either side of its peak, and let a step be 10: from 1 it leads down to where $V = -9$, from 30 up to the peak. `check` names the step, and with `fallback` a state whose value ends below where it began is left alone, and no other.
+
+# %%
+valley = ValueNetwork(1, 2)
+numbers = ([[1.0], [-1.0]], [0.0, 0.0], [[-1.0, -1.0]], [0.0])
+for weights, given in zip(valley.parameters(), numbers, strict=True):
+    weights.data = torch.tensor(given)
+hasty = ReControl(steps=3, alpha=10.0).hold(frozen(valley))
+careful = ReControl(steps=3, alpha=10.0, fallback=True).hold(frozen(valley))
+places = torch.tensor([[1.0], [30.0]])
+try:
+    hasty.check(places)
+except LawError as error:
+    print(error)
+assert careful(places).tolist() == [[1.0], [0.0]]
+hasty(places).tolist(), careful(places).tolist()
+
+# %% [markdown]
 # *A step that is too large* overshoots the kinks of $V$ and, beyond the last one, walks off on a straight line: the value rises, the token distribution becomes that of a few loud directions of $W$. A trust region bounds the push, and so the shift of the logits, whatever $\alpha$ is; a goal stops the climb at a given value. Both need one more number, and the second needs a value that is calibrated where the climb takes it, which is where nobody checked: validation chose the goal {glue:text}`goal`, while no beginning earns more than 1. *A value that knows the request* has a slope towards states of other requests. *The same network, other answers*: how much the choice of what it was taught on matters is the spread over seeds in the sweep.
 #
 # **In control words.** RE-Control is state feedback by one step of policy improvement, with the price on effort replaced by a finite climb. Its actuator is the softmax: it can reweigh the tokens and nothing else. Its model is the value; far from the data it is extrapolation, and the controller's whole business is to go where the model promises most. An optimiser finds the errors of its model.
@@ -1067,7 +1146,7 @@ for name, methods in samples.items():
     page.samples(name, methods, note=f"preference on the Almanac, {studied.name}")
 rows = [
     (
-        claim.says.split(". ")[0].rstrip("."),
+        (claim.derived or claim.says).split(". ")[0].rstrip("."),
         claim.kind,
         str(page.record_file.checks[claim.id].verdict),
     )
@@ -1096,6 +1175,8 @@ points = [
     f"Over {len(seeds)} values the climb changes the reward by {signed(change['RE-Control'])}, on shuffled "
     f"rewards by {signed(change['shuffled value'])}, in random directions by "
     f"{signed(change['random directions, 5'])}.",
+    f"At the middle block, at the same effort, the climb changes the reward by {signed(change['middle block'])}, a "
+    f"random push by {signed(change['middle block, random'])}.",
     f"At equal effort the causal gradient changes the reward by {signed(gains['causal gradient'])}, "
     f"the slope of the TD(0) value by {signed(gains['TD(0)'])} and that of the Monte-Carlo value, "
     f"which explains {100 * r2['Monte-Carlo']:.0f} % of the true value against "

@@ -142,22 +142,23 @@ table(rows, "prompt", "answer", "reward", "rewarded token, text", "in the code")
 # %% [markdown]
 # {glue:text}`answers` answers, {glue:text}`length.mean` tokens long in the mean (the plant goes on to ask itself the next question), with a mean reward of {glue:text}`reward.mean`.
 #
+# (audit-list)=
 # ## All differences
 #
-# Read from the repository of the authors, at the commits [f897869](https://github.com/Lingkai-Kong/RE-Control/tree/f897869b20ddba78e981e18c8f1938ae5e2aaba3) (January 2025, the newest we know) and [f954a47](https://github.com/Lingkai-Kong/RE-Control/tree/f954a47bd22ac33556e89f6353a59249dc46ee71) (June 2024, the first, nearest to the paper's first version). Line numbers are those of f897869 unless marked *first*. The text is known to us through notes that cite it line by line and through its tables; we could not see which commit made which table. So the list says what the code does, not what the authors ran.
+# Read from the repository of the authors, at the commits [f897869](https://github.com/Lingkai-Kong/RE-Control/tree/f897869b20ddba78e981e18c8f1938ae5e2aaba3) (January 2025, the newest we know) and [f954a47](https://github.com/Lingkai-Kong/RE-Control/tree/f954a47bd22ac33556e89f6353a59249dc46ee71) (June 2024, the first, nearest to the paper's first version). Line numbers are those of f897869 unless marked *first*. The text is known to us through notes that cite it line by line and through its tables; we could not see which commit made which table. So the list says what the code does, not what the authors ran. What each difference is worth on the small plant stands in one table, [further down](#audit-measured), with intervals.
 #
 # | # | The text | The released code | Where | Run here |
 # |---|---|---|---|---|
 # | 1 | reward at the last token | at token 0: `argmax` of a mask of ones and zeros | `train_value_model.py` 62, 104; *first*: the same lines | yes |
 # | 2 | the next value is held fixed | the gradient flows into it while training (55 to 59; a {term}`residual gradient`); it is held in the test loop only (98) | `train_value_model.py` | yes |
-# | 3 | a sum over tokens | sums, divided by the answers of a batch: as in the text, long answers weigh more than short ones | `train_value_model.py` 59, 68, 71 | by hand |
+# | 3 | a sum over tokens | sums, divided by the answers of a batch: as in the text, long answers weigh more than short ones | `train_value_model.py` 59, 68, 71 | yes |
 # | 4 | half precision | weights in bfloat16, with no copy of higher precision for the optimiser | `train_value_model.py` 171, 172 | yes |
-# | 5 | rate 1e-4 | the manual trains with 1e-3, and its last command evaluates a file named after 1e-4 | `README.md` 35, 48 | yes |
+# | 5 | rate 1e-4 | the manual trains with 1e-3, and its last command evaluates a file named after 1e-4; the option `value_lr` of inference changes that name and nothing else | `README.md` 35, 48 | yes |
 # | 6 | 2 or 3 layers, by setting | trains 3, loads 2; *first*: trains 2, loads 3. The names of the files differ, too | `train_value_model.py` 22 to 33, 185; `inference_intervention.py` 17 to 28, 61 | yes |
-# | 7 | one template | *first*: states under `User:`, answers under `USER:`; later a doubled space after `Human:` | *first* `get_activations_only.py` 190, `inference_intervention.py` 90; 82, 199 and 104, 114 | yes |
+# | 7 | one template | *first*: states under `User:`, answers under `USER:`, and a reward model that is told to look for `USER:`; later a doubled space after `Human:` | *first* `get_activations_only.py` 190, `inference_intervention.py` 90; 82, 199 and 104, 114 | yes |
 # | 8 | the prompt ends before the answer | the test split is bound before the map that cuts prompts: it holds the whole dialogue, preferred answer included. *First* has it right | `inference_intervention.py` 97, 125, 126; `get_activations_only.py` 184, 212, 217 | yes |
 # | 9 | every state of an answer | the state that draws the end token is kept for Vicuna and dropped for Falcon and Llama 3 | `get_activations_only.py` 60 to 79 | yes |
-# | 10 | (does not say) | a mask that cuts at the user's next turn is made, and the uncut one is saved | `get_activations_only.py` 114 to 121 | yes |
+# | 10 | (does not say) | a mask that cuts at the user's next turn is made, and the uncut one is saved; rewards for training are of the whole, those that are reported of the answer up to that turn | `get_activations_only.py` 114 to 121 | yes |
 # | 11 | one answer to a prompt | several are asked for without switching sampling on | `get_activations_only.py` 42, 43 | yes |
 # | 12 | 300 prompts for the judge | 100, drawn anew without a seed at each run; what cannot be read counts as a tie | `gpt4_eval.py` 83, 107 to 112 | yes |
 # | 13 | diversity from repetition | one is added to the number of n-grams; run-on turns are cut at `USER:` only | `metrics.py` 26, 62 | yes |
@@ -165,7 +166,7 @@ table(rows, "prompt", "answer", "reward", "rewarded token, text", "in the code")
 # | 15 | on or off | the option has no type, so that the word `False` means on | `inference_intervention.py` 50 | yes |
 # | 16 | Falcon, CD, CD prefix, Static RE, PPO, DPO | a module for Falcon is imported and not there; no code for the others | `inference_intervention.py` 8 | no |
 #
-# Further names are used before they are set (`reward_label.py` 104 to 106, `measure_reward.py` 68), one script writes to `response` where the next reads from `response_value` (`inference_intervention.py` 143; `measure_reward.py` 62), and the model's constructor gets an argument that the public library has not (`intervented_model/llama.py` 171). They stop a run; they do not change a number.
+# Further names are used before they are set (`reward_label.py` 104 to 106, `measure_reward.py` 68), one script writes to `response` where the next reads from `response_value` (`inference_intervention.py` 143; `measure_reward.py` 62), and the model's constructor gets an argument that the public library has not (`intervented_model/llama.py` 171). The tokenizer of Llama 2 is asked for whatever the plant, the value network is 4096 wide where Falcon's states are 4544, the data of SHP reach their loader as a dictionary, and the file of preferred answers lacks the fields that the judge's script reads. These stop a run; they do not change a number. Rows of a batch that have ended go on being pushed, which changes nothing that is read.
 #
 # Some rows can be checked by a few lines of Python. A network of three layers does not fit in one of two, and whoever asks for no control gets it:
 
@@ -223,21 +224,22 @@ pd.DataFrame({"text": text, "code": code}, index=["V0", "V1", "V2"])
 #
 # ## Rung 2: both losses in plain PyTorch
 #
-# Two switches give four losses: the text has both on, the code both off. A fifth asks every value to be the reward; neither text nor code does that, but it shows what there is to be learned.
+# Two switches give four losses: the text has both on, the code both off. (Another, `even`, makes all answers weigh alike.) A fifth asks every value to be the reward; neither text nor code does that, but it shows what there is to be learned.
 
 
 # %%
-def chain_loss(v, lengths, r, *, held=True, last=True, outcome=False):
+def chain_loss(v, lengths, r, *, held=True, last=True, outcome=False, even=False):
     """Squared errors along answers: values (answers, time), rewards."""
+    share = (1 / lengths if even else torch.ones(len(v)))[:, None] / len(v)
     if outcome:
         real = within(lengths, v.shape[1])
-        return ((v - r[:, None])[real] ** 2).sum() / len(v)
+        return (share * real * (v - r[:, None]) ** 2).sum()
     target = v[:, 1:].detach() if held else v[:, 1:]
     pairs = within(lengths - 1, v.shape[1] - 1)
     at = lengths - 1 if last else torch.zeros_like(lengths)
     end = v[torch.arange(len(v)), at]
-    steps = ((v[:, :-1] - target)[pairs] ** 2).sum()
-    return (steps + ((end - r) ** 2).sum()) / len(v)
+    steps = (share * pairs * (v[:, :-1] - target) ** 2).sum()
+    return steps + (share[:, 0] * (end - r) ** 2).sum()
 
 
 # %%
@@ -292,9 +294,11 @@ fit = torch.arange(len(x)) // samples % 4 < 3
 
 
 # %%
-def train(x, lengths, r, seed, *, rate=3e-3, dtype=torch.float32, **switches):
+def train(
+    x, lengths, r, seed, *, rate=3e-3, dtype=torch.float32, layers=2, **switches
+):
     """A value network trained on answers."""
-    net = seeded(lambda: ValueNetwork(K, 32), seed=seed).to(dtype)
+    net = seeded(lambda: ValueNetwork(K, 32, layers), seed=seed).to(dtype)
     adam = torch.optim.Adam(net.parameters(), lr=rate)
     order = torch.Generator().manual_seed(seed)
     for _ in range(20):
@@ -308,10 +312,12 @@ def train(x, lengths, r, seed, *, rate=3e-3, dtype=torch.float32, **switches):
 
 
 # %%
+runs = seeds[:3]
+of_the_claim = ("text", "code")  # what a claim is about gets all seeds
 nets = {
     name: [
         train(x[fit], lengths[fit], rewards[fit], seed, **switches)
-        for seed in seeds
+        for seed in (seeds if name in of_the_claim else runs)
     ]
     for name, switches in versions.items()
 }
@@ -376,12 +382,13 @@ budget = 0.1
 
 def pushed(net, alpha):
     """Five steps up a value, as a function of states."""
-    full = ValueNetwork(lm.width, net.hidden)
+    full = ValueNetwork(lm.width, net.hidden, len(net.linears))
     with torch.no_grad():
         first = net.weights[0] @ basis
         full.weights[0].copy_(first)
         full.biases[0].copy_(net.biases[0] - first @ mean)
-        full.linears[1].load_state_dict(net.linears[1].state_dict())
+        for ours, theirs in zip(full.linears[1:], net.linears[1:], strict=True):
+            ours.load_state_dict(theirs.state_dict())
     relu = ReluNet.of(full, torch.float32)
     return lambda z: ascend(relu, z, steps=5, alpha=alpha).input
 
@@ -425,7 +432,7 @@ assert np.allclose(on_the_plant, share["text"][0][:6], atol=1e-3)
 # %% [markdown]
 # ## What each difference is worth
 #
-# Beside the four losses: the last state dropped, as the code does where the padding token is the end token; the answer cut at the end of its first line, which the code computes and does not use; states of the same answers read after prompts in another template (without the last state, so that they are held against that version); weights in bfloat16. And two controls: rewards in another order, and random directions.
+# Beside the four losses: the last state dropped, as the code does where the padding token is the end token; the answer cut at the end of its first line, which the code computes and does not use; states of the same answers read after prompts in another template (without the last state, so that they are held against that version); weights in bfloat16; a mean over the tokens of each answer, so that long ones weigh no more than short ones; a tenth of the rate; three layers, and the same networks with the second of them left out, as a loader that forgives what has nowhere to go would have it. And two controls: rewards in another order, and random directions.
 
 # %%
 short = (lengths - 1).clamp(min=1)
@@ -439,6 +446,9 @@ other = {
     "last state dropped": {"lengths": short},
     "cut at the first line": {"lengths": first_line},
     "bfloat16": {"dtype": torch.bfloat16},
+    "mean over tokens": {"even": True},
+    "a tenth of the rate": {"rate": 3e-4},
+    "three layers": {"layers": 3},
     "rewards shuffled": {"r": rewards[mixed]},
 }
 
@@ -471,7 +481,6 @@ for name, change in (("double space", doubled), ("other role tags", retagged)):
 
 # %%
 usual = {"x": x, "lengths": lengths, "r": rewards}
-runs = seeds[:3]
 for name, changed in other.items():
     data = {
         k: v[fit] if torch.is_tensor(v) else v
@@ -479,6 +488,19 @@ for name, changed in other.items():
     }
     nets[name] = [train(seed=seed, **data) for seed in runs]
     share[name], _ = scored(nets[name])
+
+
+# %%
+def without_second(net):
+    """The first and the last of three layers."""
+    short = ValueNetwork(K, net.hidden)
+    for i, j in ((0, 0), (1, 2)):
+        short.linears[i].load_state_dict(net.linears[j].state_dict())
+    return short
+
+
+left_out = [without_second(net) for net in nets["three layers"]]
+share["second layer left out"], _ = scored(left_out)
 
 # %%
 directions = [
@@ -495,6 +517,7 @@ gain = {
     for name, s in share.items()
 }
 base_of = dict.fromkeys(("double space", "other role tags"), "last state dropped")
+base_of["second layer left out"] = "three layers"
 against = {
     name: metrics.paired_grid_difference(
         s, share[base_of.get(name, "text")][: len(s)]
@@ -527,11 +550,11 @@ strict = {
 clear = [n for n, e in strict.items() if e.low > 0 or e.high < 0]
 page.record("n.changes", len(against))
 page.text("standing", ", ".join(clear) or "none")
-page.record(
-    "target.least",
-    metrics.detectable_effect((share["code"] - share["text"]).mean(0)),
-    digits=3,
-)
+claimed = "recontrol.text.its-target-steers-better-than-the-code"
+least = page.record_file.checks[claimed].detectable  # none where it was found
+if least is None:
+    least = metrics.detectable_effect((share["code"] - share["text"]).mean(0))
+page.record("target.least", least, digits=3)
 page.figure(
     "effects",
     figures.intervals(
@@ -540,15 +563,15 @@ page.figure(
         zero=0.0,
     ),
     alt="Change in the share of the wanted answer on held-out questions when one "
-    "thing is changed (other templates: from the version without the last state, "
-    "all others: from the text's), at equal effort, with 95 % "
+    "thing is changed (other templates: from the version without the last state; "
+    "a layer left out: from three layers; all others: from the text's), at equal effort, with 95 % "
     "intervals over seeds and questions. "
     + ", ".join(f"{n}: {e.value:+.3f}" for n, e in against.items())
     + ".",
 )
 
 # %% [markdown]
-# Left alone the plant gives the wanted answer a share of {glue:text}`share.free` over {glue:text}`n.questions` questions. At {glue:text}`budget` nats per token, with {glue:text}`n.seeds` seeds (the losses) or {glue:text}`n.runs` (the rest), the share changes by {glue:text}`gain.text` under the text's version, by {glue:text}`gain.moving` where only the target is not held, by {glue:text}`gain.first` where only the reward is misplaced, by {glue:text}`gain.code` under both, as in the code, by {glue:text}`gain.outcome` where every value regresses the outcome, by {glue:text}`gain.shuffled` where rewards were shuffled, and by {glue:text}`gain.random` along random directions. Where answers are cut at their first line it is {glue:text}`gain.cut`. Code and text differ by {glue:text}`target.gap`; a difference of {glue:text}`target.least` would have been found four times out of five. Of {glue:text}`n.changes` intervals some miss zero by luck: with intervals widened for their number (Bonferroni), those that still do are: {glue:text}`standing`.
+# Left alone the plant gives the wanted answer a share of {glue:text}`share.free` over {glue:text}`n.questions` questions. At {glue:text}`budget` nats per token, with {glue:text}`n.seeds` seeds (text and code) or {glue:text}`n.runs` (the rest), the share changes by {glue:text}`gain.text` under the text's version, by {glue:text}`gain.moving` where only the target is not held, by {glue:text}`gain.first` where only the reward is misplaced, by {glue:text}`gain.code` under both, as in the code, by {glue:text}`gain.outcome` where every value regresses the outcome, by {glue:text}`gain.shuffled` where rewards were shuffled, and by {glue:text}`gain.random` along random directions. Where answers are cut at their first line it is {glue:text}`gain.cut`. Code and text differ by {glue:text}`target.gap`; a difference of {glue:text}`target.least` would have been found four times out of five. Of {glue:text}`n.changes` intervals some miss zero by luck: with intervals widened for their number (Bonferroni), those that still do are: {glue:text}`standing`.
 
 # %% [markdown]
 # ### What do they know?
@@ -740,17 +763,15 @@ assert np.isclose(varied["unsteered"][0].mean(),
 table(rows, "value", "with the one", "without")
 
 # %% tags=["hide-input"]
-page.record(
-    "diversity.lost",
-    float((varied["unsteered"][1] - varied["unsteered"][0]).mean()),
-    digits=2,
-)
+counted = np.stack(np.split(varied["unsteered"], 2, axis=1), axis=1)
+lost = metrics.paired_grid_difference(*counted)  # two draws of the same prompts
+page.record("diversity.lost", lost, digits=2)
 same, again = (earned_["unsteered", False][s] for s in (0, 1))
 page.record("ties", 100 * float((same == again).mean()), digits=0, unit="%")
 page.record("wins.strict", 100 * float((same > again).mean()), digits=0, unit="%")
 
 # %% [markdown]
-# On short answers the one costs {glue:text}`diversity.lost`: the score also measures length. And wins (row 12): of two sets of answers by the *same* plant, one wins strictly on {glue:text}`wins.strict` of the prompts, since {glue:text}`ties` are ties. A rate of wins that does not count ties as halves has no fixed point of indifference at 50 %; the published rates are of this kind, and they are against a reference, so only differences between rows mean something.
+# On short answers the one changes the score by {glue:text}`diversity.lost`: the score also measures length. And wins (row 12): of two sets of answers by the *same* plant, one wins strictly on {glue:text}`wins.strict` of the prompts, since {glue:text}`ties` are ties. A rate of wins that does not count ties as halves has no fixed point of indifference at 50 %; the published rates are of this kind, and they are against a reference, so only differences between rows mean something.
 #
 # ## What 300 prompts can prove
 #
@@ -948,13 +969,51 @@ table(
 
 # %% [markdown]
 # Search is said to take about 20 times as long. The printed hours say {glue:text}`times.cd` times for CD, and {glue:text}`times.least` at least: here the text is kinder to its rivals than its table. What the hours do not say is whether the rivals' implementation batches as RE-Control's does; at batch 1 against 16, a good part of such a ratio is the batch. Against no control, RE-Control costs {glue:text}`overhead` more.
+
+# %% [markdown]
+# (audit-measured)=
+# ## What each difference is worth, in one table
+#
+# Rows are those of [the list](#audit-list). *Share* is the change in the share of the wanted answer, at equal effort, against the text's version (templates: against the version without the last state; a layer left out: against three layers).
+
+# %% tags=["hide-input"]
+EVERY, HERE = (
+    "every row with a value",
+    "none of the printed ones, as far as we can see",
+)
+found = [("1", "reward at token 0", "share", signed(against["reward at token 0"]), EVERY),
+         ("2", "target not held", "share", signed(against["target not held"]), EVERY),
+         ("1, 2", "both, as released", "share", signed(against["code"]), EVERY),
+         ("3", "mean over tokens", "share", signed(against["mean over tokens"]), "none: text and code sum"),
+         ("4", "bfloat16", "share", signed(against["bfloat16"]), EVERY),
+         ("5", "a tenth of the rate", "share", signed(against["a tenth of the rate"]), EVERY),
+         ("6", "three layers", "share", signed(against["three layers"]), "the settings with three"),
+         ("6", "second layer left out", "share", signed(against["second layer left out"]), "a run that forgives it; as released none")]  # fmt: skip
+for name in ("double space", "other role tags"):
+    found.append(("7", name, "share", signed(against[name]), EVERY))
+found += [
+    ("8", "the answer in the prompt", "reward, no control", signed(metrics.paired_grid_difference(
+        earned_["unsteered", True], earned_["unsteered", False])), "a rerun of f897869 on HH-RLHF"),
+    ("9", "last state dropped", "share", signed(against["last state dropped"]), "Falcon and Llama 3, against Vicuna"),
+    ("10", "cut at the first line", "share", signed(against["cut at the first line"]), EVERY),
+    ("11", "several answers, no sampling", "answers", "refused", "none: one answer in the paper"),
+    ("12", "100 prompts", "standard error of a rate, points", f"up to {3**0.5 * max(sd):.1f}, of 300 {max(sd):.1f}", HERE),
+    ("13", "one n-gram more", "diversity, no control", signed(lost), "the column of diversity, all rows alike"),
+    ("15", "False means on", "control, asked for none", "on" if chosen else "off", "a rerun of the row without control"),
+    ("control", "rewards shuffled", "share", signed(against["rewards shuffled"]), ""),
+    ("control", "random direction", "share", signed(against["random direction"]), ""),
+]  # fmt: skip
+table(found, "row", "difference", "measured", "effect, 95 % interval", "bears on")
+
+# %% [markdown]
+# Rows 14 and 16 cannot be run: they need a second reward model, and code that is not there. With row 3 text and code agree; the change shows what it would matter. An interval of a share that holds zero is no proof that a difference does nothing: of the code's loss {glue:text}`target.least` would have been found in four of five cases, and the rows with {glue:text}`n.runs` seeds see no better.
 #
 # ## What follows, and what does not
 #
 # 1. *That ascending a value beats no control* stands on the printed numbers alone. No pairing of the prompts takes it away. (The rows that we know hold no push that knows nothing, such as a random one, so the table does not say how much of this the value is owed.)
 # 2. *That it beats search with a prefix scorer*, without a preface, on Vicuna does not follow from 300 prompts. With the preface it beats the strongest baseline in every setting, by the points of the table of gains, and whether that is more than chance depends on the pairing in most of them.
 # 3. *That the value is of the continuation* is open. If the tables were made with the released loss, the value met the reward through the prompt alone, and what was ascended is a direction in which states of promising prompts differ. On our plant the share of the wanted answer under the released loss differs from that under the text's by {glue:text}`target.gap`. We do not know which code made the tables, and a wide network may memorise what ours averages.
-# 4. A follow-up that takes the released code as its baseline, and writes losses of its own with the right index, compares a corrected method with an uncorrected one.
+# 4. A follow-up that takes the released code as its baseline, and writes losses of its own with the right index, compares a corrected method with an uncorrected one. By our notes on its code, Pref-CTRL {cite:p}`ashrafi2026prefctrl` does; how much of its gain that is, we have not measured.
 #
 # **In control words.** The audit is an identification problem: the same output can come from different plants. The text describes one controller, the code another, and the data are the rates. All comparisons with *no* controller are insensitive to the choice; those between controllers are not, and only they could tell the two apart.
 #
@@ -1096,8 +1155,11 @@ check_25_3(counts)
 # %% tags=["hide-input"]
 checks = page.record_file.checks
 table(
-    [(load_claims()[name].says, str(c.verdict)) for name, c in checks.items()],
-    "claim", "verdict",
+    [
+        (load_claims()[name].says, load_claims()[name].derived, str(c.verdict))
+        for name, c in checks.items()
+    ],
+    "said", "derived and checked", "verdict",
 )  # fmt: skip
 
 # %% [markdown]

@@ -51,6 +51,9 @@ MEASURES = {
     "structure": "parts lacking",
 }
 
+# Who says a claim, where it is not the paper.
+SOURCES = {"text": "", "code": "what the released code does", "ours": "no statement of the paper: ours"}
+
 
 @dataclass(frozen=True)
 class Board:
@@ -136,14 +139,15 @@ def row(entries: Sequence[Entry], page_link: str) -> str:
     for _, group in groupby(entries, key=_alike):
         alike = list(group)
         found.append(finding(alike[0], [entry.profile for entry in alike]))
-    about = [escape(claim.where), "what the released code does" if claim.source == "code" else "", claim.kind]
+    about = [escape(claim.where), SOURCES[claim.source], claim.kind]
     if claim.counterpart:
         other = "text" if claim.source == "code" else "code"
         about.append(f'<a href="#{anchor(claim.counterpart)}">the {other} differs</a>')
     about.append(f"checked in {page_link}")
+    derived = f"<p>We derive and check: {escape(claim.derived)}</p>" if claim.derived else ""
     return (
         f'<tr role="row" id="{anchor(claim.id)}" data-kind="{claim.kind}">'
-        f'<th scope="row" role="rowheader"><p>{escape(claim.says)}</p>'
+        f'<th scope="row" role="rowheader"><p>{escape(claim.says)}</p>{derived}'
         f'<p class="about">{"; ".join(part for part in about if part)}<br>'
         f"<code>{escape(claim.id)}</code></p></th>"
         f'<td role="cell" data-label="Published">{published(claim)}</td>'

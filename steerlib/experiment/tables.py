@@ -9,9 +9,12 @@ import html
 from collections.abc import Sequence
 from typing import Any
 
-from steerlib.experiment.claims import load_claims
+from steerlib.experiment.claims import Claim, load_claims
 from steerlib.experiment.records import Check, PageRecord, Provenance
 from steerlib.experiment.samples import described
+
+#: Who speaks, by the `source` of a claim.
+SPEAKERS = {"text": "The paper", "code": "Its released code", "ours": "We"}
 
 
 def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, kind: str = "steerlib-table") -> str:
@@ -45,11 +48,15 @@ def claims_table(record: PageRecord) -> str:
     if not record.checks:
         return ""
     claims = load_claims()
-    rows = [
-        (name, f"{claims[name].says} ({claims[name].where})", check.verdict, ours(check))
-        for name, check in sorted(record.checks.items())
-    ]
-    return table("Claims checked on this page", ("claim", "the paper says", "verdict", "ours"), rows)
+    rows = [(name, told(claims[name]), check.verdict, ours(check)) for name, check in sorted(record.checks.items())]
+    return table("Claims checked on this page", ("claim", "who says what", "verdict", "ours"), rows)
+
+
+def told(claim: Claim) -> str:
+    """A claim in words: who says it, where, and apart from that what we derive from it and check."""
+    derived = f" We derive and check: {claim.derived}" if claim.derived else ""
+    known = f" ({claim.origin[0].upper()}{claim.origin[1:]}.)" if claim.origin else ""
+    return f"{SPEAKERS[claim.source]}: {claim.says} ({claim.where}){derived}{known}"
 
 
 def ours(check: Check) -> str:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from steerlib.figures.plane import Plane
-from steerlib.figures.style import GREY, ROLES, look, panels
+from steerlib.figures.style import GREY, NARROW, ROLES, look, panels
 from steerlib.figures.sweeps import colour, curve
 from steerlib.metrics import Estimate
 
@@ -50,7 +50,7 @@ def ascent_paths(
     across, up = np.meshgrid(x, y)
     grid = plane.origin + np.outer(across.ravel(), plane.target) + np.outer(up.ravel(), plane.off)
     with look():
-        figure, (axis,) = panels(1, height=4.4, width=6.6)
+        figure, (axis,) = panels(1, height=4.4, width=NARROW)
         filled = axis.contourf(x, y, value(grid).reshape(across.shape), levels=14, cmap="cividis", alpha=0.85)
         figure.colorbar(filled, ax=axis, label="V in the slice")
         axis.scatter(*cloud.T, s=7, color="white", edgecolors="black", linewidths=0.3, label="unsteered states")
@@ -63,7 +63,7 @@ def ascent_paths(
         axis.set(xlabel=xlabel, ylabel=ylabel)
         handles, labels = axis.get_legend_handles_labels()
         legend = axis.legend(
-            handles, labels, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=True
+            handles, labels, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=True
         )
         legend.get_frame().set(facecolor="#BBBBBB", edgecolor="none")  # a white line must show
         return figure
@@ -75,7 +75,7 @@ def knobs(
     chosen: Mapping[str, float],
     ylabel: str,
 ) -> Figure:
-    """Scores against several knobs, one panel for each, on a logarithmic axis.
+    """Scores against several knobs, one panel for each, one below the other, on a logarithmic axis.
 
     Args:
         knob: name of the knob -> score -> setting -> estimate.
@@ -83,7 +83,7 @@ def knobs(
         ylabel: of every panel.
     """
     with look():
-        figure, axes = panels(len(knob), height=3.2)
+        figure, axes = panels(1, len(knob), height=2.7, width=NARROW)
         for axis, (name, curves) in zip(axes, knob.items(), strict=True):
             for i, (label, by) in enumerate(curves.items()):
                 curve(axis, list(by), list(by.values()), label=label, color=colour(label, i))
@@ -94,7 +94,7 @@ def knobs(
             axis.xaxis.set_minor_formatter(NullFormatter())
             axis.set(xlabel=name, ylabel=ylabel, ylim=(-0.03, 1.05))
         handles = axes[0].get_legend_handles_labels()
-        figure.legend(*handles, fontsize=8, loc="outside upper left", ncols=4)
+        figure.legend(*handles, fontsize=9, loc="outside upper left", ncols=2)
         return figure
 
 
@@ -107,7 +107,7 @@ def cosines(found: Mapping[str, Float[np.ndarray, " n"]], *, chance: tuple[float
         xlabel: which cosine.
     """
     with look():
-        figure, (axis,) = panels(1, height=2.4, width=6.0)
+        figure, (axis,) = panels(1, height=2.8, width=NARROW)
         bins = np.linspace(-1, 1, 61).tolist()
         for i, (name, values) in enumerate(found.items()):
             weights = np.full(len(values), 1 / len(values))
@@ -115,5 +115,5 @@ def cosines(found: Mapping[str, Float[np.ndarray, " n"]], *, chance: tuple[float
                       color=colour(name, i))  # fmt: skip
         axis.axvspan(*chance, color=ROLES["random"], alpha=0.25, linewidth=0, label="random directions, 95 %")
         axis.set(xlabel=xlabel, ylabel="share of the nodes", xlim=(-0.6, 0.6))
-        axis.legend(fontsize=8)
+        figure.legend(fontsize=9, loc="outside upper left", ncols=2)
         return figure

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from steerlib.figures.style import BLUE, GREY, ORANGE, ROLES, WIDTH, look, panels
+from steerlib.figures.style import BLUE, GREY, NARROW, ORANGE, ROLES, look, panels
 
 #: One tone and one mark for each standing, told apart without colour, too.
 _MARKS = ((BLUE, "o"), (ORANGE, "s"), (GREY, "X"))
@@ -64,7 +64,7 @@ def forest(
         )
     marks = dict(zip(standings, _MARKS, strict=False))
     with look():
-        figure, (axis,) = panels(1, height=1.1 + 0.27 * (len(rows) + len(groups)), width=WIDTH)
+        figure, (axis,) = panels(1, height=1.5 + 0.25 * (len(rows) + len(groups)), width=NARROW)
         place, ticks, names = 0, [], []
         for heading, group in groups.items():
             ticks.append(place)
@@ -91,5 +91,5 @@ def forest(
         axis.tick_params(axis="y", length=0)
         axis.grid(visible=False, axis="y")
         axis.set(xlabel=xlabel, ylim=(place - 0.4, -0.6))
-        figure.legend(*axis.get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=3)
+        figure.legend(*axis.get_legend_handles_labels(), fontsize=9, loc="outside lower center", ncols=2)
         return figure

@@ -33,6 +33,7 @@ ROLES = {
 }
 
 WIDTH = 7.2  # inches; a page's text column
+NARROW = 4.8  # inches; drawn so, letters can still be read where a phone shows the figure 350 pixels wide
 _RC: Any = {  # matplotlib's stub asks for its own key type
     "figure.dpi": 120,
     "font.size": 10,

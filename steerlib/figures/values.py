@@ -6,10 +6,11 @@ Knows estimates and labels; knows nothing about how they were measured.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 
 from matplotlib.figure import Figure
 
-from steerlib.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, look, panels
+from steerlib.figures.style import BLUE, GREEN, GREY, NARROW, ORANGE, PURPLE, SKY, VERMILION, look, panels
 from steerlib.figures.sweeps import curve
 from steerlib.metrics import Estimate
 
@@ -35,7 +36,7 @@ def by_position(
     ylabel: str,
     xlabel: str = "token of the answer that is drawn next",
 ) -> Figure:
-    """What each value knows at each position, below what the true value would know.
+    """What each value knows at each position, below what the true value would know; panels one below the other.
 
     Args:
         panels_of: panel title -> the curves it shows, by key.
@@ -52,7 +53,7 @@ def by_position(
         if key not in curves or key not in TONES:
             raise ValueError(f"curve: got {key!r}, expected one of {', '.join(k for k in curves if k in TONES)}.")
     with look():
-        figure, axes = panels(len(panels_of), height=3.6)
+        figure, axes = panels(1, len(panels_of), height=3.0, width=NARROW)
         handles = {}
         for axis, (title, keys) in zip(axes, panels_of.items(), strict=True):
             for key in keys:
@@ -65,12 +66,12 @@ def by_position(
                 label="ceiling: rollouts from the state",
             )  # fmt: skip
             axis.axhline(0.0, color=GREY, linewidth=0.8, linestyle=":")
-            axis.set(title=title, xlabel=xlabel)
+            axis.set(title=title, ylabel=fill(ylabel, 24))
             handles |= dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
-        axes[0].set_ylabel(ylabel)
+        axes[-1].set_xlabel(xlabel)
         low = min(axis.get_ylim()[0] for axis in axes)
         high = max(axis.get_ylim()[1] for axis in axes)
         for axis in axes:
             axis.set_ylim(low, high)
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, fontsize=8)
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2, fontsize=9)
         return figure

@@ -38,7 +38,10 @@ EXACT = {**COMMON, "kind": "identity", "tolerance": {"absolute": 1e-6}, "profile
 SIGN = {**COMMON, "kind": "sign", "expects": "positive", "tolerance": {"level": 0.05}}
 CLAIMS = [
     {**EXACT, "id": "a.identity", "paper": "first2025", "counterpart": "a.code"},
-    {**EXACT, "id": "a.code", "paper": "first2025", "source": "code", "counterpart": "a.identity"},
+    {
+        **EXACT, "id": "a.code", "paper": "first2025", "source": "code", "counterpart": "a.identity",
+        "derived": "What <i>follows</i>.",
+    },
     {
         **SIGN, "id": "a.sign", "paper": "first2025", "profiles": ["tiny"],
         "published": {"large-7b": {"ours": 77.4, "rival": 70.25}, "small": {"ours": 5, "rival": 4}},
@@ -173,6 +176,7 @@ def test_links_lead_to_the_chapter_and_to_the_other_side_of_a_difference(built: 
     links = {words(link): link["href"] for link in code.find_all("a")}
     assert links == {"chapter 11": "../notebooks/11_x.html", "the text differs": "#claim-a-identity"}
     assert "what the released code does" in words(code.th)
+    assert "We derive and check: What <i>follows</i>." in words(code.th)  # as text, apart from what is said
     later = page.find(id="claim-b-later")
     assert isinstance(later, Tag)
     assert "checked in chapter 22" in words(later)

@@ -71,6 +71,14 @@ def test_what_a_paper_says_and_what_its_code_does_stand_side_by_side_for_each_pa
     assert sum(claim.source == "code" for claim in pairs) == len(pairs) / 2
 
 
+def test_what_is_checked_for_us_alone_has_no_counterpart_and_says_where_it_comes_from() -> None:
+    """A sentence of ours must not stand under the paper's name, nor its consequence under what it says."""
+    claims = load_claims(ROOT / "data" / "claims").values()
+    assert all(claim.origin and not claim.counterpart for claim in claims if claim.source == "ours")
+    worked_out = [claim for claim in claims if "worked out by us" in claim.origin]
+    assert worked_out and all(claim.derived and claim.derived != claim.says for claim in worked_out)
+
+
 def test_the_published_numbers_say_what_the_claim_says() -> None:
     """A row ends with our method; a wrong sign or a mistyped digit would turn a verdict around."""
     seen = 0
@@ -141,6 +149,7 @@ def test_an_identity_takes_no_interval() -> None:
         ({"profiles": ["huge"]}, "profiles"),
         ({"check": "notebooks/eleven"}, "check"),
         ({"says": "short"}, "says"),
+        ({"source": "nobody"}, "source.*'text', 'code' or 'ours'"),
     ],
 )
 def test_malformed_claims_are_named(tmp_path: Path, change: dict[str, object], message: str) -> None:

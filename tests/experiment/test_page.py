@@ -14,8 +14,9 @@ import torch
 import yaml
 
 from steerlib.experiment import ClaimError, Page, Verdict, page, read_record
+from steerlib.experiment.claims import ExactClaim
 from steerlib.experiment.showing import PNG_DPI, in_percent, percent, table
-from steerlib.experiment.tables import frame_table
+from steerlib.experiment.tables import frame_table, told
 from steerlib.metrics import Difference, Estimate
 from steerlib.tasks.base import Labels
 from tests.experiment.test_claims import IDENTITY, SIGN
@@ -262,6 +263,26 @@ def test_outside_a_notebook_nothing_is_shown(path: Path, capsys: pytest.CaptureF
     quiet.footer()
     assert capsys.readouterr().out == ""
     assert read_record(path).finished
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({}, "The paper: Something that can be checked, in a sentence. (Table 1)"),
+        ({"source": "code"}, "Its released code: Something that can be checked, in a sentence. (Table 1)"),
+        (
+            {"derived": "So  it\nfollows.", "origin": "worked out by us"},
+            "The paper: Something that can be checked, in a sentence. (Table 1) We derive and check: So it follows. "
+            "(Worked out by us.)",
+        ),
+        (
+            {"source": "ours", "origin": "a control"},
+            "We: Something that can be checked, in a sentence. (Table 1) (A control.)",
+        ),
+    ],
+)
+def test_a_claim_tells_who_says_it_and_what_we_derive(more: dict[str, str], expected: str) -> None:
+    assert told(ExactClaim.model_validate(IDENTITY | more)) == expected
 
 
 def test_frames_become_house_tables() -> None:

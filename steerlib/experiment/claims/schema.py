@@ -138,8 +138,12 @@ class _Claim(_Strict):
     """What all kinds share.
 
     Attributes:
-        source: whether the paper says it, or its released code does it.
-        counterpart: id of the claim that says what the other of the two does, where they differ.
+        says: what its source says or does, in our words, and nothing that we add.
+        derived: what we derive from that and check in its place; "" if what is said is checked as it is.
+        source: whether the paper says it, its released code does it, or neither ("ours": a control or a figure of this
+            project, that a reader needs beside the others).
+        origin: of what is derived or known at second hand, where it comes from.
+        counterpart: id of the claim that says what the other of the two does, where text and code differ.
     """
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9]+(\.[a-z0-9-]+)+$")]
@@ -149,7 +153,8 @@ class _Claim(_Strict):
     published: dict[str, dict[str, float]] = {}
     check: Annotated[str, Field(pattern=CHECK)]
     profiles: Annotated[tuple[Literal["tiny", "gpu", "paper"], ...], Field(min_length=1)]
-    source: Literal["text", "code"] = "text"
+    source: Literal["text", "code", "ours"] = "text"
+    derived: str = ""
     counterpart: str = ""
     origin: str = ""
 
@@ -178,7 +183,7 @@ class _Claim(_Strict):
         parts = self.check.split()
         return parts[2] if parts[1:2] == [what] else ""
 
-    @field_validator("says")
+    @field_validator("says", "derived")
     @classmethod
     def _sentence(cls, text: str) -> str:
         return " ".join(text.split())
