@@ -113,17 +113,17 @@ lm
 # A-LQR as in chapter [33](33_setpoints_and_a_lqr), once for each seed, which draws the texts: contrasts of both classes, and Jacobians of all blocks at the last token of texts of the positive class. The *reference* is the mean of Jacobians over whole texts. Everything else differs from it in one thing.
 
 # %%
-N, WEIGHTS = 16, {"q": 0.1, "r": 1.0, "q_f": 0.1}
+N, WEIGHTS = 12, {"q": 0.1, "r": 1.0, "q_f": 0.1}
 sites = [Site(k, "resid_pre") for k in range(lm.depth)]
 
 
 def measured(seed, split="fit"):
     """Contrasts at all blocks, and texts of the positive class."""
-    contrasts = task.contrasts(sites, n=40, seed=seed, split=split)
-    return contrasts, task.contrast_texts(n=40, seed=seed, split=split)[0][:N]
+    contrasts = task.contrasts(sites, n=24, seed=seed, split=split)
+    return contrasts, task.contrast_texts(n=24, seed=seed, split=split)[0][:N]
 
 
-def scores(law=None, split="test", limit=16):
+def scores(law=None, split="test", limit=12):
     """Exact scores, unsteered or under a law."""
     with ExitStack() as acting:
         if law is not None:
@@ -308,18 +308,19 @@ models = {
 
 # %%
 def steering(seed, jacobians):
-    """The vectors w of all blocks, each in units of its block's mu."""
+    """The vectors w of all blocks, each times its mu over the mean mu."""
     means = [[x.double().mean(0) for x in c] for c in drawn[seed][0]]
     gaps = torch.stack([plus - minus for plus, minus in means])
     mu = gaps.norm(dim=1, keepdim=True).clamp_min(1e-30)
     return pushes(jacobians, gaps / mu, **WEIGHTS) * mu / mu.mean()
 
 
+refs = {s: steering(s, each[s].mean(1)) for s in seeds}
 sizes, angles = {}, {}
 for name, by_seed in models.items():
     rows = []
     for seed, found in by_seed.items():
-        ours, ref = steering(seed, found), steering(seed, each[seed].mean(1))
+        ours, ref = steering(seed, found), refs[seed]
         size = float(ours.norm() / ref.norm())
         rows.append((size, float((ours * ref).sum() / (ref.norm() ** 2 * size))))
     sizes[name], angles[name] = np.array(rows).T
@@ -328,6 +329,8 @@ for name, by_seed in models.items():
 ref_laws = {seed: made(seed) for seed in seeds}
 ran = {"reference": [scores(law) for law in ref_laws.values()]}
 for name, by_seed in models.items():
+    if name == "last prompt only, divided":
+        continue  # its length tells
     ran[name] = [scores(made(s, found)) for s, found in by_seed.items()]
 ran["random Jacobians"] = [scores(made(s, model="random")) for s in seeds]
 ran["centred setpoint"] = [scores(made(s, reference="centred")) for s in seeds]
@@ -367,8 +370,9 @@ short = {
     "random Jacobians": "random", "centred setpoint": "centred",
 }  # fmt: skip
 for name, key in short.items():
-    page.record(f"{key}.change", change[name])
-    page.record(f"{key}.wanted", pooled[name].wanted_mean())
+    if name in change:
+        page.record(f"{key}.change", change[name])
+        page.record(f"{key}.wanted", pooled[name].wanted_mean())
     if name in sizes:
         page.record(f"{key}.size", float(sizes[name].mean()), digits=3)
         page.record(f"{key}.cosine", float(angles[name].mean()), digits=2)
@@ -402,7 +406,7 @@ page.figure(
 )  # fmt: skip
 
 # %% [markdown]
-# **The low-memory path.** The reference changes {glue:text}`word.combined` by {glue:text}`reference.gain` from no control, the low-memory path by {glue:text}`vram.gain`. Its vectors are {glue:text}`vram.size` as long: {glue:text}`vram.inverse` times shorter, where one division too many by {glue:text}`n.jacobians` predicts a factor of that order ({prf:ref}`audit-shrunk`; the code has 25 to 50 prompts, and 50 would shorten accordingly). The two other faults are small beside it or not at all: the last prompt alone has vectors of length {glue:text}`one.size` and cosine {glue:text}`one.cosine`; all tokens of it {glue:text}`tokens.size` and {glue:text}`tokens.cosine`; divided, and at the last token alone, {glue:text}`divided.size` and {glue:text}`divided.cosine`. Is the loss one of size? At equal effort, the multiplier of the input raised until both cost the same:
+# **The low-memory path.** The reference changes {glue:text}`word.combined` by {glue:text}`reference.gain` from no control, the low-memory path by {glue:text}`vram.gain`. Its vectors are {glue:text}`vram.size` as long: {glue:text}`vram.inverse` times shorter, where one division too many by {glue:text}`n.jacobians` predicts a factor of that order ({prf:ref}`audit-shrunk`; the code has 25 to 50 prompts, and 50 would shorten accordingly). The three faults apart: the last prompt alone has vectors of length {glue:text}`one.size` and cosine {glue:text}`one.cosine`, and changes the answers by {glue:text}`one.change`; with all tokens of it moved, {glue:text}`tokens.size`, {glue:text}`tokens.cosine` and {glue:text}`tokens.change`; divided, but at the last token alone, the vectors are {glue:text}`divided.size` long (cosine {glue:text}`divided.cosine`). Is the loss one of size? At equal effort, the multiplier of the input raised until both cost the same:
 
 # %%
 asked = spread(task.prompts("validation"), 6)
@@ -537,7 +541,7 @@ spent = {"cache": nats(kept, still), "no cache": nats(anew, still)}
 between = nats(kept, anew)
 
 # %%
-prompts = spread(task.prompts("test"), 24)
+prompts = spread(task.prompts("test"), 20)
 ways = {"cache": ("dynamic", "generated"), "no cache": ("none", "last"),
         "control": ("none", "generated")}  # fmt: skip
 replies = {}
@@ -554,14 +558,16 @@ differ = {
 
 # %% tags=["hide-input"]
 def worth(of, items, texts):
-    """How far each text shows the behaviour."""
+    """How far each text shows the behaviour, and is a good answer."""
     if hasattr(of, "verdicts"):
-        return of.verdicts(items, [t.partition("\n")[0] for t in texts]).wanted
-    return np.array([of.happiness(t) for t in texts], dtype=float)
+        found = of.verdicts(items, [t.partition("\n")[0] for t in texts])
+        return found.wanted, found.intact
+    happy = np.array([of.happiness(t) for t in texts], dtype=float)
+    return happy, np.array([len(set(t.split())) / max(1, len(t.split())) for t in texts])  # fmt: skip
 
 
-items = spread(task.items("test"), 24) if hasattr(task, "items") else prompts
-judged = {n: worth(task, items, r.texts) for n, r in replies.items()}
+items = spread(task.items("test"), 20) if hasattr(task, "items") else prompts
+judged = {n: worth(task, items, r.texts)[0] for n, r in replies.items()}
 step = np.array([t for _, t in places])
 by_step = {
     name: [
@@ -585,8 +591,14 @@ page.record("cache.anew", metrics.mean_interval(spent["no cache"][step > 0]))
 page.record("cache.between", metrics.mean_interval(between[step > 0]))
 page.record("cache.differ", 100 * differ["no cache"], digits=0, unit="%")
 page.record("cache.control", 100 * differ["control"], digits=0, unit="%")
+changed = int((judged["cache"] != judged["no cache"]).sum())
+page.record("cache.verdicts", changed)
+page.record("n.replies", len(prompts))
 page.record(
-    "cache.wanted", metrics.mean_interval(judged["cache"] - judged["no cache"])
+    "cache.most",
+    100 * binomtest(changed, len(prompts)).proportion_ci().high,
+    digits=0,
+    unit="%",
 )
 page.figure(
     "cache",
@@ -601,31 +613,32 @@ page.figure(
 )  # fmt: skip
 
 # %% [markdown]
-# At the first token the two differ by {glue:text}`cache.first.said` nats. After it, the law spends {glue:text}`cache.kept` nats per token with a cache and {glue:text}`cache.anew` without (difference, by prompt: {glue:text}`cache.effort`), and the two lie {glue:text}`cache.between` nats apart. Of 24 sampled answers {glue:text}`cache.differ` differ in some token; {glue:text}`word.wanted` differs by {glue:text}`cache.wanted`, with a cache less without. The control, no cache but earlier tokens steered anew in each pass, differs from the cache in {glue:text}`cache.control` of the answers: it is what is steered that counts, not the cache. Numbers made before and after the switch belong to two laws under one name, and each has its own best $\lambda$.
+# At the first token the two differ by {glue:text}`cache.first.said` nats. After it, the law spends {glue:text}`cache.kept` nats per token with a cache and {glue:text}`cache.anew` without (difference, by prompt: {glue:text}`cache.effort`), and the two lie {glue:text}`cache.between` nats apart. Of {glue:text}`n.replies` sampled answers {glue:text}`cache.differ` differ in some token, and the oracle's verdict on {glue:text}`cache.verdicts` (so on up to {glue:text}`cache.most` of all, by the exact interval): a difference in effort that one answer in many shows. The control, no cache but earlier tokens steered anew in each pass, differs from the cache in {glue:text}`cache.control` of the answers: it is what is steered that counts, not the cache. Numbers made before and after the switch belong to two laws under one name, and each has its own best $\lambda$.
 #
 # ## Decoding and padding (rows 7 to 9)
 #
-# A repetition penalty of 1.2 for one side only changes what the two sides are compared by. Nothing is steered here: the plant alone, greedy, with the penalty and without, on the task that is nearest to the paper's jailbreak.
+# A repetition penalty of 1.2 for one side only changes what the two sides are compared by. Nothing is steered here: the plant alone, greedy, with the penalty and without, on this page's task and on the one that is nearest to the paper's jailbreak.
+
 
 # %%
-almanac = lm.name.startswith("almanac")
-asking = tasks.Refusal(lm) if almanac else task
-items = spread(asking.items("test") if almanac else task.prompts("test"), 24)
-batch = lm.encode([item.text if almanac else item for item in items])
-
-
-def greedy(penalty):
+def greedy(prompts, penalty):
     """Answers of the plant alone."""
+    batch = lm.encode(prompts)
     out = lm.model.generate(
-        input_ids=batch.input_ids, attention_mask=batch.attention_mask,
-        max_new_tokens=20, do_sample=False, repetition_penalty=penalty,
-        pad_token_id=0,
+        **vars(batch), max_new_tokens=16, do_sample=False,
+        repetition_penalty=penalty, pad_token_id=0,
     )  # fmt: skip
     new = out[:, batch.input_ids.shape[1] :]
-    return lm.tokenizer.batch_decode(new, skip_special_tokens=True)
+    texts = lm.tokenizer.batch_decode(new, skip_special_tokens=True)
+    return [text.partition("\n")[0] for text in texts]
 
 
-alone = {p: greedy(p) for p in (1.0, 1.2)}
+almanac = lm.name.startswith("almanac")
+asking = {"own": task} | ({"refusal": tasks.Refusal(lm)} if almanac else {})
+alone = {}
+for key, of in asking.items():
+    prompts = spread(of.prompts("test"), 24)
+    alone[key] = {p: greedy(prompts, p) for p in (1.0, 1.2)}
 
 # %%
 full = ALQR(form="full", setpoint=chosen, **WEIGHTS)
@@ -657,19 +670,25 @@ def everywhere(pads):
         return lm.model(**vars(some), use_cache=False).logits[:, -1]
 
 
-vectors = steering(seeds[0], each[seeds[0]].mean(1)).float()
+vectors = refs[seeds[0]].float() * chosen * law.lengths.mean().float()
 with_pads, without = everywhere(True), everywhere(False)
 
 # %% tags=["hide-input"]
-rated = {p: worth(asking, items, t) for p, t in alone.items()}
-page.record(
-    "penalty.changed",
-    100 * float(np.mean([a != b for a, b in zip(*alone.values(), strict=True)])),
-    digits=0,
-    unit="%",
-)
-page.record("penalty.effect", metrics.mean_interval(rated[1.2] - rated[1.0]))
-page.text("penalty.what", asking.labels.wanted)
+penalised = []
+for key, of in asking.items():
+    items = spread(
+        of.items("test") if hasattr(of, "items") else of.prompts("test"), 24
+    )
+    before, after = (worth(of, items, alone[key][p]) for p in (1.0, 1.2))
+    moved_ = np.mean([a != b for a, b in zip(*alone[key].values(), strict=True)])
+    page.record(f"penalty.{key}.changed", 100 * float(moved_), digits=0, unit="%")
+    for name, b, a in zip(("wanted", "intact"), before, after, strict=True):
+        page.record(f"penalty.{key}.{name}", metrics.mean_interval(a - b))
+        word = getattr(of.labels, name)
+        penalised.append((word, f"{b.mean():.2f}", f"{a.mean():.2f}", signed(metrics.mean_interval(a - b))))  # fmt: skip
+table(penalised, "unsteered, greedy", "no penalty", "penalty 1.2", "change")
+
+# %% tags=["hide-input"]
 matrix_gap = float(
     (logits["matrix"] - logits["two vectors"]).abs().max()
     / logits["matrix"].abs().max()
@@ -683,21 +702,21 @@ page.record("pads.share", 100 * float((~real).float().mean()), digits=0, unit="%
 page.record("pads.active", float((without - lm.forward(some)[:, -1]).abs().max() / without.abs().max()), digits=2)  # fmt: skip
 
 # %% [markdown]
-# With the penalty {glue:text}`penalty.changed` of the *unsteered* answers change, and {glue:text}`penalty.what` changes by {glue:text}`penalty.effect`. Whatever that is on a large model, it sits in the comparison of a steered run without and an unsteered run with the penalty.
+# With the penalty {glue:text}`penalty.own.changed` of the *unsteered* answers change, {glue:text}`word.wanted` by {glue:text}`penalty.own.wanted` and {glue:text}`word.intact` by {glue:text}`penalty.own.intact`; the table has the rest (an interval of width zero is that of verdicts of which none changed). Whatever that is on a large model, it sits in the comparison of a steered run without and an unsteered run with the penalty.
 #
-# The matrix $K_k$ and two vectors give the same logits to {glue:text}`matrix.said`. And padding, {glue:text}`pads.share` of the positions of this batch, may be pushed or not: the logits at the last token differ by {glue:text}`pads.said` (all other tokens pushed change them by {glue:text}`pads.active` of the largest). No attention reads it. What it does reach is a statistic: the code averages readings over positions, padding included.
+# The matrix $K_k$ and two vectors give the same logits to {glue:text}`matrix.said`. And padding, {glue:text}`pads.share` of the positions of this batch, may be pushed or not: the logits at the last token differ by {glue:text}`pads.said` (the push itself changes them by {glue:text}`pads.active` of the largest). No attention reads it. What it does reach is a statistic: the code averages readings over positions, padding included.
 #
 # ## Chosen on the test prompts (row 10)
 #
-# Three settings of the weights times four setpoints, each scored on the same prompts. Whoever reports the best of them on these prompts reports the luck of the draw as well. We draw 104 prompts, as many as were used, with an answer to each that is wanted and intact or is not, by the plant's exact probabilities; the optimism is the best setting's share on the drawn answers less its true one. Beside it: a rule that chooses on one half and reports on the other, and twelve settings that do not differ at all.
+# Three settings of the weights times three setpoints, each scored on the same prompts. Whoever reports the best of them on these prompts reports the luck of the draw as well. We draw 104 prompts, as many as were used, with an answer to each that is wanted and intact or is not, by the plant's exact probabilities; the optimism is the best setting's share on the drawn answers less its true one. Beside it: a rule that chooses on one half and reports on the other, and as many settings that do not differ at all.
 
 # %%
 grid = [(w, lam) for w in ((0.1, 1, 0.1), (1, 1, 1), (0.1, 10, 1))
-        for lam in (1.0, 1.5, 2.0, 3.0)]  # fmt: skip
+        for lam in (1.0, 2.0, 3.0)]  # fmt: skip
 chance = []
 for (q, r, q_f), lam in grid:
     law = made(seeds[0], q=q, r=r, q_f=q_f, setpoint=lam)
-    runs = [scores(law, split, 16) for split in ("validation", "test")]
+    runs = [scores(law, split, 12) for split in ("validation", "test")]
     chance.append([s.wanted * s.intact for s in runs])
 chance = np.array(chance)  # settings, splits, prompts
 pool = chance.reshape(len(grid), -1)
@@ -758,6 +777,9 @@ def factor(one, other, n=5000):
     return Estimate(a / b, *(s / (1 - s) for s in share), n)
 
 
+assert all(
+    np.isclose(50 * x, round(50 * x)) for r in toxic.values() for x in r.values()
+)
 cuts = {m: factor(r["original"], r["a_lqr"]) for m, r in toxic.items()}
 rivals = {m: factor(r["original"], r["best_baseline"]) for m, r in toxic.items()}  # fmt: skip
 level = {
@@ -830,7 +852,7 @@ table(
 )  # fmt: skip
 
 # %% [markdown]
-# Steering all tokens beats the strongest rival whichever of 104 prompts were won ([25](25_re_control_audit) has the method). A-LQR over S-PID, {glue:text}`gap.pid` points, depends on the pairing or cannot be told (p from {glue:text}`smallest-p.pid` to {glue:text}`largest-p.pid`), and it is not larger than what the best of a sweep can owe to luck ({glue:text}`optimism.same` on our plant, if both sides were swept alike it is owed by both).
+# Steering all tokens against AAS: the share of such comparisons that survive whichever of 104 prompts were won is {glue:text}`survive.plus` ([25](25_re_control_audit) has the method). A-LQR over S-PID, {glue:text}`gap.pid` points, has p from {glue:text}`smallest-p.pid` to {glue:text}`largest-p.pid`, depending on the pairing. Beside such a gap stands what the best of a sweep owes to luck: {glue:text}`optimism.same` on our plant, {glue:text}`optimism.noise` where settings are alike. If both sides were swept alike, both owe it.
 #
 # ## Each difference with its effect
 
@@ -851,10 +873,10 @@ table(
         ("3", "first 24 tokens behind a preamble", f"{C} {signed(change['preamble, first 24 tokens'])}; spread of Jacobians {shown('apart.head')} (last 24: {shown('apart.tail')})"),
         ("4", "fitted on what is tested", f"{C} {shown('overlap.gain')}, beyond what it gains elsewhere"),
         ("4", "one Jacobian for a mean", f"{C} {signed(change['last prompt only'])}"),
-        ("5", "cache for no cache", f"effort {shown('cache.effort')} nats per token; {labels.wanted} {shown('cache.wanted')}; {shown('cache.differ')} of answers differ"),
+        ("5", "cache for no cache", f"effort {shown('cache.effort')} nats per token; {shown('cache.differ')} of answers differ"),
         ("6", "centred for raw, same λ", f"{C} {signed(change['centred setpoint'])}"),
         ("7", "matrix for two vectors", f"logits {shown('matrix.gap')}"),
-        ("8", "penalty on the unsteered side", f"{asking.labels.wanted} {shown('penalty.effect')}, unsteered"),
+        ("8", "penalty on the unsteered side", f"{labels.wanted} {shown('penalty.own.wanted')}, {labels.intact} {shown('penalty.own.intact')}, unsteered"),
         ("9", "padding steered", f"logits {shown('pads.gap')}"),
         ("10", "best of a sweep on the test prompts", shown("optimism.same")),
         ("11", "30 to 50 times", f"{shown('factor.least')} to {shown('factor.most')} times by the printed rates"),
@@ -884,7 +906,7 @@ table(
 
 # %%
 counts = [1, 4, 16, 64, 256]
-ref = steering(seeds[0], each[seeds[0]].mean(1)).norm()
+ref = refs[seeds[0]].norm()
 lengths = {
     n: float(steering(seeds[0], all_tokens[seeds[0]] / n).norm() / ref)
     for n in counts
