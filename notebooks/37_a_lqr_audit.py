@@ -123,6 +123,7 @@ def measured(seed, split="fit"):
     return contrasts, task.contrast_texts(n=24, seed=seed, split=split)[0][:N]
 
 
+# %%
 def scores(law=None, split="test", limit=12):
     """Exact scores, unsteered or under a law."""
     with ExitStack() as acting:
@@ -422,6 +423,7 @@ def cost(law):
     )
 
 
+# %%
 budget = cost(ref_laws[seeds[0]])(1.0)
 weak = made(seeds[0], models["low-memory path"][seeds[0]])
 plain = cost(weak)(1.0)
@@ -531,6 +533,7 @@ def next_logs(scope=None):
     return logits.double().log_softmax(-1)
 
 
+# %%
 def nats(p, q):
     """Divergence of q from p, prefix by prefix."""
     return (p.exp() * (p - q)).sum(-1).numpy()
@@ -635,6 +638,7 @@ def greedy(prompts, penalty):
     return [w[len(b) :].partition("\n")[0] for b, w in zip(begun, whole, strict=True)]  # fmt: skip
 
 
+# %%
 almanac = lm.name.startswith("almanac")
 asking = {"own": task} | ({"refusal": tasks.Refusal(lm)} if almanac else {})
 alone = {}
@@ -673,6 +677,7 @@ def everywhere(pads):
 
 
 vectors = refs[seeds[0]].float() * chosen * law.lengths.mean().float()
+# %%
 with_pads, without = everywhere(True), everywhere(False)
 
 # %% tags=["hide-input"]
@@ -740,6 +745,7 @@ def optimism(p, n=104, draws=2000):
     return same, other
 
 
+# %%
 on_same, on_other = optimism(pool)
 noise, _ = optimism(np.repeat(pool.mean(0, keepdims=True), len(grid), 0))
 by_test, by_validation = (chance[:, i].mean(1).argmax() for i in (1, 0))
@@ -783,6 +789,7 @@ def factor(one, other, n=5000):
 assert all(
     np.isclose(50 * x, round(50 * x)) for r in toxic.values() for x in r.values()
 )
+# %%
 cuts = {m: factor(r["original"], r["a_lqr"]) for m, r in toxic.items()}
 rivals = {m: factor(r["original"], r["best_baseline"]) for m, r in toxic.items()}  # fmt: skip
 level = {
