@@ -90,7 +90,7 @@ lm
 # %% [markdown]
 # ## All differences
 #
-# What the code does is known from a reading of its commit c2e0c84 (July 2026) and of the commits before it, what the text says from notes, the authors' poster and their project page {cite:p}`skifstad2026alqr`; the body of the paper was not at hand. No commit is tied to a table. So the list says what the code does, not what the authors ran, and a row whose text column says *not seen* may be answered in the paper.
+# What the code does is known from a reading of its commit c2e0c84 (July 2026) and of the commits before it, what the text says from notes, the authors' poster and their project page {cite:p}`skifstad2026alqr`; the body of the paper was not at hand. No commit is tied to a table. So the list says what the code does, not what the authors ran, and a row whose text column says *not seen* may be answered in the paper. Every row was read by one reader, and the code was not at hand when this page was written; nothing of it is copied here.
 #
 # | # | Text | Released code | Where in the code |
 # |---|---|---|---|
@@ -101,7 +101,7 @@ lm
 # | 5 | *not seen* | until February 2026 steered without, later with a key-value cache; unsteered always without | history of the generating scripts |
 # | 6 | setpoint $\lambda\mu_k$ | the same: not counted from the negative class | law |
 # | 7 | $\alpha_k K_kv_k$ | the matrix $K_k$ times the error vector, for every token | law |
-# | 8 | one way of decoding | jailbreak: unsteered with a repetition penalty of 1.2, steered greedily without | jailbreak script |
+# | 8 | *not seen* | jailbreak: unsteered with a repetition penalty of 1.2, steered greedily without | jailbreak script |
 # | 9 | all tokens steered | and the padding in front of short prompts | all-token mode |
 # | 10 | *not seen* | best of a sweep, on the same 104 prompts that are reported | reading of jailbreak sweeps |
 # | 11 | 30 to 50 times less toxic | *no code* | printed table |
