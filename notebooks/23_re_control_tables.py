@@ -68,7 +68,7 @@ from steerlib.experiment.claims import load_claims
 from steerlib.experiment.page import Page
 from steerlib.experiment.recompute import reference
 from steerlib.experiment.showing import percent, table
-from steerlib.experiment.value_plants import Setting
+from steerlib.experiment.value_plants import PlantSet
 from steerlib.laws.additive import RandomDirection
 from steerlib.laws.base import Contrast
 from steerlib.laws.value import ReControl
@@ -436,7 +436,7 @@ home, *_ = plants = [plant for plant in of_plant if plant in large]
 tables = {
     setting: rows for setting, rows in every.items() if setting.plant in plants
 }
-first = tables[Setting(home, "first")]
+first = tables[PlantSet(home, "first")]
 sample = first["unsteered"].scores["reward"]
 page.record("n.prompts", sample.shape[1])
 page.record("n.seeds", sample.shape[0])
@@ -541,7 +541,7 @@ def costs(row):
 # %% tags=["hide-input"]
 def main_table(setting):
     """The paper's rows and columns on one plant and data set; published numbers in a column of their own."""
-    lines, beside = [], setting == Setting(home, "first")
+    lines, beside = [], setting == PlantSet(home, "first")
     for name, row in tables[setting].items():
         e = {c: row.estimate(c) for c in value_tables.COLUMNS}
         line = [value_tables.ROWS[name]]

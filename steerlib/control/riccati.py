@@ -72,8 +72,8 @@ class Step:
 
     layer: int
     gain: Float[Tensor, "width width"] | None
-    pushes: Float[Tensor, "*n width"] | None
-    feedforward: Float[Tensor, "*n width"] | None
+    pushes: Float[Tensor, "... width"] | None
+    feedforward: Float[Tensor, "... width"] | None
     cost: Float[Tensor, "width width"] | None
     condition: float
 

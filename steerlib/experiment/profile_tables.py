@@ -66,7 +66,7 @@ class Given(_Data):
 Fields = dict[str, Given]
 
 
-class Setting(_Data):
+class TableSetting(_Data):
     """One column of a published table: a plant on a data set.
 
     Attributes:
@@ -116,7 +116,7 @@ class TableSpec(_Data):
     tested: Fields = {}
     rows: Annotated[dict[str, Fields], Field(min_length=1)]
     validation: Validation | None = None
-    settings: Annotated[dict[str, Setting], Field(min_length=1)]
+    settings: Annotated[dict[str, TableSetting], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _rows(self) -> TableSpec:
@@ -255,6 +255,6 @@ def task_for(
     return seat(made, cell, device=str(plant.device))
 
 
-def _plant(table: TableSpec, setting: Setting) -> JsonValue:
+def _plant(table: TableSpec, setting: TableSetting) -> JsonValue:
     given = setting.fields.get("plant") or table.fields.get("plant")
     return given.value if given is not None else None

@@ -20,7 +20,7 @@ from steerlib.metrics import Difference, paired_grid_difference
 Scores = Float[np.ndarray, "seeds prompts"]
 
 
-class Setting(NamedTuple):
+class PlantSet(NamedTuple):
     """One plant on one data set.
 
     Attributes:
@@ -36,10 +36,10 @@ class Setting(NamedTuple):
         return f"{row}@{self.plant}/{self.data}"
 
 
-Tables = Mapping[Setting, Mapping[str, Row]]
+Tables = Mapping[PlantSet, Mapping[str, Row]]
 
 
-def by_setting(records: Sequence[CellRecord], sets: Mapping[str, dict[str, Any]]) -> dict[Setting, dict[str, Row]]:
+def by_setting(records: Sequence[CellRecord], sets: Mapping[str, dict[str, Any]]) -> dict[PlantSet, dict[str, Row]]:
     """The table of every plant on every data set: plants in the order of the records, settings without rows left out.
 
     Args:
@@ -51,7 +51,7 @@ def by_setting(records: Sequence[CellRecord], sets: Mapping[str, dict[str, Any]]
     """
     plants = dict.fromkeys(record.cell.plant for record in records)
     found = {
-        Setting(plant, name): rows([record for record in records if record.cell.plant == plant], options)
+        PlantSet(plant, name): rows([record for record in records if record.cell.plant == plant], options)
         for plant in plants
         for name, options in sets.items()
     }
@@ -76,7 +76,7 @@ def relative(tables: Tables, ours: str, column: str) -> dict[str, Scores]:
     """Scores of all rows of all settings, less those of one row on the same answers: samples of one rank claim.
 
     Under its own name stands the row itself, which is zero everywhere; every other key is a row in a setting (see
-    `Setting.of`). Differences between ours and a rival are those of that setting, so that "ours is above every rival"
+    `PlantSet.of`). Differences between ours and a rival are those of that setting, so that "ours is above every rival"
     says that it is above each in each setting.
 
     Args:

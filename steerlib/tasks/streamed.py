@@ -49,7 +49,7 @@ from steerlib.tasks.base import Task
 from steerlib.tasks.rewarding import answering, reward_among
 from steerlib.trajectories import READ_OUT, collect
 
-#: Answers of a file: of width 4096 and 128 tokens each, 270 MB in half precision.
+#: How many answers a file holds. With states of width 4096 and 128 tokens each it takes 270 MB in half precision.
 SHARD = 256
 #: What an answer earns in a folder if nobody rewarded it. A shard is written whole, and knows no gaps; a number that
 #: no judge gives says so for good, also to a process that goes on with the folder.

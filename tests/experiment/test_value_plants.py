@@ -13,7 +13,7 @@ from steerlib.experiment.cells import Cell
 from steerlib.experiment.claims.paired import judge_samples
 from steerlib.experiment.claims.schema import RankClaim, Verdict
 from steerlib.experiment.grid import read_grid
-from steerlib.experiment.value_plants import Setting, by_setting, changes, relative
+from steerlib.experiment.value_plants import PlantSet, by_setting, changes, relative
 from steerlib.experiment.value_tables import ROWS, row_of
 from steerlib.experiment.written import canonical
 from steerlib.files import data_folder
@@ -61,16 +61,16 @@ def everywhere(*names: str) -> RankClaim:
 
 def test_settings_are_plants_on_data_sets_and_empty_ones_are_left_out():
     found = by_setting([*records(p=1.0), record("q", "second", 0)], SETS)
-    assert list(found) == [Setting("p", "first"), Setting("p", "second"), Setting("q", "second")]
-    assert {name: row.cells[0].plant for name, row in found[Setting("p", "first")].items()} == dict.fromkeys(
+    assert list(found) == [PlantSet("p", "first"), PlantSet("p", "second"), PlantSet("q", "second")]
+    assert {name: row.cells[0].plant for name, row in found[PlantSet("p", "first")].items()} == dict.fromkeys(
         ("unsteered", "prompting"), "p"
     )
-    ours, alone = found[Setting("p", "second")], found[Setting("p", "first")]
+    ours, alone = found[PlantSet("p", "second")], found[PlantSet("p", "first")]
     assert not np.allclose(ours["unsteered"].scores["reward"], alone["unsteered"].scores["reward"])
 
 
 def test_changes_are_paired_over_the_answers():
-    table = by_setting(records(p=1.0), SETS)[Setting("p", "first")]
+    table = by_setting(records(p=1.0), SETS)[PlantSet("p", "first")]
     found = changes(table, "reward")
     assert list(found) == ["prompting"]
     e = found["prompting"]
@@ -83,7 +83,7 @@ def test_relative_scores_hold_the_difference_of_each_setting():
     found = relative(tables, "prompting", "reward")
     assert set(found) == {"prompting", *(f"unsteered@{p}/{d}" for p in "pq" for d in SETS)}
     assert not found["prompting"].any() and found["prompting"].shape == (3, PROMPTS)
-    row = tables[Setting("q", "second")]
+    row = tables[PlantSet("q", "second")]
     gap = row["unsteered"].scores["reward"] - row["prompting"].scores["reward"]
     assert np.array_equal(found["unsteered@q/second"], gap)
 
