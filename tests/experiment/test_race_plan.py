@@ -40,10 +40,12 @@ def written(tmp_path, raw):
     return file
 
 
-def test_the_shipped_race_runs_every_law_with_a_source_for_its_setting():
-    race = read_race(data_folder() / "races" / "open_loop.yml")
+def test_the_shipped_races_run_every_law_with_a_source_for_its_setting():
+    race, feedback = (read_race(data_folder() / "races" / f"{name}.yml") for name in ("open_loop", "feedback"))
     used = {method.law for method in race.methods} | {"random-direction"}
-    assert used == set(LAWS) - {"re-control"}, "every law of part 2, and its control; values are part 3"
+    held = {method.law for method in feedback.methods}
+    assert held == {"a-lqr", "pid-act", "s-pid"} and any(method.control for method in feedback.methods)
+    assert used == set(LAWS) - held - {"re-control"}, "every law of part 2, and its control; values are part 3"
     assert {name for course in race.courses() for name in [course.name]} == {
         "truth", "toxicity", "preference", "refusal", "concept",
     }  # fmt: skip
