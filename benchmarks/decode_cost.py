@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,9 +31,10 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
+from common.answering import answering, beside_unsteered
 from common.cases import Case, chosen, code_of
 from common.kept import Kept
-from common.timing import Clock, Spent, in_turn, ratio
+from common.timing import Clock, Spent, ratio
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -185,19 +186,8 @@ def compare(
             something else.
     """
     clock = clock or Clock()
-
-    def run() -> object:
-        return plant.generate(
-            prompts, max_new_tokens=tokens, seed=0, batch_size=len(prompts), compile=compile,
-            cache="static" if compile else "dynamic",
-        )  # fmt: skip
-
-    ways: tuple[Callable[[], AbstractContextManager[object]], ...] = (nullcontext, way.enter)
-    if compile is not None:  # dynamo keeps few codes, and looks through all that it keeps at every step
-        torch._dynamo.reset()
-    in_turn(ways, run, rounds=2 if compile else 1, clock=clock)  # caches, allocations, compiled code
-    with torch.compiler.set_stance("fail_on_recompile") if compile else nullcontext():
-        free, steered = in_turn(ways, run, rounds=rounds, clock=clock)
+    run = answering(plant, prompts, tokens=tokens, compile=compile)
+    free, steered = beside_unsteered(run, way.enter, rounds=rounds, compile=compile, clock=clock)
     row = row_of(way, free, steered, batch=len(prompts), tokens=tokens, compile=compile)
     if compile is None:
         looks = max(3, rounds // 4)

@@ -19,8 +19,7 @@ of their tokens.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,9 +27,10 @@ import numpy as np
 import torch
 import transformers as hf
 import typer
+from common.answering import answering, beside_unsteered
 from common.cases import code_of
 from common.kept import Kept
-from common.timing import Clock, in_turn, ratio
+from common.timing import Clock, ratio
 from rich.console import Console
 from rich.table import Table
 
@@ -94,22 +94,10 @@ def compare(
         RuntimeError: if the code were to be compiled once more while it is measured, so that the figure would be of
             something else.
     """
-
-    def run() -> object:
-        return plant.generate(
-            prompts, max_new_tokens=tokens, seed=0, batch_size=len(prompts), compile=compile,
-            cache="static" if compile else "dynamic",
-        )  # fmt: skip
-
-    ways: tuple[Callable[[], AbstractContextManager[object]], ...] = (
-        nullcontext,
-        lambda: plant.under(law, layer=-1, point="final_norm"),
+    run = answering(plant, prompts, tokens=tokens, compile=compile)
+    free, steered = beside_unsteered(
+        run, lambda: plant.under(law, layer=-1, point="final_norm"), rounds=rounds, compile=compile, clock=clock
     )
-    if compile is not None:
-        torch._dynamo.reset()
-    in_turn(ways, run, rounds=2 if compile else 1, clock=clock)  # caches, allocations, compiled code
-    with torch.compiler.set_stance("fail_on_recompile") if compile else nullcontext():
-        free, steered = in_turn(ways, run, rounds=rounds, clock=clock)
     rate = len(prompts) * tokens / float(np.median([one.wall for one in steered]))
     others = [one.others for one in (*free, *steered) if one.others is not None]
     return {
