@@ -15,6 +15,7 @@ from steerlib.figures.almanac import (
 )
 from steerlib.figures.ascent import ascent_paths, cosines, knobs
 from steerlib.figures.audit import Reach, forest
+from steerlib.figures.courses import course_map
 from steerlib.figures.dynamics import Panel, over, small_multiples, trajectories
 from steerlib.figures.feedback import error_paths, missed_and_spent
 from steerlib.figures.maps import angle_response, gate, head_map, moved, transport
@@ -47,6 +48,7 @@ __all__ = [
     "by_position",
     "ascent_paths",
     "cosines",
+    "course_map",
     "curve",
     "data_efficiency",
     "disturbance",

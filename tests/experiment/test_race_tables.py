@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from itertools import permutations
 
 import numpy as np
 import pytest
+from scipy.stats import kendalltau
 
 from steerlib.experiment import race_tables
 from steerlib.experiment.cell_records import Metric
@@ -109,6 +112,41 @@ def test_one_control_that_is_as_good_is_enough_to_lose() -> None:
     twin = Method(name="twin", laws=method().laws, control=True)
     won, nearest, gap = race_tables.stands_out(race([method(), *controls_of(method()), twin]), "push", "own")
     assert not won and nearest == "twin" and gap.value == pytest.approx(0, abs=1e-12)
+
+
+def course(**wanted: float) -> Race:
+    """A course whose methods have these products of both scores."""
+    ran = [said(name, "truth", 1, wanted=[[x, x]], intact=[[1.0, 1.0]]) for name, x in wanted.items()]
+    return Race(tuple(ran), ("unsteered",))
+
+
+def test_two_courses_agree_on_the_order_of_what_ran_on_both() -> None:
+    one = course(a=0.1, b=0.2, c=0.3, d=0.4)
+    same = race_tables.agreement(one, course(a=0.5, b=0.6, c=0.7, d=0.8), "own")
+    assert (same.tau, same.n) == (1.0, 4)
+    assert race_tables.agreement(one, course(a=0.9, b=0.8, c=0.7, e=0.1), "own").tau == -1.0, "e ran on one alone"
+    swapped = race_tables.agreement(one, course(a=0.2, b=0.1, c=0.3, d=0.4), "own")
+    assert swapped.tau == pytest.approx(4 / 6), "one of six pairs changes places"
+    assert race_tables.agreement(one, course(a=0.1, b=0.2), "own") is None, "two methods have hardly an order"
+    assert race_tables.agreement(one, course(a=0.5, b=0.5, c=0.5), "own") is None, "all tied"
+    assert race_tables.agreement(one, one, "budget") is None, "nothing ran at that setting"
+
+
+def test_controls_have_no_say_in_the_order() -> None:
+    one, other = course(a=0.1, b=0.2, c=0.3, luck=0.9), course(a=0.1, b=0.2, c=0.3, luck=0.0)
+    apart = [Race(tuple(replace(e, control=e.name == "luck") for e in r.entries), r.against) for r in (one, other)]
+    assert race_tables.agreement(one, other, "own").tau < 1
+    assert race_tables.agreement(*apart, "own").tau == 1.0
+
+
+def test_what_chance_does_to_an_agreement_is_the_spread_over_all_orders() -> None:
+    given = dict(zip("abcde", (0.1, 0.2, 0.3, 0.4, 0.5), strict=True))
+    one = course(**given)
+    orders = [course(**dict(zip(order, given.values(), strict=True))) for order in permutations(given)]
+    found = [race_tables.agreement(one, other, "own") for other in orders[::4]]
+    exact = [kendalltau(range(5), order).statistic for order in permutations(range(5))]
+    assert found[0].chance == pytest.approx(1.96 * np.std(exact))
+    assert {round(a.tau, 6) for a in found} <= {round(t, 6) for t in exact}
 
 
 def test_sweeps_are_read_from_the_names_in_order() -> None:
