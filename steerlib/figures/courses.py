@@ -19,7 +19,7 @@ Effects = Mapping[str, Mapping[str, Mapping[str, float]]]
 def course_map(
     effects: Effects, *, stars: Collection[tuple[str, str, str]] = (), label: str, marks: Mapping[str, str]
 ) -> Figure:
-    """A grid of methods by courses, columns grouped by behaviour; blue is better than unsteered, orange worse.
+    """A grid of methods by courses, columns grouped by behaviour; purple is better than unsteered, orange worse.
 
     Args:
         effects: all courses that were run, those of the first method giving the order. A cell without an effect has a
