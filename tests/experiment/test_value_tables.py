@@ -17,7 +17,7 @@ from steerlib.files import data_folder
 from tests.experiment import toys
 
 LAW = {"layer": -1, "point": "final_norm"}
-SCORER = {"name": "fudge", "n": 20}
+SCORER, BELLMAN = {"name": "fudge", "n": 20}, {"name": "cd-q", "n": 20}
 
 
 def cell(*, split: str = "test", **more: Any) -> Cell:
@@ -47,6 +47,9 @@ EVERY: dict[str, dict[str, Any]] = {
     "unsteered": {}, "static-re": law("static-re"), "prompting": {"told": True}, "cd": by("cd"),
     "cd-prefix": by("cd-prefix", scorer=SCORER),
     "cd-prefix-prompting": {**by("cd-prefix", scorer=SCORER), "told": True},
+    "cd-prompting": {**by("cd"), "told": True},
+    "cd-prefix-cd-q": by("cd-prefix", scorer=BELLMAN),
+    "cd-prefix-cd-q-prompting": {**by("cd-prefix", scorer=BELLMAN), "told": True},
     "re-control": law("re-control"), "re-control-prompting": {**law("re-control"), "told": True},
     "best-of-n": by("best-of-n", n=4), "shuffled-rewards": law("re-control", fit={"labels": "shuffled"}),
     "re-control-monte-carlo": law("re-control", target="monte-carlo"),
@@ -67,6 +70,7 @@ def test_every_row_is_told_from_the_others():
         (law("re-control", target="released"), "has no row 're-control-released'"),
         ({**EVERY["static-re"], "told": True}, "has no row 'static-re-prompting'"),
         ({**law("re-control"), **by("cd")}, "a law and a decoder at once"),
+        (by("blockwise", scorer=BELLMAN), "has no row 'blockwise-cd-q'"),
     ],
 )
 def test_what_the_table_has_no_row_for_is_refused(what, message):
@@ -160,9 +164,13 @@ def test_a_row_that_is_tested_at_another_setting_is_named():
         record(cell(told=True, **law("re-control", alpha=0.5), seed=0), kl=1.0),
         record(cell(**by("cd", weight=0.0), seed=0)),
         record(cell(**by("cd-prefix", scorer={**SCORER, "seed": 2}, weight=4.0), seed=0)),
+        record(cell(told=True, **by("cd", weight=4.0), seed=0)),
+        record(cell(told=True, **by("cd-prefix", scorer={**BELLMAN, "seed": 2}, weight=0.0), seed=0)),
         record(cell(**by("best-of-n", n=4), seed=0)),
     ]  # fmt: skip
     assert misplaced(validation() + tested, {}) == ["cd", "re-control-prompting"]
+    swept_too = [record(cell(split="validation", **by("cd-prefix", scorer=BELLMAN, weight=w)), w) for w in (0.0, 4.0)]
+    assert misplaced(validation() + swept_too + tested, {})[2:] == ["cd-prefix-cd-q-prompting"]
 
 
 def test_the_shipped_grid_has_every_row_under_every_seed():
