@@ -1026,7 +1026,8 @@ for name, options in SETS.items():
 # %% tags=["hide-input"]
 heads = {**value_tables.ROWS, "dpo": "DPO", "dpo-prompting": "DPO + Prompting",
          "ppo": "PPO", "ppo-prompting": "PPO + Prompting"}  # fmt: skip
-SHOWN = ("unsteered", "prompting", "best-of-n", "cd-prefix", "re-control", "re-control-monte-carlo",
+SHOWN = ("unsteered", "prompting", "best-of-n", "cd", "cd-prompting", "cd-prefix", "cd-prefix-prompting",
+         "cd-prefix-cd-q", "cd-prefix-cd-q-prompting", "re-control", "re-control-monte-carlo",
          "re-control-prompting", "dpo", "ppo", "dpo-prompting", "ppo-prompting", "shuffled-rewards")  # fmt: skip
 
 
@@ -1106,9 +1107,20 @@ for method in ("dpo", "ppo"):
     )
 page.record("tuned.gain.re-control", against(plain, "re-control"), digits=2)
 page.record("tuned.kl.re-control", plain["re-control"].kl, digits=3)
+for key, one, other in (
+    ("prompted.cd", "cd-prompting", "prompting"), ("prompted.cd-prefix", "cd-prefix-prompting", "prompting"),
+    ("prompted.re-control", "re-control-prompting", "prompting"), ("prompted.best", "best-of-n", "prompting"),
+    ("scorer.bellman", "cd-prefix-cd-q", "unsteered"), ("scorer.outcome", "cd-prefix", "unsteered"),
+    ("scorer.apart", "cd-prefix", "cd-prefix-cd-q"),
+):  # fmt: skip
+    page.record(key, against(plain, one, other), digits=2)
+apart_second = against(tables["second"], "cd-prefix", "cd-prefix-cd-q")
+page.record("scorer.apart.second", apart_second, digits=2)
 brief = {
     "re-control-monte-carlo": "RE-Control, Monte-Carlo",
     "shuffled-rewards": "shuffled value",
+    "cd-prefix-cd-q": "CD prefix, Bellman",
+    "cd-prefix-cd-q-prompting": "the same + Prompting",
 }
 changes = {
     brief.get(name, heads[name]): against(plain, name)
@@ -1119,7 +1131,7 @@ page.figure(
     "tuned-gains",
     figures.narrow(
         figures.intervals(changes, xlabel="change in mean reward", zero=0.0),
-        height=4.2,
+        height=5.8,
     ),
     alt="Change in mean reward from the plant alone, with 95 % intervals over requests and seeds: "
     + ", ".join(f"{n} {e.value:+.2f}" for n, e in changes.items()) + ".",
@@ -1127,6 +1139,8 @@ page.figure(
 
 # %% [markdown]
 # DPO changes the reward by {glue:text}`tuned.gain.dpo.first` at {glue:text}`tuned.kl.dpo` nats for each token, PPO by {glue:text}`tuned.gain.ppo.first` at {glue:text}`tuned.kl.ppo`; RE-Control, at {glue:text}`tuned.kl.re-control` nats, by {glue:text}`tuned.gain.re-control`, which is {glue:text}`tuned.over.dpo` over DPO and {glue:text}`tuned.over.ppo` over PPO. On requests of families that were not tuned on, DPO changes it by {glue:text}`tuned.gain.dpo.second`, PPO by {glue:text}`tuned.gain.ppo.second`. Where an interval holds zero, the table does not tell the two apart; what it does tell is the price in nats, which is not the same for all rows.
+#
+# The table also says what this page left open of search: what becomes of it behind a preface, and what its scorer is trained to. Over prompting alone, CD with the preface changes the reward by {glue:text}`prompted.cd`, CD prefix with it by {glue:text}`prompted.cd-prefix`, RE-Control with it by {glue:text}`prompted.re-control`, best of four without it by {glue:text}`prompted.best`. And a prefix scorer drawn to its own next value, a Bellman equation as that of the paper's value (*CD-Q* {cite:p}`mudgal2024cd`), raises the reward of the plant by {glue:text}`scorer.bellman`, on the same answers where one that is drawn to outcomes raises it by {glue:text}`scorer.outcome`: {glue:text}`scorer.apart` between the two. On the second data set it is {glue:text}`scorer.apart.second`.
 #
 # What did it cost? And does an adapter leave alone what it is not about? The control is questions of fact, which neither method was shown: how far the tuned plant is from the plant there, and how much of what it knows has changed.
 
@@ -1537,7 +1551,7 @@ for claim in mine:
     if check is None:
         continue
     gap = "–" if check.estimate is None else f"{check.estimate:+.3f}"
-    rows.append((claim.says, str(check.verdict), gap))
+    rows.append((claim.derived or claim.says, str(check.verdict), gap))
 table(rows, "claim", "here", "estimate")
 
 # %% [markdown]
