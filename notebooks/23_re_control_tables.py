@@ -69,6 +69,7 @@ from steerlib.decoding import (
 from steerlib.experiment import value_plants, value_tables
 from steerlib.experiment.claims import load_claims
 from steerlib.experiment.page import Page
+from steerlib.experiment.profile_tables import task_for
 from steerlib.experiment.recompute import reference
 from steerlib.experiment.showing import percent, table
 from steerlib.experiment.value_plants import PlantSet
@@ -83,10 +84,12 @@ pd.set_option("display.max_colwidth", None)
 page = Page("23_re_control_tables", profile=profile, plant=plant, seeds=seeds)
 lm = page.uses(Plant.load(plant, dtype=torch.float32))
 almanac = lm.source.card.get("world") == "almanac"
+# A real model is asked for what its profile says, by that profile's reward model.
+own = task_for(lm, profile=profile, alone=True)
 task = (
     Preferred(lm)
     if almanac
-    else tasks.for_plant(lm, data=os.environ.get("STEERLIB_DATA"))
+    else own or tasks.for_plant(lm, data=os.environ.get("STEERLIB_DATA"))
 )
 
 
@@ -109,7 +112,7 @@ how = RolloutSampling(length, seeds[0])
 
 def asked_in(split, n):
     """Some prompts, and the reward of answers to them."""
-    if almanac:
+    if almanac or own:
         items = task.items(split)[:n]
         return [item.text for item in items], reward_among(task, items)
     prompts = (task.prompts(split) * n)[:n]

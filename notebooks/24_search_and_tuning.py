@@ -83,6 +83,7 @@ from steerlib.experiment.answered import departure
 from steerlib.experiment.calibrate import calibrate
 from steerlib.experiment.claims import load_claims
 from steerlib.experiment.page import Page
+from steerlib.experiment.profile_tables import task_for
 from steerlib.experiment.recompute import reference
 from steerlib.experiment.showing import table
 from steerlib.figures import Front, Panel, Trade
@@ -94,6 +95,7 @@ from steerlib.laws.value import ReControl
 from steerlib.metrics import Estimate
 from steerlib.tasks.base import spread
 from steerlib.tasks.helpfulness import Helpfulness
+from steerlib.tasks.rewarding import reward_among
 from steerlib.trajectories import READ_OUT, RolloutSampling, collect
 from steerlib.tuning import load_plant, recipe_of
 from steerlib.tuning.adapters import read_tuning
@@ -114,7 +116,9 @@ lm
 # %% tags=["hide-input"]
 longest, n_prompts, k = 20, 20, 5
 on_almanac = lm.source.card.get("world") == "almanac"
-task = Helpfulness(lm) if on_almanac else tasks.for_plant(lm)
+# A real model is asked for what its profile says, by that profile's reward model.
+real = task_for(lm, profile=profile, alone=True)
+task = Helpfulness(lm) if on_almanac else real or tasks.for_plant(lm)
 told = {}
 if on_almanac:
     told = told_prompts(task)
@@ -126,6 +130,13 @@ if on_almanac:
     ends = lm.model.generation_config.eos_token_id
     ends = ends if isinstance(ends, list) else [ends]
     lm.model.generation_config.eos_token_id = [*ends, line_end]
+elif real:
+    told = told_prompts(real)
+    to_fit = real.items("fit")[:128]
+    real_reward = reward_among(
+        real, [*to_fit, *real.items(), *real.items(told=True)]
+    )
+    fit_prompts = [item.text for item in to_fit]
 else:
     fit_prompts = task.prompts("fit") * 4
 prompts = spread(task.prompts("test"), n_prompts)
@@ -136,6 +147,8 @@ def earned(asked, answers):
     """Rewards of answers, or of beginnings of answers."""
     if on_almanac:
         return task.rewards([wishes[p] for p in asked], answers)
+    if real:
+        return real_reward(asked, answers)
     return [task.happiness(text) for text in answers]
 
 
@@ -1500,8 +1513,9 @@ for metric in ("reward", "win-rate"):
         {n: row.scores[metric] for n, row in compared.items()},
         note="shipped cells of the smallest plant, first data set; a value or an adapter for each seed",
     )  # fmt: skip
-if on_almanac:
-    note = "sampled on the tiny plant, Almanac preference, a value for each seed, at the prices of the page's table"
+if on_almanac or real:
+    where = "the tiny plant, Almanac preference" if on_almanac else lm.name
+    note = f"sampled on {where}, a value for each seed, at the prices of the page's table"
     scored = {"unsteered": free} | {
         n: run[0] for n, run in runs.items() if len(run[0]) == len(free)
     }
