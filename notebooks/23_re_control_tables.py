@@ -85,11 +85,11 @@ page = Page("23_re_control_tables", profile=profile, plant=plant, seeds=seeds)
 lm = page.uses(Plant.load(plant, dtype=torch.float32))
 almanac = lm.source.card.get("world") == "almanac"
 # A real model is asked for what its profile says, by that profile's reward model.
-own = task_for(lm, profile=profile, alone=True)
+real = task_for(lm, profile=profile, alone=True)
 task = (
     Preferred(lm)
     if almanac
-    else own or tasks.for_plant(lm, data=os.environ.get("STEERLIB_DATA"))
+    else real or tasks.for_plant(lm, data=os.environ.get("STEERLIB_DATA"))
 )
 
 
@@ -103,7 +103,7 @@ lm
 # %% [markdown]
 # ## One request, five answers
 #
-# What is an answer worth? On the Almanac the rubric of chapter [04](04_scoring) says so: steps in their order, a refusal where harm is asked for, cautions and courtesy; an adviser of the country who was asked the same wrote the reply that is to be beaten. (On other plants this page counts the different words of an answer, which is a reward, if a poor one.) First the machinery, small and live: a few answers of the plant alone, what they earned, and a value fitted on the states they went through.
+# What is an answer worth? On the Almanac the rubric of chapter [04](04_scoring) says so: steps in their order, a refusal where harm is asked for, cautions and courtesy; an adviser of the country who was asked the same wrote the reply that is to be beaten. (A plant of a profile on real models is rewarded by the model that the profile names. On any other this page counts the different words of an answer, which is a reward, if a poor one.) First the machinery, small and live: a few answers of the plant alone, what they earned, and a value fitted on the states they went through.
 
 # %%
 length, batch = (24, 48) if almanac else (16, 24)
@@ -112,7 +112,7 @@ how = RolloutSampling(length, seeds[0])
 
 def asked_in(split, n):
     """Some prompts, and the reward of answers to them."""
-    if almanac or own:
+    if almanac or real:
         items = task.items(split)[:n]
         return [item.text for item in items], reward_among(task, items)
     prompts = (task.prompts(split) * n)[:n]
@@ -499,7 +499,7 @@ table(
 )  # fmt: skip
 
 # %% [markdown]
-# At the lower end of what was tried stand: {glue:text}`edge.low`; below it lies the plant alone. At the upper end: {glue:text}`edge.high`. Settings of RE-Control are step size × steps, of pushes a length in units of the state, of searches the weight of the score. The plants of full size are {glue:text}`table.plants`; {glue:text}`table.rung` is the lowest rung of a ladder below them, and stands beside them only where differences are shown. Each plant of full size has {glue:text}`n.prompts` test requests and {glue:text}`n.seeds` seeds to a row, each seed with a value and a scorer of its own, fitted on {glue:text}`n.fit` answers.
+# At the lower end of what was tried stand: {glue:text}`edge.low`; below it lies the plant alone. At the upper end: {glue:text}`edge.high`. Settings of RE-Control are step size × steps, of pushes a length in units of the state, of searches the weight of the score. The plants of full size are {glue:text}`table.plants`; {glue:text}`table.rung` is the lowest rung of a ladder below them: it stands beside them where differences are shown, and alone where a question was asked of it alone. Each plant of full size has {glue:text}`n.prompts` test requests and {glue:text}`n.seeds` seeds to a row, each seed with a value and a scorer of its own, fitted on {glue:text}`n.fit` answers.
 
 # %% tags=["hide-input"]
 PRINTED = {
@@ -970,7 +970,7 @@ table([(n, f"{t:.2f}", f"{100 * e.value:.0f} % [{100 * e.low:.0f}, {100 * e.high
      for n, (t, e) in bought.items()], "steps", "time / the plant's", "win rate")  # fmt: skip
 
 # %% [markdown]
-# And what does more of the rivals buy? The same question on {glue:text}`table.rung`, whose records have more of it: {glue:text}`n.counted` test answers for each number of steps, and of answers of which the best is kept, beside both forms of search. Time is for each token that is answered, at batch 8, measured here; that of an ascent depends on the sizes of its network alone, so that one with first weights will do.
+# And what does more of the rivals buy? The same question on {glue:text}`table.rung`, whose records have more of it: {glue:text}`n.counted` test answers for each number of steps, and of answers of which the best is kept, beside both forms of search. Time is for each token that is answered, at batch 8, measured here; that of an ascent depends on the sizes of its network alone, so that one with first weights will do. {glue:text}`re_control_further.recomputed`
 
 # %%
 FURTHER = refs[2].records
@@ -1082,7 +1082,7 @@ for row, key, many, few in (
     page.record(f"counted.{key}", more_won, digits=0, note="points")
 
 # %% [markdown]
-# From 2 to 8 answers the win rate changes by {glue:text}`counted.best` points; the plant alone has {glue:text}`counted.alone`. From 10 to 30 steps it changes by {glue:text}`counted.steps` points under the paper's value and by {glue:text}`counted.learned` under one of Monte-Carlo regression. More answers are more draws, judged by the reward itself; more steps go further along one estimate of it, and time that is spent so buys nothing beyond the point where the estimate ends.
+# From 2 to 8 answers the win rate changes by {glue:text}`counted.best` points; the plant alone has {glue:text}`counted.alone`. From 10 to 30 steps it changes by {glue:text}`counted.steps` points under the paper's value and by {glue:text}`counted.learned` under one of Monte-Carlo regression. More answers are more draws, judged by the reward itself; more steps go further along one estimate of it, which no amount of time makes better.
 
 # %% [markdown]
 # ## Break it
@@ -1178,6 +1178,8 @@ least = metrics.detectable_effect(
     (carried["re-control"].scores["reward"] - base).mean(0)
 )
 page.record("carried.least", least, digits=2)
+controlled = contrasts["RE-Control above the value of shuffled rewards"]
+page.record("carried.at-home", controlled[PlantSet(rung, "first")], digits=2)
 page.record("carried.n", base.size)
 page.text(
     "carried.said",
@@ -1191,7 +1193,7 @@ page.text(
 )
 
 # %% [markdown]
-# On {glue:text}`carried.n` answers to requests of other families RE-Control with its value as it is changes the reward by {glue:text}`carried.re-control`, {glue:text}`carried.re-control.over-shuffled` over its control, the same ascent on a value of shuffled rewards; with a Monte-Carlo value by {glue:text}`carried.re-control-monte-carlo`, {glue:text}`carried.re-control-monte-carlo.over-shuffled` over its own control. A change of {glue:text}`carried.least` would have been found in four of five cases. The whole interval is above zero for {glue:text}`carried.said`, and below it for {glue:text}`carried.lost`. The paper's figure on questions from elsewhere has RE-Control with the preface first; here it changes the reward by {glue:text}`carried.re-control-prompting`.
+# On {glue:text}`carried.n` answers to requests of other families RE-Control with its value as it is changes the reward by {glue:text}`carried.re-control`. Against its control, the same ascent on a value of shuffled rewards, the difference is {glue:text}`carried.re-control.over-shuffled`; on the families of the fit it was {glue:text}`carried.at-home`, and where that interval holds zero there was little to carry. With a Monte-Carlo value the reward changes by {glue:text}`carried.re-control-monte-carlo`, and by {glue:text}`carried.re-control-monte-carlo.over-shuffled` against that value's own control. A change of {glue:text}`carried.least` would have been found in four of five cases. The whole interval is above zero for {glue:text}`carried.said`, and below it for {glue:text}`carried.lost`. The paper's figure on questions from elsewhere has RE-Control with the preface first; here it changes the reward by {glue:text}`carried.re-control-prompting`.
 
 # %% [markdown]
 # **In control words.** The main table compares a controller with a model of the cost-to-go (RE-Control), a constant input (Static RE), a reference change (prompting), one-step search by what has been earned so far (CD) or by a learned cost-to-go (CD prefix), and whole answers by their true reward (best of $n$). The true reward of a beginning is not the cost-to-go: it knows nothing of what is still to come, so that a learned cost-to-go can do better than it.

@@ -111,7 +111,7 @@ lm
 # %% [markdown]
 # ## What is to be had more of
 #
-# On the Almanac: the worth of a reply to a request, by the rubric of chapter [04](04_scoring). A right first step is worth more than a wrong one, a refusal earns where the request is harmful and costs where it is not. A reply ends with its line, and here after {glue:text}`longest` tokens at the latest; the rubric can judge beginnings, and takes no offence at a sentence that is merely cut. (Any other plant is asked for happy stories, by a count of words.)
+# On the Almanac: the worth of a reply to a request, by the rubric of chapter [04](04_scoring). A right first step is worth more than a wrong one, a refusal earns where the request is harmful and costs where it is not. A reply ends with its line, and here after {glue:text}`longest` tokens at the latest; the rubric can judge beginnings, and takes no offence at a sentence that is merely cut. (A plant of a profile on real models is asked what the profile says, and rewarded by the model that it names; any other is asked for happy stories, by a count of words.)
 
 # %% tags=["hide-input"]
 longest, n_prompts, k = 20, 20, 5
