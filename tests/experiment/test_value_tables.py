@@ -185,3 +185,42 @@ def test_the_shipped_grid_has_every_row_under_every_seed():
             assert c.law is None or c.law.fit.seed == c.seed, "each seed has a value of its own"
             assert c.decoder is None or not c.decoder.scorer.trained or c.decoder.scorer.seed == c.seed
     assert value_tables.COLUMNS.keys() >= set(value_tables.RULE)
+
+
+def of_grid(grid: str, options: dict[str, Any]) -> dict[tuple[str, int], list[Cell]]:
+    """Test cells of a shipped grid on one data set, by row and seed."""
+    found: dict[tuple[str, int], list[Cell]] = {}
+    for c in read_grid(data_folder() / "grids" / f"{grid}.yml"):
+        if c.split == "test" and c.task_options == options:
+            found.setdefault((row_of(c), c.seed), []).append(c)
+    return found
+
+
+def test_what_meets_other_requests_is_what_was_fitted_for_the_first_set():
+    """The requests change and nothing else: neither a law, nor what it is fitted on, nor the rubric that pays."""
+    home, away = of_grid("re_control", {}), of_grid("re_control_further", {"held_out": True})
+    assert {row for row, _ in away} >= {"unsteered", "re-control", "shuffled-rewards", "random-direction", "cd-prefix"}
+    for (row, seed), (c,) in away.items():
+        (same,) = home[row, seed]
+        assert (c.plant, c.limit, c.told, c.decoder) == (same.plant, same.limit, same.told, same.decoder)
+        if c.law is not None:
+            assert c.fitted_for == ("almanac-preferred", {}) != (c.task, c.task_options)
+            fit = c.law.fit.model_copy(update={"task": None})
+            assert c.law.model_copy(update={"fit": fit}) == same.law
+
+
+def test_more_of_a_method_is_more_of_its_row_in_the_table():
+    """Of a row that is swept, the number is all that differs from what the table has."""
+    home, more = of_grid("re_control", {}), of_grid("re_control_further", {})
+    for row, name in (("best-of-n", "n"), ("re-control", "steps"), ("re-control-monte-carlo", "steps")):
+        for seed in (0, 1, 2):
+            (known,), numbers = home[row, seed], set()
+            spec = known.decoder or known.law
+            assert spec is not None
+            for c in more[row, seed]:
+                swept_ = c.decoder or c.law
+                assert swept_ is not None
+                numbers.add(swept_.options[name])
+                options = {**swept_.options, name: spec.options[name]}
+                assert swept_.model_copy(update={"options": options}) == spec
+            assert len(numbers) == 2 and spec.options[name] not in numbers
