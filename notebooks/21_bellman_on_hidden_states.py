@@ -70,6 +70,7 @@ from steerlib.control.value_quality import (
 )
 from steerlib.control.values import fit_value
 from steerlib.experiment.page import Page
+from steerlib.experiment.profile_tables import task_for
 from steerlib.experiment.showing import table
 from steerlib.sampling import truncate, uniforms
 from steerlib.tasks import banking
@@ -80,7 +81,9 @@ page = Page(
     "21_bellman_on_hidden_states", profile=profile, plant=plant, seeds=seeds
 )
 lm = page.uses(Plant.load(plant, dtype=torch.float32))
-task = tasks.for_plant(lm, data=os.environ.get("STEERLIB_DATA"))
+# A real model is asked for what its profile says, by that profile's reward model.
+real = task_for(lm, profile=profile, alone=True)
+task = real or tasks.for_plant(lm, data=os.environ.get("STEERLIB_DATA"))
 if task.name == "truth":
     task = Helpfulness(lm)  # a reward for whole replies, by an exact rubric
 page.words(task.labels)
@@ -871,7 +874,7 @@ mine = (
     "recontrol.code.value-beats-prompt",
     "recontrol.value.beats-shuffled",
 )
-if not isinstance(task, Helpfulness):
+if not (real or isinstance(task, Helpfulness)):
     for name in mine:
         page.cannot_check(
             name, why=f"this plant has no preference task, only {task.name}"
@@ -880,7 +883,9 @@ else:
     page.samples(
         "value.score",
         scores,
-        note="held-out answers of the tiny plant, rewards by the Almanac's rubric",
+        note=f"held-out answers of {lm.name}, rewards by the profile's model"
+        if real
+        else "held-out answers of the tiny plant, rewards by the Almanac's rubric",
     )
 page.figure(
     "against",

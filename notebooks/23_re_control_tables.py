@@ -12,7 +12,7 @@
 # (ch-re-control-tables)=
 # # 23 The tables and figures
 #
-# **RE-Control's main table, row by row and column by column: the paper's eight ways to answer without touching a weight, two more, and three controls, scored on the same requests with the same noise, on plants of several families and two sets of preferences. Beside each row of ours stands what was published, and what separates a difference from luck is said before any is shown.**
+# **RE-Control's main table, row by row and column by column: the paper's eight ways to answer without touching a weight, a few more, and three controls, scored on the same requests with the same noise, on plants of several families and two sets of preferences. Beside each row of ours stands what was published, and what separates a difference from luck is said before any is shown.**
 #
 # :::{admonition} Cost
 # :class: cost-card note
@@ -48,6 +48,7 @@ if importlib.util.find_spec("steerlib") is None:
 import os
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -55,6 +56,8 @@ import torch
 from IPython.display import Markdown, display
 
 from steerlib import Plant, figures, metrics, tasks
+from steerlib.control.bellman import ValueNetwork
+from steerlib.control.networks import seeded
 from steerlib.decoding import (
     BestOf,
     ControlledDecoding,
@@ -66,6 +69,7 @@ from steerlib.decoding import (
 from steerlib.experiment import value_plants, value_tables
 from steerlib.experiment.claims import load_claims
 from steerlib.experiment.page import Page
+from steerlib.experiment.profile_tables import task_for
 from steerlib.experiment.recompute import reference
 from steerlib.experiment.showing import percent, table
 from steerlib.experiment.value_plants import PlantSet
@@ -80,10 +84,12 @@ pd.set_option("display.max_colwidth", None)
 page = Page("23_re_control_tables", profile=profile, plant=plant, seeds=seeds)
 lm = page.uses(Plant.load(plant, dtype=torch.float32))
 almanac = lm.source.card.get("world") == "almanac"
+# A real model is asked for what its profile says, by that profile's reward model.
+real = task_for(lm, profile=profile, alone=True)
 task = (
     Preferred(lm)
     if almanac
-    else tasks.for_plant(lm, data=os.environ.get("STEERLIB_DATA"))
+    else real or tasks.for_plant(lm, data=os.environ.get("STEERLIB_DATA"))
 )
 
 
@@ -97,7 +103,7 @@ lm
 # %% [markdown]
 # ## One request, five answers
 #
-# What is an answer worth? On the Almanac the rubric of chapter [04](04_scoring) says so: steps in their order, a refusal where harm is asked for, cautions and courtesy; an adviser of the country who was asked the same wrote the reply that is to be beaten. (On other plants this page counts the different words of an answer, which is a reward, if a poor one.) First the machinery, small and live: a few answers of the plant alone, what they earned, and a value fitted on the states they went through.
+# What is an answer worth? On the Almanac the rubric of chapter [04](04_scoring) says so: steps in their order, a refusal where harm is asked for, cautions and courtesy; an adviser of the country who was asked the same wrote the reply that is to be beaten. (A plant of a profile on real models is rewarded by the model that the profile names. On any other this page counts the different words of an answer, which is a reward, if a poor one.) First the machinery, small and live: a few answers of the plant alone, what they earned, and a value fitted on the states they went through.
 
 # %%
 length, batch = (24, 48) if almanac else (16, 24)
@@ -106,7 +112,7 @@ how = RolloutSampling(length, seeds[0])
 
 def asked_in(split, n):
     """Some prompts, and the reward of answers to them."""
-    if almanac:
+    if almanac or real:
         items = task.items(split)[:n]
         return [item.text for item in items], reward_among(task, items)
     prompts = (task.prompts(split) * n)[:n]
@@ -294,13 +300,13 @@ page.text("time.span", str(span))
 clock = time.process_time if lm.device.type == "cpu" else time.perf_counter
 
 
-def seconds(way, size, under=None):
+def seconds(way, size, under=None, on=lm):
     """Time for each token of the answers to so many prompts at once."""
     asked = dict(max_new_tokens=span, seed=0, batch_size=size)
     many = (prompts * size)[:size]
-    with nullcontext() if under is None else lm.under(under):
+    with nullcontext() if under is None else on.under(under):
         start = clock()
-        answered = way.generate(lm, many, **asked)
+        answered = way.generate(on, many, **asked)
         spent = clock() - start
     return spent / sum(len(row) for row in answered.tokens)
 
@@ -418,9 +424,9 @@ page.figure(
 SETS = {"first": {}, "second": {"held_out": True, "rubric": "strict"}}
 refs = [
     reference(name, profile=profile, page=page)
-    for name in ("re_control_plants", "re_control")
+    for name in ("re_control_plants", "re_control", "re_control_further")
 ]
-records = [record for ref in refs for record in ref.records]
+records = [record for ref in refs[:2] for record in ref.records]
 every = value_plants.by_setting(records, SETS)
 of_plant = {
     plant: [record for record in records if record.cell.plant == plant]
@@ -476,7 +482,7 @@ def knob(record):
 
 edges = {"low": [], "high": []}
 for plant in plants:
-    for row in value_tables.CHOSEN:
+    for row in filter(best_of[plant].get, value_tables.CHOSEN):
         tried = sorted(
             map(knob, value_tables.swept(of_plant[plant], SETS["first"], row))
         )
@@ -486,13 +492,14 @@ for plant in plants:
 for edge, found in edges.items():
     page.text(f"edge.{edge}", "; ".join(found) or "no row")
 table(
-    [(value_tables.ROWS[row], *(setting_of(best_of[plant][row]) for plant in of_plant))
+    [(value_tables.ROWS[row],
+      *(setting_of(of[row]) if row in of else "–" for of in best_of.values()))
      for row in (*value_tables.CHOSEN, "random-direction")],
     "chosen on validation prompts", *of_plant,
 )  # fmt: skip
 
 # %% [markdown]
-# At the lower end of what was tried stand: {glue:text}`edge.low`; below it lies the plant alone. At the upper end: {glue:text}`edge.high`. Settings of RE-Control are step size × steps, of pushes a length in units of the state, of searches the weight of the score. The plants of full size are {glue:text}`table.plants`; {glue:text}`table.rung` is the lowest rung of a ladder below them, and stands beside them only where differences are shown. Each plant of full size has {glue:text}`n.prompts` test requests and {glue:text}`n.seeds` seeds to a row, each seed with a value and a scorer of its own, fitted on {glue:text}`n.fit` answers.
+# At the lower end of what was tried stand: {glue:text}`edge.low`; below it lies the plant alone. At the upper end: {glue:text}`edge.high`. Settings of RE-Control are step size × steps, of pushes a length in units of the state, of searches the weight of the score. The plants of full size are {glue:text}`table.plants`; {glue:text}`table.rung` is the lowest rung of a ladder below them: it stands beside them where differences are shown, and alone where a question was asked of it alone. Each plant of full size has {glue:text}`n.prompts` test requests and {glue:text}`n.seeds` seeds to a row, each seed with a value and a scorer of its own, fitted on {glue:text}`n.fit` answers.
 
 # %% tags=["hide-input"]
 PRINTED = {
@@ -501,7 +508,7 @@ PRINTED = {
 }  # fmt: skip
 TIMED = {
     "unsteered": "1", "static-re": "constant push", "random-direction": "constant push", "cd": "CD",
-    "cd-prefix": "CD prefix", "best-of-n": "best of 4",
+    "cd-prefix": "CD prefix", "cd-prefix-cd-q": "CD prefix", "best-of-n": "best of 4",
 } | dict.fromkeys(
     ("re-control", "re-control-monte-carlo", "shuffled-rewards", "shuffled-rewards-monte-carlo"), "RE-Control"
 )  # fmt: skip
@@ -542,7 +549,7 @@ def costs(row):
 def main_table(setting):
     """The paper's rows and columns on one plant and data set; published numbers in a column of their own."""
     lines, beside = [], setting == PlantSet(home, "first")
-    for name, row in tables[setting].items():
+    for name, row in every[setting].items():
         e = {c: row.estimate(c) for c in value_tables.COLUMNS}
         line = [value_tables.ROWS[name]]
         line += [
@@ -761,6 +768,49 @@ for name in ("re-control", "re-control-monte-carlo"):
 #
 # So RE-Control stands above both controls {glue:text}`controls.said`, and above Static RE {glue:text}`static.said`; it adds to prompting {glue:text}`preface.said`. Is it the ascent that fails where it does, or the value? CD prefix reads the same states and was trained on as many answers, by regression on the reward at every position; the row *Monte-Carlo value* has RE-Control ascend a value fitted in that way, and the training target and the step size that the rule chose for it differ from the paper's (on {glue:text}`table.home` it diverges from the plant by {glue:text}`kl.re-control-monte-carlo` a token, RE-Control by {glue:text}`kl.re-control`, so that the two are not at equal effort). It is above its own shuffled control {glue:text}`target.said`, and above the paper's target {glue:text}`target.paper`. And the row that no table of the paper has: best of four, which needs no training, is above RE-Control {glue:text}`best.said`.
 #
+# ### Search with a preface, and with a scorer of another training
+#
+# Three rows that the main table has not, or not everywhere, on {glue:text}`table.rung`: CD with the preface, and a prefix scorer that is trained as the paper's value is. Its states, its network and its answers are those of CD prefix; but where that one is drawn to the reward of the whole answer at every position (FUDGE), this one is drawn to its own value one token later, and to the reward at the end alone (CD-Q, {cite:p}`mudgal2024cd`, a Bellman equation). Its weight was chosen on validation prompts, too.
+
+# %% tags=["hide-input"]
+for data in SETS:
+    display(main_table(PlantSet(rung, data)))
+
+# %%
+searches = {
+    "what a preface adds to CD": ("cd-prompting", "cd"),
+    "what a preface adds to CD prefix": ("cd-prefix-prompting", "cd-prefix"),
+    "what it adds to the Bellman scorer": ("cd-prefix-cd-q-prompting", "cd-prefix-cd-q"),
+    "CD prefix above the plant alone": ("cd-prefix", "unsteered"),
+    "the Bellman scorer above the plant alone": ("cd-prefix-cd-q", "unsteered"),
+    "outcomes above Bellman's equation": ("cd-prefix", "cd-prefix-cd-q"),
+    "CD + Prompting above RE-Control + Prompting": ("cd-prompting", "re-control-prompting"),
+    "CD prefix + Prompting above RE-Control + Prompting": ("cd-prefix-prompting", "re-control-prompting"),
+}  # fmt: skip
+
+# %% tags=["hide-input"]
+below = {data: every[PlantSet(rung, data)] for data in SETS}
+apart_ = {
+    name: {
+        data: metrics.paired_grid_difference(
+            rows[a].scores["reward"], rows[b].scores["reward"]
+        )
+        for data, rows in below.items()
+    }
+    for name, (a, b) in searches.items()
+}
+for name, (a, b) in searches.items():
+    for data, e in apart_[name].items():
+        page.record(f"search.{a}.{b}.{data}", e, digits=2)
+table(
+    [(name, *(f"{signed(e)}, p {e.p:.3f}" for e in of.values())) for name, of in apart_.items()],
+    f"{rung}, average reward", *(f"{data} set" for data in below),
+)  # fmt: skip
+
+# %% [markdown]
+# A preface changes the reward of CD by {glue:text}`search.cd-prompting.cd.first` on the first set and {glue:text}`search.cd-prompting.cd.second` on the second, that of CD prefix by {glue:text}`search.cd-prefix-prompting.cd-prefix.first` and {glue:text}`search.cd-prefix-prompting.cd-prefix.second`: the scorer of a prefix was trained on answers to prompts without one. The Bellman scorer raises the reward of the plant by {glue:text}`search.cd-prefix-cd-q.unsteered.first` and {glue:text}`search.cd-prefix-cd-q.unsteered.second`, where the scorer that saw outcomes raises it by {glue:text}`search.cd-prefix.unsteered.first` and {glue:text}`search.cd-prefix.unsteered.second`; the difference of the two is {glue:text}`search.cd-prefix.cd-prefix-cd-q.first` and {glue:text}`search.cd-prefix.cd-prefix-cd-q.second`. A reward that comes once, at the end, has to travel back through the values of all tokens before it, and chapter [21](21_bellman_on_hidden_states) shows what else is lost where the state does not say what was written. That goes for the value that RE-Control ascends as it does for the one that search asks.
+
+# %% [markdown]
 # ## How much is too much
 #
 # The paper's sweeps: the step size at a fixed number of steps, and the number of steps at a fixed size, on validation prompts. Beyond some point the ascent earns by $V$ and not by the reward: states leave what the value was fitted on, and coherence and diversity fall. This is called **{term}`over-optimisation`**, and in control words it is a controller that trusts its model outside the data.
@@ -920,6 +970,121 @@ table([(n, f"{t:.2f}", f"{100 * e.value:.0f} % [{100 * e.low:.0f}, {100 * e.high
      for n, (t, e) in bought.items()], "steps", "time / the plant's", "win rate")  # fmt: skip
 
 # %% [markdown]
+# And what does more of the rivals buy? The same question on {glue:text}`table.rung`, whose records have more of it: {glue:text}`n.counted` test answers for each number of steps, and of answers of which the best is kept, beside both forms of search. Time is for each token that is answered, at batch 8, measured here; that of an ascent depends on the sizes of its network alone, so that one with first weights will do. {glue:text}`re_control_further.recomputed`
+
+# %%
+FURTHER = refs[2].records
+counted = {}
+for record in {r.key: r for r in (*of_plant[rung], *FURTHER)}.values():
+    asked_ = record.cell.split, record.cell.task_options, record.cell.told
+    row = value_tables.row_of(record.cell)
+    if asked_ == ("test", {}, False):
+        spec = record.cell.decoder or record.cell.law
+        options = spec.options if spec else {}
+        n = options.get("n", options.get("steps", 0))
+        counted.setdefault(row, {}).setdefault(n, []).append(record)
+
+
+def won_by(row, n=0, column="win-rate"):
+    """A score of a row with so many steps or answers: (seeds, prompts)."""
+    ordered = sorted(counted[row][n], key=lambda r: r.cell.seed)
+    return np.array([r.more[column] for r in ordered], dtype=float)
+
+
+# %%
+little = Plant.load(rung, dtype=torch.float32)
+placed = replace(
+    law.header,
+    plant=little.name,
+    weight_hash=little.weight_hash,
+    width=little.width,
+    layer=READ_OUT.resolve(little.depth).layer,
+)
+network = seeded(lambda: ValueNetwork(little.width, little.width), seed=seeds[0])
+ten = {"k": 10, "weight": 4.0}
+timed = {
+    ("cd", 0): (ControlledDecoding(TextScorer(reward), **ten), None),
+    ("cd-prefix", 0): (ControlledDecoding(StateScorer(network), **ten), None),
+    **{("best-of-n", n): (BestOf(reward, n=n), None) for n in (2, 4, 8)},
+    **{
+        ("re-control", n): (
+            Plain(),
+            ReControl(steps=n, alpha=1e-3).hold(network, placed),
+        )
+        for n in (3, 10, 30)
+    },
+}
+
+# %%
+logs = {key: [] for key in timed}
+for way, under in timed.values():
+    seconds(way, 8, under, little)  # first calls cost more
+for _ in range(3):
+    alone = seconds(Plain(), 8, on=little)
+    for key, (way, under) in timed.items():
+        logs[key].append(np.log(seconds(way, 8, under, little) / alone))
+
+
+def times(row):
+    """Time over that of the plant alone, for each number of a row."""
+    found = [
+        metrics.mean_interval(log)
+        for (name, _), log in logs.items()
+        if name == row
+    ]
+    return [
+        metrics.Estimate(*np.exp([e.value, e.low, e.high]).tolist(), e.n)
+        for e in found
+    ]
+
+
+# %% tags=["hide-input"]
+MORE = {
+    "best-of-n": ("best of n", "best-of-n", (2, 4, 8)),
+    "re-control": ("RE-Control, n steps", "re-control", (3, 10, 30)),
+    "re-control-monte-carlo": ("the same, Monte-Carlo value", "re-control", (3, 10, 30)),
+    "cd": ("CD", "cd", (0,)),
+    "cd-prefix": ("CD prefix", "cd-prefix", (0,)),
+    "cd-prefix-cd-q": ("CD prefix, Bellman scorer", "cd-prefix", (0,)),
+}  # fmt: skip
+fields = {
+    name: figures.Front(
+        times(clocked), [metrics.grid_interval(100 * won_by(row, n)) for n in ns]
+    )
+    for row, (name, clocked, ns) in MORE.items()
+}
+bare_won = 100 * float(won_by("unsteered").mean())
+page.figure(
+    "more-for-time",
+    figures.more_for_time(
+        fields,
+        {name: ns for name, _, ns in MORE.values() if ns != (0,)},
+        xlabel="time for each token / the plant's own", ylabel="win rate, %",
+        line=("the plant alone", bare_won),
+    ),
+    alt=f"Win rate against time for each token, {rung}; the plant alone wins {bare_won:.0f} %. "
+    + " ".join(
+        f"{name}: " + ", ".join(
+            f"{e.value:.0f} %" + (f" with n = {n}" if n else "") + f" in {t.value:.1f} times the time"
+            for n, t, e in zip(ns, fields[name].cost, fields[name].effect, strict=True)
+        ) + "."
+        for name, _, ns in MORE.values()
+    ),
+)  # fmt: skip
+page.record("n.counted", won_by("unsteered").size)
+page.record("counted.alone", bare_won, digits=0, unit="%")
+for row, key, many, few in (
+    ("best-of-n", "best", 8, 2), ("re-control", "steps", 30, 10), ("re-control-monte-carlo", "learned", 30, 10)
+):  # fmt: skip
+    more_won = metrics.paired_grid_difference(
+        100 * won_by(row, many), 100 * won_by(row, few)
+    )
+    page.record(f"counted.{key}", more_won, digits=0, note="points")
+
+# %% [markdown]
+# From 2 to 8 answers the win rate changes by {glue:text}`counted.best` points; the plant alone has {glue:text}`counted.alone`. From 10 to 30 steps it changes by {glue:text}`counted.steps` points under the paper's value and by {glue:text}`counted.learned` under one of Monte-Carlo regression. More answers are more draws, judged by the reward itself; more steps go further along one estimate of it, which no amount of time makes better.
+
+# %% [markdown]
 # ## Break it
 #
 # *The rule of choice.* Multiply the reward by ten, which changes no comparison between answers, and choose again; or divide by ten.
@@ -953,7 +1118,7 @@ page.text(
 #
 # *One judge for both.* The value is trained on the reward that the table reports. That is legitimate for an oracle, and circular for a learned reward model: whoever ascends its errors is paid for them. The win rate of the same reward is not a second opinion.
 #
-# *Requests that nothing has seen.* The second data set above is that test.
+# *Requests that nothing has seen.* The second data set above is one such test: its families of requests are none that a value was fitted on. But it pays by other weights, too, and its values are fitted anew for them.
 
 # %% tags=["hide-input"]
 asked = (
@@ -971,6 +1136,64 @@ table(
     ],
     "change in reward", *(f"{s.plant}, {s.data} set" for s in tables),
 )  # fmt: skip
+
+# %% [markdown]
+# *The same, and the value as it is.* So that the requests change and nothing else, the very values, pushes and scorers of the first set now meet those families, paid by the weights that they were fitted for. On {glue:text}`table.rung`:
+
+# %%
+carried = value_tables.rows(FURTHER, {"held_out": True})
+at_home = every[PlantSet(rung, "first")]
+for name, row in carried.items():
+    for here, there in zip(row.cells, at_home[name].cells, strict=True):
+        if here.law:  # the same fit of the same law, as a record says it
+            fit = here.law.fit.model_copy(update={"task": None})
+            assert here.law.model_copy(update={"fit": fit}) == there.law
+kept = value_plants.changes(carried, "reward")
+
+# %% tags=["hide-input"]
+known = gains[PlantSet(rung, "first")]
+anew = gains[PlantSet(rung, "second")]
+table(
+    [
+        (value_tables.ROWS[name], signed(known[name]), signed(e), signed(anew[name]) if name in anew else "not run")
+        for name, e in kept.items()
+    ],
+    "change in reward", "first set: families of the fit", "other families, the fit as it is",
+    "second set: other families and weights, fitted anew",
+)  # fmt: skip
+
+# %% tags=["hide-input"]
+for name, e in kept.items():
+    page.record(f"carried.{name}", e, digits=2)
+against = {
+    "re-control": "shuffled-rewards",
+    "re-control-monte-carlo": "shuffled-rewards-monte-carlo",
+}
+for name, control in against.items():
+    scores = [carried[row].scores["reward"] for row in (name, control)]
+    over_control = metrics.paired_grid_difference(*scores)
+    page.record(f"carried.{name}.over-shuffled", over_control, digits=2)
+base = carried["unsteered"].scores["reward"]
+least = metrics.detectable_effect(
+    (carried["re-control"].scores["reward"] - base).mean(0)
+)
+page.record("carried.least", least, digits=2)
+controlled = contrasts["RE-Control above the value of shuffled rewards"]
+page.record("carried.at-home", controlled[PlantSet(rung, "first")], digits=2)
+page.record("carried.n", base.size)
+page.text(
+    "carried.said",
+    ", ".join(value_tables.ROWS[name] for name, e in kept.items() if e.low > 0)
+    or "no row",
+)
+page.text(
+    "carried.lost",
+    ", ".join(value_tables.ROWS[name] for name, e in kept.items() if e.high < 0)
+    or "no row",
+)
+
+# %% [markdown]
+# On {glue:text}`carried.n` answers to requests of other families RE-Control with its value as it is changes the reward by {glue:text}`carried.re-control`. Against its control, the same ascent on a value of shuffled rewards, the difference is {glue:text}`carried.re-control.over-shuffled`; on the families of the fit it was {glue:text}`carried.at-home`, and where that interval holds zero there was little to carry. With a Monte-Carlo value the reward changes by {glue:text}`carried.re-control-monte-carlo`, and by {glue:text}`carried.re-control-monte-carlo.over-shuffled` against that value's own control. A change of {glue:text}`carried.least` would have been found in four of five cases. The whole interval is above zero for {glue:text}`carried.said`, and below it for {glue:text}`carried.lost`. The paper's figure on questions from elsewhere has RE-Control with the preface first; here it changes the reward by {glue:text}`carried.re-control-prompting`.
 
 # %% [markdown]
 # **In control words.** The main table compares a controller with a model of the cost-to-go (RE-Control), a constant input (Static RE), a reference change (prompting), one-step search by what has been earned so far (CD) or by a learned cost-to-go (CD prefix), and whole answers by their true reward (best of $n$). The true reward of a beginning is not the cost-to-go: it knows nothing of what is still to come, so that a learned cost-to-go can do better than it.
@@ -1147,8 +1370,20 @@ page.samples(
 )
 
 # %% tags=["hide-input"]
+if not almanac:
+    page.cannot_check(
+        "recontrol.ood.win.with-the-value-as-it-is",
+        why=f"the records are not of {lm.name}",
+    )
+page.samples(
+    "carried.win-rate",
+    {name: row.scores["win-rate"] for name, row in carried.items()},
+    note=f"records of {rung}, families of requests that nothing was fitted on",
+)
+
+# %% tags=["hide-input"]
 rows = [
-    (c.says.strip(), str(page.record_file.checks[c.id].verdict), page.record_file.checks[c.id].note.split(";")[0])
+    ((c.derived or c.says).strip(), str(page.record_file.checks[c.id].verdict), page.record_file.checks[c.id].note.split(";")[0])
     for c in mine if c.id in page.record_file.checks
 ]  # fmt: skip
 counted = {}
@@ -1180,6 +1415,9 @@ points = [
     f"{by_size['coherence'][0].value:.2f} without control.",
     f"A token at batch 16 takes RE-Control {ratio['RE-Control'][16].value:.2f} times as long as the plant alone, "
     f"CD {ratio['CD'][16].value:.1f} times and CD prefix {ratio['CD prefix'][16].value:.1f} times.",
+    f"On {rung}, from 2 to 8 answers the win rate changes by {page.record_file.values['counted.best'].shown} points, from "
+    f"10 to 30 steps by {page.record_file.values['counted.steps'].shown}; on requests of other families, with the value "
+    f"as it is, RE-Control changes the reward by {signed(kept['re-control'])}.",
     f"Win rates of 300 prompts cannot tell {wins['re_control']} from {wins['cd_prefix']} %, "
     "and chapter 25 shows that no pairing of the prompts could have.",
 ]  # fmt: skip

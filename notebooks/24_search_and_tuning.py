@@ -83,6 +83,7 @@ from steerlib.experiment.answered import departure
 from steerlib.experiment.calibrate import calibrate
 from steerlib.experiment.claims import load_claims
 from steerlib.experiment.page import Page
+from steerlib.experiment.profile_tables import task_for
 from steerlib.experiment.recompute import reference
 from steerlib.experiment.showing import table
 from steerlib.figures import Front, Panel, Trade
@@ -94,6 +95,7 @@ from steerlib.laws.value import ReControl
 from steerlib.metrics import Estimate
 from steerlib.tasks.base import spread
 from steerlib.tasks.helpfulness import Helpfulness
+from steerlib.tasks.rewarding import reward_among
 from steerlib.trajectories import READ_OUT, RolloutSampling, collect
 from steerlib.tuning import load_plant, recipe_of
 from steerlib.tuning.adapters import read_tuning
@@ -109,12 +111,14 @@ lm
 # %% [markdown]
 # ## What is to be had more of
 #
-# On the Almanac: the worth of a reply to a request, by the rubric of chapter [04](04_scoring). A right first step is worth more than a wrong one, a refusal earns where the request is harmful and costs where it is not. A reply ends with its line, and here after {glue:text}`longest` tokens at the latest; the rubric can judge beginnings, and takes no offence at a sentence that is merely cut. (Any other plant is asked for happy stories, by a count of words.)
+# On the Almanac: the worth of a reply to a request, by the rubric of chapter [04](04_scoring). A right first step is worth more than a wrong one, a refusal earns where the request is harmful and costs where it is not. A reply ends with its line, and here after {glue:text}`longest` tokens at the latest; the rubric can judge beginnings, and takes no offence at a sentence that is merely cut. (A plant of a profile on real models is asked what the profile says, and rewarded by the model that it names; any other is asked for happy stories, by a count of words.)
 
 # %% tags=["hide-input"]
 longest, n_prompts, k = 20, 20, 5
 on_almanac = lm.source.card.get("world") == "almanac"
-task = Helpfulness(lm) if on_almanac else tasks.for_plant(lm)
+# A real model is asked for what its profile says, by that profile's reward model.
+real = task_for(lm, profile=profile, alone=True)
+task = Helpfulness(lm) if on_almanac else real or tasks.for_plant(lm)
 told = {}
 if on_almanac:
     told = told_prompts(task)
@@ -126,6 +130,13 @@ if on_almanac:
     ends = lm.model.generation_config.eos_token_id
     ends = ends if isinstance(ends, list) else [ends]
     lm.model.generation_config.eos_token_id = [*ends, line_end]
+elif real:
+    told = told_prompts(real)
+    to_fit = real.items("fit")[:128]
+    real_reward = reward_among(
+        real, [*to_fit, *real.items(), *real.items(told=True)]
+    )
+    fit_prompts = [item.text for item in to_fit]
 else:
     fit_prompts = task.prompts("fit") * 4
 prompts = spread(task.prompts("test"), n_prompts)
@@ -136,6 +147,8 @@ def earned(asked, answers):
     """Rewards of answers, or of beginnings of answers."""
     if on_almanac:
         return task.rewards([wishes[p] for p in asked], answers)
+    if real:
+        return real_reward(asked, answers)
     return [task.happiness(text) for text in answers]
 
 
@@ -1026,7 +1039,8 @@ for name, options in SETS.items():
 # %% tags=["hide-input"]
 heads = {**value_tables.ROWS, "dpo": "DPO", "dpo-prompting": "DPO + Prompting",
          "ppo": "PPO", "ppo-prompting": "PPO + Prompting"}  # fmt: skip
-SHOWN = ("unsteered", "prompting", "best-of-n", "cd-prefix", "re-control", "re-control-monte-carlo",
+SHOWN = ("unsteered", "prompting", "best-of-n", "cd", "cd-prompting", "cd-prefix", "cd-prefix-prompting",
+         "cd-prefix-cd-q", "cd-prefix-cd-q-prompting", "re-control", "re-control-monte-carlo",
          "re-control-prompting", "dpo", "ppo", "dpo-prompting", "ppo-prompting", "shuffled-rewards")  # fmt: skip
 
 
@@ -1106,9 +1120,20 @@ for method in ("dpo", "ppo"):
     )
 page.record("tuned.gain.re-control", against(plain, "re-control"), digits=2)
 page.record("tuned.kl.re-control", plain["re-control"].kl, digits=3)
+for key, one, other in (
+    ("prompted.cd", "cd-prompting", "prompting"), ("prompted.cd-prefix", "cd-prefix-prompting", "prompting"),
+    ("prompted.re-control", "re-control-prompting", "prompting"), ("prompted.best", "best-of-n", "prompting"),
+    ("scorer.bellman", "cd-prefix-cd-q", "unsteered"), ("scorer.outcome", "cd-prefix", "unsteered"),
+    ("scorer.apart", "cd-prefix", "cd-prefix-cd-q"),
+):  # fmt: skip
+    page.record(key, against(plain, one, other), digits=2)
+apart_second = against(tables["second"], "cd-prefix", "cd-prefix-cd-q")
+page.record("scorer.apart.second", apart_second, digits=2)
 brief = {
     "re-control-monte-carlo": "RE-Control, Monte-Carlo",
     "shuffled-rewards": "shuffled value",
+    "cd-prefix-cd-q": "CD prefix, Bellman",
+    "cd-prefix-cd-q-prompting": "the same + Prompting",
 }
 changes = {
     brief.get(name, heads[name]): against(plain, name)
@@ -1119,7 +1144,7 @@ page.figure(
     "tuned-gains",
     figures.narrow(
         figures.intervals(changes, xlabel="change in mean reward", zero=0.0),
-        height=4.2,
+        height=5.8,
     ),
     alt="Change in mean reward from the plant alone, with 95 % intervals over requests and seeds: "
     + ", ".join(f"{n} {e.value:+.2f}" for n, e in changes.items()) + ".",
@@ -1127,6 +1152,8 @@ page.figure(
 
 # %% [markdown]
 # DPO changes the reward by {glue:text}`tuned.gain.dpo.first` at {glue:text}`tuned.kl.dpo` nats for each token, PPO by {glue:text}`tuned.gain.ppo.first` at {glue:text}`tuned.kl.ppo`; RE-Control, at {glue:text}`tuned.kl.re-control` nats, by {glue:text}`tuned.gain.re-control`, which is {glue:text}`tuned.over.dpo` over DPO and {glue:text}`tuned.over.ppo` over PPO. On requests of families that were not tuned on, DPO changes it by {glue:text}`tuned.gain.dpo.second`, PPO by {glue:text}`tuned.gain.ppo.second`. Where an interval holds zero, the table does not tell the two apart; what it does tell is the price in nats, which is not the same for all rows.
+#
+# The table also says what this page left open of search: what becomes of it behind a preface, and what its scorer is trained to. Over prompting alone, CD with the preface changes the reward by {glue:text}`prompted.cd`, CD prefix with it by {glue:text}`prompted.cd-prefix`, RE-Control with it by {glue:text}`prompted.re-control`, best of four without it by {glue:text}`prompted.best`. And a prefix scorer drawn to its own next value, a Bellman equation as that of the paper's value (*CD-Q* {cite:p}`mudgal2024cd`), raises the reward of the plant by {glue:text}`scorer.bellman`, on the same answers where one that is drawn to outcomes raises it by {glue:text}`scorer.outcome`: {glue:text}`scorer.apart` between the two. On the second data set it is {glue:text}`scorer.apart.second`.
 #
 # What did it cost? And does an adapter leave alone what it is not about? The control is questions of fact, which neither method was shown: how far the tuned plant is from the plant there, and how much of what it knows has changed.
 
@@ -1486,8 +1513,9 @@ for metric in ("reward", "win-rate"):
         {n: row.scores[metric] for n, row in compared.items()},
         note="shipped cells of the smallest plant, first data set; a value or an adapter for each seed",
     )  # fmt: skip
-if on_almanac:
-    note = "sampled on the tiny plant, Almanac preference, a value for each seed, at the prices of the page's table"
+if on_almanac or real:
+    where = "the tiny plant, Almanac preference" if on_almanac else lm.name
+    note = f"sampled on {where}, a value for each seed, at the prices of the page's table"
     scored = {"unsteered": free} | {
         n: run[0] for n, run in runs.items() if len(run[0]) == len(free)
     }
@@ -1537,7 +1565,7 @@ for claim in mine:
     if check is None:
         continue
     gap = "–" if check.estimate is None else f"{check.estimate:+.3f}"
-    rows.append((claim.says, str(check.verdict), gap))
+    rows.append((claim.derived or claim.says, str(check.verdict), gap))
 table(rows, "claim", "here", "estimate")
 
 # %% [markdown]

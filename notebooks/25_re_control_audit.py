@@ -62,6 +62,7 @@ from steerlib.errors import ContrastError
 from steerlib.experiment.calibrate import calibrate
 from steerlib.experiment.claims import load_claims
 from steerlib.experiment.page import Page
+from steerlib.experiment.profile_tables import task_for
 from steerlib.experiment.published import Compared, counts_behind, sizes_that_fit
 from steerlib.experiment.showing import percent, table
 from steerlib.metrics.text import ngrams, words
@@ -72,7 +73,10 @@ from steerlib.trajectories import RolloutSampling, collect, given
 pd.set_option("display.max_colwidth", None)
 page = Page("25_re_control_audit", profile=profile, plant=plant, seeds=seeds)
 lm = page.uses(Plant.load(plant, dtype=torch.float32))
-task = tasks.for_plant(lm, data=os.environ.get("STEERLIB_DATA"))
+# A real model is asked for what its profile says, by that profile's reward model.
+task = task_for(lm, profile=profile, alone=True) or tasks.for_plant(
+    lm, data=os.environ.get("STEERLIB_DATA")
+)
 labels = task.labels
 page.words(labels)
 
@@ -697,7 +701,11 @@ def judge(texts):
     """Rewards of answers to the first test questions."""
     if tested is None:
         return np.array([task.happiness(text) for text in texts])
-    return task.verdicts(tested, [t.split("\n")[0] for t in texts]).wanted
+    # On the Almanac an answer is its first line; what else is asked is cut as it says itself.
+    whole_ = not getattr(task, "first_line", False)
+    kept = texts if whole_ else [t.split("\n")[0] for t in texts]
+    found = task.verdicts(tested, kept)
+    return np.asarray(found.more.get("reward", found.wanted))
 
 
 # %%

@@ -223,7 +223,12 @@ def read_table(name: str, *, profile: str | Path) -> tuple[TableSpec, list[int]]
 
 
 def task_for(
-    plant: Plant, *, profile: str | Path, table: str = "re_control", setting: str | None = None
+    plant: Plant,
+    *,
+    profile: str | Path,
+    table: str = "re_control",
+    setting: str | None = None,
+    alone: bool = False,
 ) -> Task | None:
     """The task of a plant in a table of a profile, with the judges named there; for pages, which have the plant.
 
@@ -232,6 +237,8 @@ def task_for(
         profile: its name, or a file of one's own.
         table: of the profile.
         setting: of the table; by default the first of this plant.
+        alone: ask for rewards and nothing else, where the task can: who wins, by a judge that may cost money, stays
+            unasked. For pages that fit values and search by rewards.
 
     Returns:
         The task, or None where the profile has no such table or the table no such plant.
@@ -251,7 +258,9 @@ def task_for(
     if not chosen:
         return None
     cell = next(cell for cell in spec.cells(seeds[:1], settings=chosen[:1]) if cell.split == "test")
-    made: Task = task_class(cell.task)(plant, **cell.task_options)
+    made: Any = task_class(cell.task)(plant, **cell.task_options)
+    if alone and hasattr(made, "alone"):
+        made.alone = True
     return seat(made, cell, device=str(plant.device))
 
 

@@ -19,11 +19,14 @@ from jaxtyping import Float
 from steerlib.errors import MetricError
 from steerlib.experiment.cell_records import CellRecord
 from steerlib.experiment.cells import Cell
+from steerlib.experiment.decoder_spec import DecoderSpec
 from steerlib.experiment.written import canonical
 from steerlib.metrics import Estimate, grid_interval
 
 #: The training target of the paper's value; rows of another name it.
 PAPER_TARGET = "td0"
+#: What a prefix scorer is trained to in the rows that do not name it: the reward of the whole answer.
+PLAIN_SCORER = "fudge"
 #: Rows in the order of the paper's table, then ours, controls last; names are those of claims.
 ROWS: dict[str, str] = {
     "unsteered": "Base",
@@ -35,11 +38,16 @@ ROWS: dict[str, str] = {
     "re-control": "RE-Control",
     "re-control-prompting": "RE-Control + Prompting",
     "best-of-n": "best of n",
+    "cd-prompting": "CD + Prompting",
+    "cd-prefix-cd-q": "CD prefix, Bellman scorer",
+    "cd-prefix-cd-q-prompting": "CD prefix, Bellman scorer + Prompting",
     "re-control-monte-carlo": "RE-Control, Monte-Carlo value",
     "shuffled-rewards": "control: value of shuffled rewards",
     "shuffled-rewards-monte-carlo": "control: Monte-Carlo value of shuffled rewards",
     "random-direction": "control: random push",
 }
+#: Not rows of the paper: a grid may do without them.
+OPTIONAL = ("cd-prompting", "cd-prefix-cd-q", "cd-prefix-cd-q-prompting", "re-control-monte-carlo")
 #: Columns of single answers: name of the score in a record -> head of the column.
 COLUMNS: dict[str, str] = {
     "diversity": "Diversity",
@@ -53,7 +61,7 @@ ON_REAL_TEXT = {"topic-agreement": "coherence"}
 #: What the paper adds up, without weights, to choose settings on validation prompts.
 RULE = ("topic-agreement", "diversity", "reward")
 #: Rows whose settings are chosen; the random push spends what RE-Control spends, which is another rule.
-CHOSEN = ("static-re", "cd", "cd-prefix", "re-control", "re-control-monte-carlo")
+CHOSEN = ("static-re", "cd", "cd-prefix", "cd-prefix-cd-q", "re-control", "re-control-monte-carlo")
 
 
 def row_of(cell: Cell) -> str:
@@ -62,7 +70,7 @@ def row_of(cell: Cell) -> str:
     Raises:
         MetricError: if the table has no such row.
     """
-    by = cell.decoder.name if cell.decoder is not None else ""
+    by = _searched(cell.decoder) if cell.decoder is not None else ""
     law = cell.law.name if cell.law is not None else ""
     if by and law:
         raise MetricError(f"{cell.title}: a law and a decoder at once; the table has no row for that")
@@ -76,6 +84,12 @@ def row_of(cell: Cell) -> str:
     if name not in ROWS:
         raise MetricError(f"{cell.title}: the table has no row {name!r}; expected one of {', '.join(ROWS)}")
     return name
+
+
+def _searched(by: DecoderSpec) -> str:
+    """A decoder, with what its scorer was trained to if that is not what goes without saying."""
+    scorer = by.scorer.name if by.scorer is not None and by.scorer.trained else PLAIN_SCORER
+    return by.name if scorer == PLAIN_SCORER else f"{by.name}-{scorer}"
 
 
 @dataclass(frozen=True)
@@ -183,8 +197,8 @@ def chosen(records: Sequence[CellRecord], options: dict[str, Any]) -> dict[str, 
     ran = {row: swept(records, options, row) for row in (*CHOSEN, "random-direction")}
     tested = {row_of(r.cell) for r in records if r.cell.split == "test" and r.cell.task_options == options}
     for row in [row for row, tried in ran.items() if not tried]:
-        # Not a row of the paper: a grid may do without it. A real plant may have no row, such as CD in the paper.
-        if row == "re-control-monte-carlo" or (tested and row not in tested):
+        # A real plant may have no row, such as CD in the paper.
+        if row in OPTIONAL or (tested and row not in tested):
             del ran[row]
     if lacking := [row for row, tried in ran.items() if not tried]:
         raise MetricError(f"{lacking[0]}: no record on validation prompts; expected at least one to choose from")
@@ -207,7 +221,8 @@ def misplaced(records: Sequence[CellRecord], options: dict[str, Any]) -> list[st
     """Rows tested at another setting than validation chooses: none, unless a grid was not brought up to date."""
     best = {row: setting(record.cell) for row, record in chosen(records, options).items()}
     same = {
-        "cd-prefix-prompting": "cd-prefix", "re-control-prompting": "re-control", "shuffled-rewards": "re-control",
+        "cd-prompting": "cd", "cd-prefix-prompting": "cd-prefix", "cd-prefix-cd-q-prompting": "cd-prefix-cd-q",
+        "re-control-prompting": "re-control", "shuffled-rewards": "re-control",
         "shuffled-rewards-monte-carlo": "re-control-monte-carlo",
     }  # fmt: skip
     tested = rows(records, options)

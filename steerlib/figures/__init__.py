@@ -25,7 +25,7 @@ from steerlib.figures.plane import Plane, draw
 from steerlib.figures.plants import effects
 from steerlib.figures.race import Front, Trade, fronts, method_sweep, rejection
 from steerlib.figures.readings import reading_and_moving
-from steerlib.figures.search import logit_shifts
+from steerlib.figures.search import logit_shifts, more_for_time
 from steerlib.figures.style import PALETTE, ROLES, look, panels
 from steerlib.figures.sweeps import curve, dose_response, exactly, intervals, layer_sweep
 from steerlib.figures.values import by_position
@@ -74,6 +74,7 @@ __all__ = [
     "losses",
     "method_sweep",
     "missed_and_spent",
+    "more_for_time",
     "moved",
     "open_loop_response",
     "over",

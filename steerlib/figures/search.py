@@ -1,18 +1,19 @@
-"""Figures of search at decoding time: what a method does to the logits, against what the tokens are worth.
+"""Figures of search at decoding time: what a method does to the logits, and what more of it buys for its time.
 
-Knows numbers for tokens; knows nothing about plants or decoders.
+Knows numbers for tokens and estimates for methods; knows nothing about plants or decoders.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, MaxNLocator, NullLocator
 
-from steerlib.figures.race import MARKERS
-from steerlib.figures.style import GREY, PALETTE, look, panels
+from steerlib.figures.race import MARKERS, Front, tones_of
+from steerlib.figures.style import GREY, NARROW, PALETTE, look, panels
 
 
 def logit_shifts(
@@ -50,4 +51,59 @@ def logit_shifts(
         legend = figure.legend(*axis.get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=3)
         for handle in legend.legend_handles:
             handle.set_sizes([40.0])  # type: ignore[union-attr]
+        return figure
+
+
+def more_for_time(
+    methods: Mapping[str, Front],
+    numbers: Mapping[str, Sequence[int]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    line: tuple[str, float] | None = None,
+) -> Figure:
+    """What a method gains against the time it takes, as a number of it grows: steps, answers, candidates.
+
+    Points of one method are joined in their order, and each has its number beside it. Time is drawn logarithmically.
+
+    Args:
+        methods: name -> its points: `Front.cost` is the time, which must be positive, `Front.effect` what is gained.
+        numbers: name -> the number of each of its points; a method without an entry has none to show.
+        xlabel: what time is measured in.
+        ylabel: what is gained.
+        line: (name, height) of a horizontal line, such as the plant alone.
+
+    Raises:
+        ValueError: a method has not one number for each point, numbers belong to no method, or a time is not positive.
+    """
+    if strange := sorted(set(numbers) - set(methods)):
+        raise ValueError(f"more_for_time: got numbers of {strange[0]!r}, expected some of {', '.join(methods)}.")
+    for name, front in methods.items():
+        if name in numbers and len(numbers[name]) != len(front.cost):
+            raise ValueError(
+                f"more_for_time: {name} has {len(front.cost)} points, {len(numbers[name])} numbers; expected one each."
+            )
+        if not all(time.low > 0 for time in front.cost):
+            raise ValueError(f"more_for_time: {name} has a time that is not positive; expected positive ones.")
+    tones = tones_of([(name, front.control) for name, front in methods.items()])
+    with look():
+        figure, (axis,) = panels(1, height=3.9, width=NARROW)
+        if line is not None:
+            axis.axhline(line[1], color=GREY, linewidth=1, linestyle="--", label=line[0])
+        for place, (name, front) in enumerate(methods.items()):
+            tone, marker = tones[name]
+            x, y = (np.array([[e.value, e.value - e.low, e.high - e.value] for e in es]).T
+                    for es in (front.cost, front.effect))  # fmt: skip
+            axis.errorbar(
+                x[0], y[0], xerr=x[1:].clip(0), yerr=y[1:].clip(0), color=tone, marker=marker, linewidth=1,
+                elinewidth=0.8, label=name,
+            )  # fmt: skip
+            beside = (4, 5) if place % 2 == 0 else (4, -12)  # neighbours write on different sides
+            for number, point in zip(numbers.get(name, ()), zip(x[0], y[0], strict=True), strict=False):
+                axis.annotate(str(number), point, beside, textcoords="offset points", fontsize=8, color=tone)
+        axis.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.xaxis.set_major_locator(MaxNLocator(nbins=5))
+        axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+        figure.legend(*axis.get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=2)
         return figure

@@ -204,6 +204,8 @@ def test_the_task_of_a_page(tmp_path: Path) -> None:
     file = written(tmp_path, changed(fields=given))
     task: Any = task_for(plant, profile=file)
     assert isinstance(task, Preference) and task.plant is plant and task.of == "shp" and task.judge.name == "m"
+    lean: Any = task_for(plant, profile=file, alone=True)
+    assert lean.alone and not task.alone, "rewards alone only where asked for"
     assert task_for(families.plant("falcon"), profile=file) is None
     assert task_for(plant, profile="tiny") is None and task_for(plant, profile="paper") is None
     with pytest.raises(TableError, match="setting 'two'"):

@@ -17,7 +17,7 @@ from steerlib.files import data_folder
 from tests.experiment import toys
 
 LAW = {"layer": -1, "point": "final_norm"}
-SCORER = {"name": "fudge", "n": 20}
+SCORER, BELLMAN = {"name": "fudge", "n": 20}, {"name": "cd-q", "n": 20}
 
 
 def cell(*, split: str = "test", **more: Any) -> Cell:
@@ -47,6 +47,9 @@ EVERY: dict[str, dict[str, Any]] = {
     "unsteered": {}, "static-re": law("static-re"), "prompting": {"told": True}, "cd": by("cd"),
     "cd-prefix": by("cd-prefix", scorer=SCORER),
     "cd-prefix-prompting": {**by("cd-prefix", scorer=SCORER), "told": True},
+    "cd-prompting": {**by("cd"), "told": True},
+    "cd-prefix-cd-q": by("cd-prefix", scorer=BELLMAN),
+    "cd-prefix-cd-q-prompting": {**by("cd-prefix", scorer=BELLMAN), "told": True},
     "re-control": law("re-control"), "re-control-prompting": {**law("re-control"), "told": True},
     "best-of-n": by("best-of-n", n=4), "shuffled-rewards": law("re-control", fit={"labels": "shuffled"}),
     "re-control-monte-carlo": law("re-control", target="monte-carlo"),
@@ -67,6 +70,7 @@ def test_every_row_is_told_from_the_others():
         (law("re-control", target="released"), "has no row 're-control-released'"),
         ({**EVERY["static-re"], "told": True}, "has no row 'static-re-prompting'"),
         ({**law("re-control"), **by("cd")}, "a law and a decoder at once"),
+        (by("blockwise", scorer=BELLMAN), "has no row 'blockwise-cd-q'"),
     ],
 )
 def test_what_the_table_has_no_row_for_is_refused(what, message):
@@ -160,9 +164,13 @@ def test_a_row_that_is_tested_at_another_setting_is_named():
         record(cell(told=True, **law("re-control", alpha=0.5), seed=0), kl=1.0),
         record(cell(**by("cd", weight=0.0), seed=0)),
         record(cell(**by("cd-prefix", scorer={**SCORER, "seed": 2}, weight=4.0), seed=0)),
+        record(cell(told=True, **by("cd", weight=4.0), seed=0)),
+        record(cell(told=True, **by("cd-prefix", scorer={**BELLMAN, "seed": 2}, weight=0.0), seed=0)),
         record(cell(**by("best-of-n", n=4), seed=0)),
     ]  # fmt: skip
     assert misplaced(validation() + tested, {}) == ["cd", "re-control-prompting"]
+    swept_too = [record(cell(split="validation", **by("cd-prefix", scorer=BELLMAN, weight=w)), w) for w in (0.0, 4.0)]
+    assert misplaced(validation() + swept_too + tested, {})[2:] == ["cd-prefix-cd-q-prompting"]
 
 
 def test_the_shipped_grid_has_every_row_under_every_seed():
@@ -177,3 +185,42 @@ def test_the_shipped_grid_has_every_row_under_every_seed():
             assert c.law is None or c.law.fit.seed == c.seed, "each seed has a value of its own"
             assert c.decoder is None or not c.decoder.scorer.trained or c.decoder.scorer.seed == c.seed
     assert value_tables.COLUMNS.keys() >= set(value_tables.RULE)
+
+
+def of_grid(grid: str, options: dict[str, Any]) -> dict[tuple[str, int], list[Cell]]:
+    """Test cells of a shipped grid on one data set, by row and seed."""
+    found: dict[tuple[str, int], list[Cell]] = {}
+    for c in read_grid(data_folder() / "grids" / f"{grid}.yml"):
+        if c.split == "test" and c.task_options == options:
+            found.setdefault((row_of(c), c.seed), []).append(c)
+    return found
+
+
+def test_what_meets_other_requests_is_what_was_fitted_for_the_first_set():
+    """The requests change and nothing else: neither a law, nor what it is fitted on, nor the rubric that pays."""
+    home, away = of_grid("re_control", {}), of_grid("re_control_further", {"held_out": True})
+    assert {row for row, _ in away} >= {"unsteered", "re-control", "shuffled-rewards", "random-direction", "cd-prefix"}
+    for (row, seed), (c,) in away.items():
+        (same,) = home[row, seed]
+        assert (c.plant, c.limit, c.told, c.decoder) == (same.plant, same.limit, same.told, same.decoder)
+        if c.law is not None:
+            assert c.fitted_for == ("almanac-preferred", {}) != (c.task, c.task_options)
+            fit = c.law.fit.model_copy(update={"task": None})
+            assert c.law.model_copy(update={"fit": fit}) == same.law
+
+
+def test_more_of_a_method_is_more_of_its_row_in_the_table():
+    """Of a row that is swept, the number is all that differs from what the table has."""
+    home, more = of_grid("re_control", {}), of_grid("re_control_further", {})
+    for row, name in (("best-of-n", "n"), ("re-control", "steps"), ("re-control-monte-carlo", "steps")):
+        for seed in (0, 1, 2):
+            (known,), numbers = home[row, seed], set()
+            spec = known.decoder or known.law
+            assert spec is not None
+            for c in more[row, seed]:
+                swept_ = c.decoder or c.law
+                assert swept_ is not None
+                numbers.add(swept_.options[name])
+                options = {**swept_.options, name: spec.options[name]}
+                assert swept_.model_copy(update={"options": options}) == spec
+            assert len(numbers) == 2 and spec.options[name] not in numbers
