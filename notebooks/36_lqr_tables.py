@@ -329,7 +329,7 @@ page.figure(
 #
 # ## The map of a sweep
 #
-# The authors swept $(q, r, q_f)$ and $\lambda$ during development, and printed toxicity for some forty settings. By {prf:ref}`lqr-tables-ratios` such a table has three directions, not four. Here every field is measured by itself, exactly, on validation prompts; the black line joins fields that are one law.
+# The authors swept $(q, r, q_f)$ and $\lambda$ during development, and kept the toxicity of many settings. By {prf:ref}`lqr-tables-ratios` such a table has three directions, not four. Here every field is measured by itself, exactly, on validation prompts; the black line joins fields that are one law.
 
 # %%
 few = {"split": "validation", "limit": 12}
@@ -384,6 +384,15 @@ page.record("map.best", max(rows.max() for rows in scored.values()), digits=2)
 page.record("map.worst", min(rows.min() for rows in scored.values()), digits=2)
 i, j = best_of["gain and aim"]
 page.text("map.best.at", f"q/r = {ratios[i]:g}, λ = {lams[j]:g}")
+hill = scored["gain and aim"]
+page.text("map.aims", ", ".join(f"{lams[k]:g}" for k in hill.argmax(1)))
+page.record("map.fields", len(qs) * len(rs))
+page.record("map.laws", len({round(q / r, 9) for q in qs for r in rs}))
+page.record("map.aimed", hill.size)
+page.record("map.near", int((hill >= hill.max() - 0.03).sum()))
+around = hill[max(i - 1, 0) : i + 2, max(j - 1, 0) : j + 2]
+page.record("map.cliff", hill.max() - around.min(), digits=2)
+# %% tags=["hide-input"]
 page.figure(
     "map",
     figures.knob_maps(
@@ -418,14 +427,14 @@ page.record("map.strong.free", bare.intact_mean())
 page.record("map.strong.intact", at(1.0, 1.0, 1.0, 2.5).intact_mean())
 
 # %% [markdown]
-# On {glue:text}`n.map` validation prompts. Along a diagonal of the first map no prompt's score moves by more than {glue:text}`map.diagonal.said`: sixteen fields, seven laws. {glue:text}`word.combined` goes from {glue:text}`map.worst` to {glue:text}`map.best`, unsteered {glue:text}`map.free`; the best of gain and aim is {glue:text}`map.best.at`. The hill runs from upper left to lower right, as {prf:ref}`lqr-tables-trade` says it must: a weak gain with a far aim does what a strong gain does with a near one. Beyond it answers fall apart: {glue:text}`word.intact` at $q/r = 1$ and $\lambda = 2.5$ is {glue:text}`map.strong.intact`, unsteered {glue:text}`map.strong.free`. So the best *setting* of a law is a line, and two laws differ by where on the hill they were put unless the hill is climbed for both.
+# On {glue:text}`n.map` validation prompts. Along a diagonal of the first map no prompt's score moves by more than {glue:text}`map.diagonal.said`: {glue:text}`map.fields` fields, {glue:text}`map.laws` laws. {glue:text}`word.combined` goes from {glue:text}`map.worst` to {glue:text}`map.best`, unsteered {glue:text}`map.free`; the best of gain and aim is {glue:text}`map.best.at`. The best aim for each gain, the weakest gain first: {glue:text}`map.aims`; by {prf:ref}`lqr-tables-trade` a weak gain with a far aim does what a strong gain does with a near one. Beyond that hill answers fall apart: {glue:text}`word.intact` at $q/r = 1$ and $\lambda = 2.5$ is {glue:text}`map.strong.intact`, unsteered {glue:text}`map.strong.free`. So the best *setting* of a law is a line on a map, not a point, and two laws differ by where they were put on their maps unless both are searched.
 
 # %% [markdown]
 # ## The tables
 #
 # The rules are those of chapter [15](15_horse_race): each method at its **own setting** ({prf:ref}`race-own`; for laws with a setpoint, $\lambda$ chosen among the paper's on validation prompts) and at **equal budget** ({prf:ref}`race-budget`; there it is the multiplier of the input that is searched, for each of these $\lambda$). Open-loop rows come from the race of that chapter, on the same prompts, under the same seeds and noise, at the same budget. Three controls stand among them: A-LQR on shuffled labels, with its choice of setpoints, and the random and the shuffled direction of the open loop.
 
-# %%
+# %% tags=["hide-input"]
 BESIDE = [
     "ITI", "ActAdd", "Mean-AcT", "Linear-AcT", "difference of means", "adaptive angular steering",
     "difference of means: random direction", "difference of means: shuffled labels",
@@ -496,6 +505,7 @@ PRINTED = {
 SETTINGS = {"own": "own settings", "budget": "equal budget"}
 
 
+# %% tags=["hide-input"]
 def printed(model, *ids):
     """What the paper has in some columns, by row: published numbers of claims, or dashes."""
     rows = [claims[one].published.get(model, {}) for one in ids]
@@ -627,6 +637,7 @@ for model, row in rates.items():
         (model, f"{a:.0f}", f"{b:.0f}", f"{a / b:.0f}", f"{a / b / wide:.0f} to {a / b * wide:.0f}")
     )  # fmt: skip
 gemma = rates["gemma-2-2b"]
+page.record("n.row", (plan.test or 0) * len(plan.grounds[0].seeds))
 page.record("factor.few", 50 * min(r["a_lqr"] for r in rates.values()), digits=0)
 page.record("factor.gemma", gemma["original"] / gemma["a_lqr"], digits=0)
 table(
@@ -639,7 +650,7 @@ table(
 )
 
 # %% [markdown]
-# The denominators are as few as {glue:text}`factor.few` completions. A factor of {glue:text}`factor.gemma` with such an interval is a large effect; it is not a number to be compared with another method's factor. Our table has a hundred and fifty completions to a row, and no factor is formed of them.
+# The denominators are as few as {glue:text}`factor.few` completions. A factor of {glue:text}`factor.gemma` with such an interval is a large effect; it is not a number to be compared with another method's factor. Our table has {glue:text}`n.row` completions to a row, and no factor is formed of them.
 #
 # ### Refusal, and a concept
 
@@ -675,6 +686,7 @@ def cell_of(found, name):
     return f"★ {d.value:+.3f}" if won else f"{d.value:+.3f} ({near})"
 
 
+# %% tags=["hide-input"]
 stars = {
     key: [n for n, (won, *_) in found.items() if won]
     for key, found in standing.items()
@@ -700,22 +712,16 @@ for setting in SETTINGS:
 # The signature figure: change in that product from the unsteered plant, for every behaviour, at both settings.
 
 # %% tags=["hide-input"]
+drawn = [*(m.name for m in plan.methods), "Mean-AcT", "difference of means"]
 changes = {}
 for title, course in courses.items():
     if title.startswith(f"{main}/"):
         free_ = race_tables.entry_of(course, "unsteered", "none")
-        panel = changes[title.split("/")[1]] = {}
+        panel = changes[title.split("/")[1]] = {name: {} for name in drawn}
         for e in course.entries:
-            if e.records and e.setting in SETTINGS:
-                name = e.name.replace("difference of means: ", "open loop: ")
-                panel.setdefault(name, {})[SETTINGS[e.setting]] = (
-                    race_tables.gain(e, free_)
-                )
-every = list(dict.fromkeys(n for panel in changes.values() for n in panel))
-changes = {
-    t: {n: p.get(n, {}) for n in every} if i == 0 else p
-    for i, (t, p) in enumerate(changes.items())
-}
+            if e.name in panel and e.records and e.setting in SETTINGS:
+                named = SETTINGS[e.setting]
+                panel[e.name][named] = race_tables.gain(e, free_)
 
 # %% tags=["hide-input"]
 if changes:
@@ -751,6 +757,7 @@ for title, course in courses.items():
             e = race_tables.entry_of(course, name, "budget")
             if e and e.records:
                 worth[name, title.split("/")[1]] = race_tables.gain(ours, e)
+# %% tags=["hide-input"]
 behaviours = list(dict.fromkeys(b for _, b in worth))
 clear = {
     sign: [f"{ASKED[n]} on {b}" for (n, b), d in worth.items() if (d.low > 0 if sign == "more" else d.high < 0)]
@@ -768,7 +775,7 @@ columns = ("what it is worth", "A-LQR less", *behaviours)
 table(rows, *columns) if worth else Markdown("*Nothing has been run yet.*")
 
 # %% [markdown]
-# Worth something, the whole interval above zero: {glue:text}`worth.more`. Worth less than nothing: {glue:text}`worth.less`. (Two dozen comparisons, none corrected: one in forty falls on either side by luck.)
+# Worth something, the whole interval above zero: {glue:text}`worth.more`. Worth less than nothing: {glue:text}`worth.less`. (None is corrected for their number: one in forty falls on either side by luck.)
 #
 # ## A concept against its setpoint
 #
@@ -797,6 +804,7 @@ def by_setpoint(cell):
     return f"lambda-{cell.law.options['setpoint']:g}" if cell.law else "unsteered"
 
 
+# %%
 concepts = list(
     dict.fromkeys(
         r.cell.task_options["concept"]
@@ -823,6 +831,7 @@ curves = {
 varied = {
     c: [race_tables.DIST.of(found[f"lambda-{x:g}"], found["unsteered"]) for x in steps_] for c, found in doses.items()
 }  # fmt: skip
+# %% tags=["hide-input"]
 if doses:
     page.figure(
         "doses",
@@ -855,6 +864,7 @@ for name, row in figure_of.items():
     dose_rows.append(
         (f"published, {name}", "–", *(f"{row[f'lambda-{x:g}']:.2f}" for x in steps_))
     )  # fmt: skip
+# %% tags=["hide-input"]
 at_one = {
     n: row["lambda-1"] for n, row in figure_of.items() if n.startswith("gemma")
 }
@@ -919,6 +929,8 @@ def shares(e):
 
 
 parts = {n: shares(e) for n, e in removed.items()}
+
+# %% tags=["hide-input"]
 qwen = claims["alqr.refusal.every-position-beats-the-last"].published[
     "qwen2.5-14b-instruct"
 ]
@@ -931,6 +943,7 @@ asr = {
     "S-PID": "s_pid",
     "AAS": "aas",
 }
+# %% tags=["hide-input"]
 rows = []
 for name, e in removed.items():
     cells = [metrics.grid_interval(x) for x in parts[name].values()]
@@ -1019,6 +1032,9 @@ counts = {
     "two vectors": 4 * lm.width,
     "the whole gain": 2 * lm.width**2 + 4 * lm.width,
 }
+counts
+
+# %% tags=["hide-input"]
 page.record(
     "count.vectors",
     100 * counts["two vectors"] / counts["the block"],
@@ -1031,9 +1047,8 @@ page.record(
     digits=0,
     unit="%",
 )
-counts
 
-# %%
+# %% tags=["hide-input"]
 clock = time.process_time if lm.device.type == "cpu" else time.perf_counter
 
 
@@ -1076,15 +1091,15 @@ if profile in claims["alqr.runtime.share-kept"].profiles:
     )  # fmt: skip
 
 # %% [markdown]
-# Two vectors are {glue:text}`count.vectors` of the block's own arithmetic, the whole gain would be {glue:text}`count.gain` (on a small plant; the share falls as $1/d$ for vectors and stays for the gain). Of the unsteered speed {glue:text}`time.kept.1` is kept for one prompt and {glue:text}`time.kept.16` for sixteen at once; published for Gemma-2-2B: {glue:text}`time.published`. What is lost on a plant this small is not arithmetic: it is the time of calling a dozen hooks. `steerlib bench decode_cost` has compiled code and more sizes.
+# Two vectors are {glue:text}`count.vectors` of the block's own arithmetic, the whole gain would be {glue:text}`count.gain` (on a small plant; the share falls as $1/d$ for vectors and stays for the gain). Of the unsteered speed {glue:text}`time.kept.1` is kept for one prompt and {glue:text}`time.kept.16` for sixteen at once; published for Gemma-2-2B: {glue:text}`time.published`. What is lost on a plant this small is not arithmetic: it is the time of calling its hooks. `steerlib bench decode_cost` has compiled code and more sizes.
 #
 # ## Break it
 #
-# *The best setting is chosen on a hill.* In the map above the ridge is long: many pairs of gain and aim are as good as the best, and the next step beyond them is a cliff, where the answers fall apart. A setting that was chosen on one task stands at an unknown distance from that cliff on the next.
+# *The best setting is chosen on a hill.* Of {glue:text}`map.aimed` pairs of gain and aim in the second map, {glue:text}`map.near` are within 0.03 of the best, and the worst neighbour of the best loses {glue:text}`map.cliff`. A setting that was chosen on one task stands at an unknown distance from such a cliff on the next.
 #
 # *Feedback holds what it measures.* At the largest setpoints of the concepts the reading is still followed, and {glue:text}`doses.readable` can be read: the law has no sensor for sense.
 #
-# *A heavy last weight is no harmless one.* With $q_f/r = 1000$ the last block is told to finish what all others left: one block then makes the whole move, at the place where nothing can answer it any more.
+# *A heavy last weight is no harmless one.* With $q_f/r = 1000$ the last block is told to finish what all others left: one block then makes the whole move, where no later block can answer it.
 
 # %% tags=["hide-input"]
 heavy = at(0.1, 1.0, 1000.0, 2.5)
@@ -1099,7 +1114,7 @@ page.record("low.change", at(0.1, 1.0, 1000.0, 0.5).combined_gain(bare))
 # %% [markdown]
 # At $\lambda = 2.5$ the heavy end has {glue:text}`heavy.wanted` of {glue:text}`word.wanted` and {glue:text}`heavy.intact` of {glue:text}`word.intact`, the light one {glue:text}`light.wanted` and {glue:text}`light.intact` (change in {glue:text}`word.combined`: {glue:text}`heavy.gain`). At $\lambda = 0.5$, where the authors' sweep found *more* toxicity than without a law, the heavy end changes {glue:text}`word.combined` by {glue:text}`low.change`: a raw setpoint that lies below where a class already reads pulls it down, and hardest where the pull is strongest.
 #
-# **In control words.** A table of controllers compares points; a controller is a surface over its weights and its reference. What can be compared are surfaces at one price: at equal effort, each at its best, with its margin to the edge. The model buys what it buys in the places where the plant is linear and the horizon long; on a plant of a few blocks, most of what a regulator knows fits into one number.
+# **In control words.** A table of controllers compares points; a controller is a surface over its weights and its reference. What can be compared are surfaces at one price: at equal effort, each at its best, with its margin to the edge. What a model of the plant can buy, it buys where it is true and the horizon is long enough to plan over; how much that was here, the differences at equal budget say.
 #
 # ## Exercises
 #
