@@ -195,7 +195,7 @@ page.figure(
 )  # fmt: skip
 
 # %% [markdown]
-# In distances of the class means, the mean reading there is {glue:text}`top.free` unsteered, {glue:text}`top.a-lqr` under A-LQR, {glue:text}`top.identity` with the identity, {glue:text}`top.s-pid` under S-PID and {glue:text}`top.shuffled-labels` with shuffled labels. The first two aim at the same $\lambda$ and arrive elsewhere; S-PID aims at half of it. Rows of a table differ in where they aim *and* in how hard they pull, and a table shows neither.
+# In distances of the class means, the mean reading there is {glue:text}`top.free` unsteered, {glue:text}`top.a-lqr` under A-LQR, {glue:text}`top.identity` with the identity, {glue:text}`top.s-pid` under S-PID and {glue:text}`top.shuffled-labels` with shuffled labels. A-LQR and the identity aim at the same $\lambda$, S-PID at half of it; where a law arrives is decided by its aim *and* by how hard it pulls, and a table of behaviours shows neither.
 #
 # ## Rung 1: a regulator of two blocks, by hand
 #
@@ -549,7 +549,7 @@ tables_of(
 
 # %% tags=["hide-input"]
 SLOW = 8.0  # seconds that a fit of an open-loop law took when records were made
-NAMES = [*PRINTED, "identity in place of Jacobians", "A-LQR, shuffled labels"]
+NAMES = ["unsteered", "A-LQR", "S-PID", "PID-AcT", "ITI", "ActAdd", "Mean-AcT"]
 
 
 def again(behaviour, names=NAMES):
@@ -1112,7 +1112,7 @@ page.record("heavy.gain", heavy.combined_gain(light))
 page.record("low.change", at(0.1, 1.0, 1000.0, 0.5).combined_gain(bare))
 
 # %% [markdown]
-# At $\lambda = 2.5$ the heavy end has {glue:text}`heavy.wanted` of {glue:text}`word.wanted` and {glue:text}`heavy.intact` of {glue:text}`word.intact`, the light one {glue:text}`light.wanted` and {glue:text}`light.intact` (change in {glue:text}`word.combined`: {glue:text}`heavy.gain`). At $\lambda = 0.5$, where the authors' sweep found *more* toxicity than without a law, the heavy end changes {glue:text}`word.combined` by {glue:text}`low.change`: a raw setpoint that lies below where a class already reads pulls it down, and hardest where the pull is strongest.
+# At $\lambda = 2.5$ the heavy end has {glue:text}`heavy.wanted` of {glue:text}`word.wanted` and {glue:text}`heavy.intact` of {glue:text}`word.intact`, the light one {glue:text}`light.wanted` and {glue:text}`light.intact` (change in {glue:text}`word.combined`: {glue:text}`heavy.gain`). At $\lambda = 0.5$, where the authors' sweep found *more* toxicity than without a law, the heavy end changes {glue:text}`word.combined` by {glue:text}`low.change`: a raw setpoint that lies below where a class already reads pulls it down, and here the negative class reads {glue:text}`top.free`, so that even the nearest setpoint of the map pulls up. What a heavy end does is decided by where zero lies, which is nobody's choice ({prf:ref}`setpoint-raw`).
 #
 # **In control words.** A table of controllers compares points; a controller is a surface over its weights and its reference. What can be compared are surfaces at one price: at equal effort, each at its best, with its margin to the edge. What a model of the plant can buy, it buys where it is true and the horizon is long enough to plan over; how much that was here, the differences at equal budget say.
 #
