@@ -1099,9 +1099,21 @@ if profile in claims["alqr.runtime.share-kept"].profiles:
 #
 # *Feedback holds what it measures.* At the largest setpoints of the concepts the reading is still followed, and {glue:text}`doses.readable` can be read: the law has no sensor for sense.
 #
+# *A choice that looks at beginnings.* Candidates are chosen by exact scores, which know how an answer begins; tests of all but truth write whole answers. Rows that were chosen to keep nine tenths of the second score, and keep less of it in the test, with what they keep: {glue:text}`fallen`. What a law does to a first sentence says little about what it does when the context is its own writing.
+#
 # *A heavy last weight is no harmless one.* With $q_f/r = 1000$ the last block is told to finish what all others left: one block then makes the whole move, where no later block can answer it.
 
 # %% tags=["hide-input"]
+fallen = []
+for title, course in courses.items():
+    free_ = race_tables.entry_of(course, "unsteered", "none")
+    least = plan.keep * race_tables.scores(free_, "intact").mean()
+    fallen += [
+        f"{e.name} on {title.split('/')[1]} ({race_tables.scores(e, 'intact').mean():.2f})"
+        for e in race_tables.entries_at(course, "own")
+        if e.records and race_tables.scores(e, "intact").mean() < least
+    ]
+page.text("fallen", "; ".join(fallen) or "none" if courses else "not known yet")
 heavy = at(0.1, 1.0, 1000.0, 2.5)
 light = at(0.1, 1.0, 0.1, 2.5)
 page.record("heavy.wanted", heavy.wanted_mean())
