@@ -18,7 +18,7 @@
 # :class: cost-card note
 #
 # Time
-# : one to two minutes on one processor core, for the `tiny` profile; the races take hours and are shipped
+# : about two minutes on one processor core, for the `tiny` profile; the races take hours and are shipped
 #
 # Memory
 # : about 1 GB

@@ -90,12 +90,12 @@ def _seeds(race: Race) -> list[int]:
 
 def _same_prompts(race: Race, other: Race) -> None:
     bare = [entry_of(one, UNSTEERED, "none") for one in (race, other)]
-    cells = [{record.cell for record in entry.records} if entry else set() for entry in bare]
-    if not cells[0] or not cells[0] <= cells[1]:
-        lacking = next(iter(cells[0] - cells[1]), None)
+    ours, theirs = ([record.cell for record in entry.records] if entry else [] for entry in bare)
+    lacking = [cell for cell in ours if cell not in theirs]
+    if lacking or not ours:
         raise RaceError(
             "races cannot stand in one table: the other one lacks the unsteered cell "
-            f"{lacking.title if lacking else '(of this race there is none)'}. Fix: the same task, prompts and seeds."
+            f"{lacking[0].title if lacking else '(of this race there is none)'}. Fix: the same task, prompts and seeds."
         )
 
 
