@@ -42,7 +42,10 @@ FORMAT = "steerlib-jacobians/1"
 
 @dataclass(frozen=True)
 class BlockJacobians:
-    """Jacobians of blocks at the last token.
+    """Jacobians of blocks at the last token: a sequence, of which each is read when it is asked for.
+
+    `len` counts the blocks and `[k]` gives the Jacobian of the k-th of them, which is what the recursion over depth
+    takes (`steerlib.control.riccati`): from files, one matrix in memory at a time.
 
     Attributes:
         layers: which blocks.
@@ -56,6 +59,18 @@ class BlockJacobians:
     about: dict[str, Any]
     folder: Path | None = None
     _held: dict[int, dict[str, Tensor]] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        """The number of blocks."""
+        return len(self.layers)
+
+    def __getitem__(self, place: int) -> Float[Tensor, "*prompts width width"]:
+        """The Jacobian of the block at a place in `layers`; `at` takes the block's own number.
+
+        Raises:
+            IndexError: if there are fewer.
+        """
+        return self.at(self.layers[place])
 
     def at(self, layer: int) -> Float[Tensor, "*prompts width width"]:
         """A_k of one block: (outputs, inputs), with the prompts in front where they were not averaged.

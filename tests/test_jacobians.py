@@ -115,10 +115,10 @@ def test_padding_batches_and_order_change_nothing() -> None:
     together = block_jacobians(plant, TEXTS, average=False)
     right = block_jacobians(plant, plant.encode(TEXTS, side="right"), average=False, batch_size=2)
     for i, own in enumerate(each):
-        torch.testing.assert_close(together.stack()[:, i], own, atol=2e-5, rtol=2e-5)
-        torch.testing.assert_close(right.stack()[:, i], own, atol=2e-5, rtol=2e-5)
+        torch.testing.assert_close(together.stack()[:, i], own, atol=5e-5, rtol=5e-5)
+        torch.testing.assert_close(right.stack()[:, i], own, atol=5e-5, rtol=5e-5)
     mean = block_jacobians(plant, TEXTS, batch_size=2)
-    torch.testing.assert_close(mean.stack(), torch.stack(each).mean(0), atol=2e-5, rtol=2e-5)
+    torch.testing.assert_close(mean.stack(), torch.stack(each).mean(0), atol=5e-5, rtol=5e-5)
     torch.testing.assert_close(mean.state(1), together.state(1).mean(0), atol=1e-5, rtol=1e-5)
 
 
@@ -161,6 +161,10 @@ def test_files_are_one_for_each_block_and_a_run_goes_on_where_it_stopped(
     found = block_jacobians(plant, TEXTS, out=tmp_path)
     assert made == [0, 1, 1, 2]
     assert [layer for layer, _ in found.backwards()] == [2, 1, 0]
+    assert len(found) == 3 and all(torch.equal(found[k], found.at(k)) for k in range(3))
+    some = block_jacobians(plant, TEXTS, layers=[2, 0])
+    assert len(some) == 2 and torch.equal(torch.stack(list(some)), some.stack()), "places in `layers`, not blocks"
+    torch.testing.assert_close(some[0], whole.at(2))
     for layer, matrix in found.backwards():
         torch.testing.assert_close(matrix, whole.at(layer))
         assert torch.equal(load_file(tmp_path / f"block-{layer:03d}.safetensors")["jacobian"], matrix)

@@ -5,14 +5,18 @@ Knows tensors; knows nothing about plants or laws, or how a cost is made small (
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from steerlib.errors import LawError
 
-#: A number; (width,) the diagonal; (layers, 1) a number for each layer; (layers, width) a diagonal for each layer.
-Weight = float | Tensor
+#: A number; (width,) the diagonal; (layers, 1) a number for each layer; (layers, width) a diagonal for each layer. As a
+#: tensor or as lists.
+Weight = float | Sequence[Any] | Tensor
 
 
 def quadratic_cost(
@@ -58,9 +62,9 @@ def weights(value: Weight, name: str, layers: int, width: int, *, zero: bool = F
         zero: whether zeros are allowed.
 
     Raises:
-        LawError: another shape, or an entry that is negative, zero where that is not allowed, or not finite.
+        LawError: another shape, or an entry that is none of a weight; see `checked_weight`.
     """
-    given = torch.as_tensor(value, dtype=torch.float64).detach()
+    given = checked_weight(value, name, zero=zero)
     if (
         given.ndim > 2
         or (given.ndim == 1 and len(given) != width)
@@ -70,6 +74,26 @@ def weights(value: Weight, name: str, layers: int, width: int, *, zero: bool = F
             f"quadratic cost: got {name} of shape {tuple(given.shape)}, expected a number, ({width},) for a diagonal, "
             f"({layers}, 1) for a number for each layer or ({layers}, {width}) for a diagonal for each."
         )
+    return given.expand(layers, width)
+
+
+def checked_weight(value: Weight, name: str, *, zero: bool = False) -> Float[Tensor, "*shape"]:
+    """A weight as a tensor of float64, whatever its shape, once it is known that a cost can be made of it.
+
+    Args:
+        value: see `Weight`.
+        name: how the weight is called in errors.
+        zero: whether zeros are allowed.
+
+    Raises:
+        LawError: no numbers, or an entry that is negative, zero where that is not allowed, or not finite.
+    """
+    try:
+        given = torch.as_tensor(value, dtype=torch.float64).detach()
+    except (TypeError, ValueError) as error:
+        raise LawError(f"quadratic cost: got {name}={value!r}, expected a number, or lists of them.") from error
+    if isinstance(value, bool) or not given.numel():
+        raise LawError(f"quadratic cost: got {name}={value!r}, expected a number, or lists of them.")
     least = float(given.min())
     if not bool(torch.isfinite(given).all()) or least < 0 or (least == 0 and not zero):
         expected = "none negative" if zero else "all positive"
@@ -77,4 +101,4 @@ def weights(value: Weight, name: str, layers: int, width: int, *, zero: bool = F
             f"quadratic cost: got {name} with an entry of {least:.4g}, expected {expected} and finite. "
             "Fix: a weight that costs nothing leaves the input or the state free: take a small one."
         )
-    return given.expand(layers, width)
+    return given

@@ -23,7 +23,7 @@ Knows tensors; knows nothing about plants, laws or what a state means.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
@@ -115,65 +115,13 @@ def riccati(
         LawError: no layers; a Jacobian, feature or weight of another shape, not finite or not positive; an unknown
             name; or a recursion too ill-conditioned for the precision.
     """
-    layers = len(jacobians)
-    return riccati_backwards(
-        (jacobians[layer] for layer in reversed(range(layers))),
-        layers=layers,
-        q=q,
-        r=r,
-        q_f=q_f,
-        precision=precision,
-        form=form,
-        features=features,
-        mismatches=mismatches,
-        gains=gains,
-        costs=costs,
-        device=device,
-    )
-
-
-def riccati_backwards(
-    backwards: Iterable[Tensor],
-    *,
-    layers: int,
-    q: Weight,
-    r: Weight,
-    q_f: Weight,
-    precision: Precision = "float64",
-    form: Form = "gain",
-    features: Float[Tensor, "layers *n width"] | None = None,
-    mismatches: Float[Tensor, "layers *n width"] | None = None,
-    gains: bool = True,
-    costs: bool = False,
-    device: torch.device | str | None = None,
-) -> Iterator[Step]:
-    """`riccati`, from Jacobians that come as a stream, the last layer first.
-
-    Args:
-        backwards: A_{l-1}, .., A_0.
-        layers: how many they are.
-        q: see `riccati`.
-        r: see `riccati`.
-        q_f: see `riccati`.
-        precision: see `riccati`.
-        form: see `riccati`.
-        features: v_k, the first layer first.
-        mismatches: d_k, the first layer first.
-        gains: see `riccati`.
-        costs: see `riccati`.
-        device: see `riccati`.
-
-    Raises:
-        LawError: see `riccati`; and a stream that ends too soon.
-    """
     for what, name, known in (("precision", precision, Precision), ("form", form, Form)):
         if name not in get_args(known):
             raise LawError(f"Riccati: {unknown(what, name, get_args(known))}")
-    if layers < 1:
-        raise LawError(f"Riccati: got a horizon of {layers} layers, expected at least 1. Fix: the plant's Jacobians.")
-    return _steps(
-        iter(backwards), layers, (q, r, q_f), _Options(precision, form, gains, costs, device), features, mismatches
-    )
+    if len(jacobians) < 1:
+        raise LawError("Riccati: got a horizon of 0 layers, expected at least 1. Fix: the plant's Jacobians.")
+    options = _Options(precision, form, gains, costs, device)
+    return _steps(jacobians, (q, r, q_f), options, features, mismatches)
 
 
 def pushes(
@@ -252,16 +200,16 @@ class _Options:
 
 
 def _steps(
-    stream: Iterator[Tensor],
-    layers: int,
+    jacobians: Jacobians,
     given: tuple[Weight, Weight, Weight],
     options: _Options,
     features: Tensor | None,
     mismatches: Tensor | None,
 ) -> Iterator[Step]:
     cost = costate = q = r = None
+    layers = len(jacobians)
     for layer in reversed(range(layers)):
-        a = _read(stream, layer, layers, options)
+        a = _read(jacobians[layer], layer, options)
         if cost is None or q is None or r is None:
             width = len(a)
             q, r = (weights(w, n, layers, width).to(a) for w, n in zip(given[:2], ("q", "r"), strict=True))
@@ -310,14 +258,8 @@ def _steps(
         gain = None
 
 
-def _read(stream: Iterator[Tensor], layer: int, layers: int, options: _Options) -> Tensor:
-    """The next Jacobian in the precision of the recursion, checked."""
-    a = next(stream, None)
-    if a is None:
-        raise LawError(
-            f"Riccati: got Jacobians for {layers - 1 - layer} layers, expected {layers}: the stream ended before layer "
-            f"{layer}. Fix: one for each layer, the last first."
-        )
+def _read(a: Tensor, layer: int, options: _Options) -> Tensor:
+    """A Jacobian in the precision of the recursion, checked."""
     if a.ndim != 2 or a.shape[0] != a.shape[1] or not a.is_floating_point():
         raise LawError(
             f"Riccati: got a Jacobian of shape {tuple(a.shape)} and {a.dtype} at layer {layer}, expected a square "

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from steerlib.errors import MetricError
 from steerlib.experiment.cells import Cell
@@ -48,6 +49,23 @@ def perplexity_under(entry: Entry, reader: Plant, *, limit: int = 30) -> Estimat
         RaceError: the entry could not run.
         MetricError: the reader is the steered plant.
     """
+    found = perplexities_under(entry, reader, limit=limit)
+    said = found[np.isfinite(found)]
+    return mean_interval(said) if len(said) > 1 else NOTHING
+
+
+def perplexities_under(entry: Entry, reader: Plant, *, limit: int = 30) -> Float[np.ndarray, " prompts"]:
+    """Perplexity of each answer, NaN where nothing was said: what may be compared prompt by prompt.
+
+    Args:
+        entry: see `perplexity_under`.
+        reader: likewise.
+        limit: likewise.
+
+    Raises:
+        RaceError: the entry could not run.
+        MetricError: the reader is the steered plant.
+    """
     cell = first_cell(entry)
     plant = plant_of(cell.plant, "cpu")
     if reader.weight_hash == plant.weight_hash:
@@ -60,13 +78,15 @@ def perplexity_under(entry: Entry, reader: Plant, *, limit: int = 30) -> Estimat
         with plant.under(law, scope=cell.law.scope):
             _, answers = task.sampled(split=cell.split, seed=cell.seed, limit=limit)
     prompts = spread(task.prompts(cell.split), limit)
-    kept = [(p, a) for p, a in zip(prompts, answers, strict=True) if a.strip()]
-    if len(kept) < 2:
-        return NOTHING
-    asked, said = (list(column) for column in zip(*kept, strict=True))
-    heads, whole = reader._ids(asked), reader._ids([p + a for p, a in kept])
+    found = np.full(len(prompts), np.nan)
+    spoken = [i for i, answer in enumerate(answers) if answer.strip()]
+    if not spoken:
+        return found
+    asked, said = ([column[i] for i in spoken] for column in (prompts, answers))
+    heads, whole = reader._ids(asked), reader._ids([p + a for p, a in zip(asked, said, strict=True)])
     counts = torch.tensor([max(len(w) - len(h), 1) for w, h in zip(whole, heads, strict=True)])
-    return mean_interval(torch.exp(-reader.logprobs(asked, said) / counts).double().cpu().numpy())
+    found[spoken] = torch.exp(-reader.logprobs(asked, said) / counts).double().cpu().numpy()
+    return found
 
 
 def scores_elsewhere(entry: Entry, task: Task, *, limit: int | None = None) -> Scores:

@@ -18,6 +18,7 @@ from steerlib.figures.audit import Reach, forest
 from steerlib.figures.courses import course_map
 from steerlib.figures.dynamics import Panel, over, small_multiples, trajectories
 from steerlib.figures.feedback import error_paths, missed_and_spent
+from steerlib.figures.knob_maps import KnobMap, knob_maps
 from steerlib.figures.maps import angle_response, gate, head_map, moved, transport
 from steerlib.figures.narrow import NARROW, narrow
 from steerlib.figures.open_loop import Band, data_efficiency, disturbance, open_loop_response, pushed_clouds, spectrum
@@ -37,6 +38,7 @@ __all__ = [
     "Band",
     "Doses",
     "Front",
+    "KnobMap",
     "Link",
     "NARROW",
     "Panel",
@@ -65,6 +67,7 @@ __all__ = [
     "graded_lines",
     "head_map",
     "intervals",
+    "knob_maps",
     "knobs",
     "ladder",
     "layer_sweep",

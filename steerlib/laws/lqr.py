@@ -29,15 +29,17 @@ order).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal, Self, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from steerlib.control.quadratic import checked_weight
 from steerlib.control.riccati import Jacobians, Precision, Step, riccati
 from steerlib.errors import LawError
-from steerlib.jacobians import block_jacobians
+from steerlib.jacobians import BlockJacobians, block_jacobians
 from steerlib.laws.base import Contrast, Source, one_of
 from steerlib.laws.sensing import FullPush, Push, Reference, joint
 from steerlib.laws.setpoint import Setpoints
@@ -99,7 +101,7 @@ class ALQR(Setpoints):
         """Choose setpoint, weights and linear model."""
         super().__init__(setpoint=setpoint, reference=reference, strength=strength)
         for name, got in (("q", q), ("r", r), ("q_f", q_f)):
-            _weight(name, got, least=0.0 if name == "q_f" else None)
+            checked_weight(got, name, zero=name == "q_f")
         for name, got in (("prompts", prompts), ("context", 1 if context is None else context)):
             if isinstance(got, bool) or not isinstance(got, int) or got < 1:
                 raise LawError(f"{name}: got {got!r}, expected a whole number of at least 1.")
@@ -138,12 +140,18 @@ class ALQR(Setpoints):
         contrasts = [self.measured(source) for source in sources]
         return self.fit(contrasts, jacobians=self.linearised(sources[0]) if self.solves else None)
 
-    def linearised(self, source: Source) -> Float[Tensor, "blocks width width"]:
-        """The Jacobian of every block on texts of the source's positive class, whatever is attached detached."""
+    def linearised(self, source: Source, *, out: Path | str | None = None) -> BlockJacobians:
+        """The Jacobian of every block on texts of the source's positive class.
+
+        Args:
+            source: with nothing attached to its plant.
+            out: a folder to stream to, for plants whose Jacobians do not fit into memory together: the recursion then
+                reads one at a time. See `steerlib.jacobians.block_jacobians`.
+        """
         texts = positives(source)[: self.prompts]
         return block_jacobians(
-            source.plant, texts, point=self.jacobian, context=self.context, keep=self.keep
-        ).stack()  # fmt: skip
+            source.plant, texts, point=self.jacobian, context=self.context, keep=self.keep, out=out
+        )  # fmt: skip
 
     def fit(
         self, contrasts: Sequence[Contrast] | Sequence[Sequence[Contrast]], *, jacobians: Jacobians | None = None
@@ -177,11 +185,9 @@ class ALQR(Setpoints):
 
     def _steps(self, jacobians: Jacobians, moves: Float[Tensor, "blocks concepts width"]) -> Iterator[Step]:
         """The recursion, the last block first."""
-        weights = (_weight("q", self.q), _weight("r", self.r), _weight("q_f", self.q_f, least=0.0))
-        q, r, q_f = (w.to(moves.device) if isinstance(w, Tensor) else w for w in weights)
         return riccati(
-            jacobians, q=q, r=r, q_f=q_f, features=moves, gains=self.form == "full", precision=self.precision,
-            device=moves.device,
+            jacobians, q=self.q, r=self.r, q_f=self.q_f, features=moves, gains=self.form == "full",
+            precision=self.precision, device=moves.device,
         )  # fmt: skip
 
     def _modelled(self, jacobians: Jacobians | None, blocks: int, width: int, device: torch.device) -> Jacobians:
@@ -223,31 +229,20 @@ class _Changed:
 
 
 def positives(source: Any) -> list[str]:
-    """Texts of a source's positive class, labels shuffled where the source shuffles them.
+    """Texts of a source's positive class: those whose states its contrasts call positive, shuffled labels included.
 
     Raises:
         LawError: if the source has none.
     """
     try:
-        texts = source.task.contrast_texts(n=source.n, seed=source.seed, at=source.at)
+        wanted, other = source.task.contrast_texts(n=source.n, seed=source.seed, at=source.at)
+        shuffled = source.labels == "shuffled"
     except AttributeError as error:
         raise LawError(
             "ALQR: the source has no texts to linearise the blocks on. Fix: fit(contrasts, jacobians=...)."
         ) from error
-    return list(source._classes(*texts)[0])
-
-
-def _weight(name: str, given: Any, *, least: float | None = None) -> float | Tensor:
-    """A weight as the recursion takes it.
-
-    Raises:
-        LawError: if it is not positive, or, with `least`, below that.
-    """
-    try:
-        found = torch.tensor(given, dtype=torch.float64)
-    except (TypeError, ValueError) as error:
-        raise LawError(f"{name}: got {given!r}, expected a positive number or a list of them.") from error
-    low = found >= least if least is not None else found > 0
-    if isinstance(given, bool) or not bool((low & torch.isfinite(found)).all()) or not found.numel():
-        raise LawError(f"{name}: got {given!r}, expected {'no negative' if least == 0 else 'only positive'} numbers.")
-    return float(found) if found.dim() == 0 else found
+    if not shuffled:
+        return list(wanted)
+    every = [*wanted, *other]  # in the order of `laws.additive.shuffled`, which shuffles the states
+    order = torch.randperm(len(every), generator=torch.Generator().manual_seed(source.seed))
+    return [every[i] for i in order[: len(wanted)].tolist()]

@@ -14,7 +14,7 @@ from scipy.linalg import solve_discrete_are
 from torch import Tensor
 
 from steerlib.control.quadratic import quadratic_cost, weights
-from steerlib.control.riccati import gain_stack, pushes, riccati, riccati_backwards
+from steerlib.control.riccati import gain_stack, pushes, riccati
 from steerlib.errors import LawError
 from tests.control.systems import draw, programme, rollout, system
 
@@ -243,9 +243,15 @@ def test_three_matrices_and_no_more(form: Any) -> None:
     width, layers = 400, 3
     a, v = system(layers, width).float(), torch.ones(layers, width)
 
+    class Reader:
+        def __len__(self) -> int:
+            return layers
+
+        def __getitem__(self, layer: int) -> Tensor:
+            return a[layer].clone()
+
     def work() -> None:
-        stream = (a[k].clone() for k in reversed(range(layers)))
-        steps = riccati_backwards(stream, layers=layers, **ABC, form=form, precision="float32", features=v, gains=False)
+        steps = riccati(Reader(), **ABC, form=form, precision="float32", features=v, gains=False)
         while next(steps, None) is not None:
             pass
 
@@ -326,7 +332,8 @@ def _broken(a: Tensor, value: float) -> Tensor:
         (lambda a: riccati(a, **ABC, mismatches=torch.ones(2, 4)), r"got mismatches of shape \(2, 4\)"),
         (lambda a: riccati(a, **ABC, precision="float16"), "got precision 'float16'.*float32"),  # type: ignore[arg-type]
         (lambda a: riccati(a, **ABC, form="dense"), "got form 'dense'.*Known are: gain, inverse"),  # type: ignore[arg-type]
-        (lambda a: riccati_backwards(iter(a), layers=3, **ABC), "got Jacobians for 2 layers, expected 3"),
+        (lambda a: riccati(a, q="much", r=1.0, q_f=1.0), "got q='much', expected a number"),
+        (lambda a: riccati(a, q=[], r=1.0, q_f=1.0), r"got q=\[\], expected a number"),
     ],
 )
 def test_bad_input_says_what_to_do(call: Any, words: str) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from steerlib.errors import MetricError
 from steerlib.experiment.cells import Cell, Fit, LawSpec
-from steerlib.experiment.race_again import Others, perplexity_under, scores_elsewhere
+from steerlib.experiment.race_again import Others, perplexities_under, perplexity_under, scores_elsewhere
 from steerlib.experiment.races import Entry
 from steerlib.experiment.running import plant_of
 from steerlib.experiment.selecting import RaceError
@@ -37,6 +38,9 @@ def test_perplexity_is_the_papers_over_texts() -> None:
     pairs = [(p, a) for p, a in zip(asked, answers, strict=True) if a.strip()]
     expected = perplexity(reader, [p for p, _ in pairs], [a for _, a in pairs], average="texts")
     assert found.value == pytest.approx(expected, rel=1e-4) and found.n == len(pairs)
+    each = perplexities_under(entry("unsteered", kind="sampled"), reader, limit=4)
+    assert [bool(np.isfinite(x)) for x in each] == [bool(a.strip()) for a in answers]
+    assert np.nanmean(each) == pytest.approx(expected, rel=1e-4)
     steered = perplexity_under(entry(strength=8.0, kind="sampled"), reader, limit=4)
     assert steered.value != pytest.approx(found.value, rel=0.01), "the law is on while it writes"
     with pytest.raises(MetricError, match="is the steered plant"):

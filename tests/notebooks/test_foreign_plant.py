@@ -33,6 +33,7 @@ PAGES = (
     "33_setpoints_and_a_lqr",
     "34_pid",
     "35_tracking_bounds",
+    "36_lqr_tables",
     "37_a_lqr_audit",
 )
 
