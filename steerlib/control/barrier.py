@@ -252,15 +252,26 @@ def _tangent(h: Barrier, state: Tensor) -> tuple[Tensor, Tensor, Float[Tensor, "
 
 
 def smallest_push(
-    values: Float[Tensor, "*batch"], gradients: Float[Tensor, "*batch width"]
+    values: Float[Tensor, "*batch"],
+    gradients: Float[Tensor, "*batch width"],
+    *,
+    most: Float[Tensor, "*batch"] | None = None,
 ) -> Float[Tensor, "*batch width"]:
     """The shortest u with h + grad h . u >= 0: max(0, -h) grad h / |grad h|^2; zero where the gradient is.
 
     Exact where h is affine. Elsewhere it is a step of Newton's method for h = 0, along the gradient.
+
+    Args:
+        values: h.
+        gradients: of h.
+        most: longest push; near a critical point the shortest is long beyond all bounds.
     """
-    size = gradients.square().sum(-1)
-    share = torch.where(size > 0, (-values).clamp(min=0) / torch.where(size > 0, size, 1.0), 0.0)
-    return share[..., None] * gradients
+    steepness = torch.linalg.vector_norm(gradients, dim=-1)
+    alive = steepness > 0
+    safe = torch.where(alive, steepness, 1.0)
+    length = torch.where(alive, (-values).clamp(min=0) / safe, 0.0)
+    length = length.clamp(max=torch.finfo(length.dtype).max) if most is None else torch.minimum(length, most)
+    return length[..., None] * (gradients / safe[..., None])
 
 
 class Push(NamedTuple):
