@@ -149,7 +149,7 @@ def _examples(states: Tensor, name: str, unit: bool) -> Tensor:
     if not bool((norm > 0).all()):
         row = int((norm[:, 0] == 0).nonzero()[0])
         raise ContrastError(
-            f"density ratio: {name} state {row} has norm zero, so it has no direction. Fix: leave it out, or unit=False."
+            f"density ratio: {name} state {row} has norm zero, so no direction. Fix: leave it out, or unit=False."
         )
     return wide / norm
 

@@ -64,7 +64,7 @@ def check_solver(solver: str, steps: int, tolerance: float = 1e-3) -> None:
     """Refuse what cannot be meant.
 
     Raises:
-        LawError: for an unknown solver, steps that are not a positive whole number, or a tolerance that is not in (0, 1).
+        LawError: for an unknown solver, steps that are not a positive whole number, or a tolerance outside (0, 1).
     """
     if solver not in get_args(Solver):
         raise LawError(f"solver: got {solver!r}, expected one of {', '.join(get_args(Solver))}.")
@@ -154,9 +154,7 @@ def _sinc(x: Tensor) -> Tensor:
 # Steps of their own length
 
 
-def _adaptive(
-    field: Field, start: Tensor, horizon: Tensor | float, steps: int, tolerance: float, trace: bool
-) -> Flow:
+def _adaptive(field: Field, start: Tensor, horizon: Tensor | float, steps: int, tolerance: float, trace: bool) -> Flow:
     """Bogacki and Shampine's pair, each state with steps of its own; a fixed number of tries, so that it compiles.
 
     A state whose tries end before its horizon stays where it came to, and says so in `reached`.

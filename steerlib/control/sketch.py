@@ -17,7 +17,7 @@ and A_k the circular cross-correlation of S_k(e(x)) and S_k(e(y)), fully random 
     E A(t) A(t') = q^2 [t = t' = 0] + (N [t = t'] + M [t = -t'] ) / D,
 
 whose double Fourier transform at frequencies (a, b) is q^2 + N [a = -b] + M [a = b]. <phi(x), phi(y)> sums the products
-A_1(t_1) .. A_p(t_p) with t_1 + .. + t_p = 0, so that its second moment is the mean over (a, b) of the p-th power of that
+A_1(t_1) .. A_p(t_p) with t_1 + .. + t_p = 0, so its second moment is the mean over (a, b) of the p-th power of that
 (`PolynomialSketch.variance`; for p = 1 it is the (N + M) / D of a count sketch).
 
 **Gradient.** w.phi(x) is linear in each S_k, with coefficients that are the circular correlation of w with the product
@@ -108,7 +108,7 @@ class PolynomialSketch(NamedTuple):
     # Features
 
     def features(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch dimension"]:
-        """phi(x)."""
+        """The features phi(x)."""
         return torch.fft.irfft(self.spectrum(x), n=self.dimension)
 
     def spectrum(self, x: Float[Tensor, "*batch width"]) -> Complex[Tensor, "*batch frequencies"]:
@@ -119,7 +119,7 @@ class PolynomialSketch(NamedTuple):
         return first
 
     def table(self, rows: Float[Tensor, "n width"]) -> Float[Tensor, "n columns"]:
-        """phi of many rows in an orthonormal basis of frequencies, without the transform back; made piece by piece.
+        """Features of many rows in an orthonormal basis of frequencies, without the way back; made piece by piece.
 
         Lengths and inner products, and so a fit with a quadratic penalty, are those of phi; `weight_of` leads back.
         """
@@ -137,9 +137,7 @@ class PolynomialSketch(NamedTuple):
 
     # With a weight w
 
-    def logit(
-        self, x: Float[Tensor, "*batch width"], weight: Float[Tensor, " dimension"]
-    ) -> Float[Tensor, "*batch"]:
+    def logit(self, x: Float[Tensor, "*batch width"], weight: Float[Tensor, " dimension"]) -> Float[Tensor, "*batch"]:
         """w.phi(x)."""
         return self.features(x) @ weight
 
@@ -268,12 +266,10 @@ class FourierFeatures(NamedTuple):
         return cls(frequencies, phases)
 
     def features(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch dimension"]:
-        """phi(x)."""
+        """The features phi(x)."""
         return math.sqrt(2 / len(self.phases)) * (x @ self.frequencies.T + self.phases).cos()
 
-    def logit(
-        self, x: Float[Tensor, "*batch width"], weight: Float[Tensor, " dimension"]
-    ) -> Float[Tensor, "*batch"]:
+    def logit(self, x: Float[Tensor, "*batch width"], weight: Float[Tensor, " dimension"]) -> Float[Tensor, "*batch"]:
         """w.phi(x)."""
         return self.features(x) @ weight
 

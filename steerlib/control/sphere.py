@@ -22,11 +22,11 @@ All in float64, by bisection. Knows tensors; knows nothing about plants or laws.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
-from scipy.optimize import brentq
 from torch import Tensor
 
 from steerlib.control.barrier import Diagonal
@@ -73,20 +73,16 @@ def sphere_maximum(h: Diagonal) -> Peak:
         LawError: if h is not one of directions.
     """
     values, linear, constant = _parts(h)
-    gaps, top = values[-1] - values, values >= values[-1] - 1e-14 * values.abs().max()
-    gaps = torch.where(top, 0.0, gaps)
+    top = values >= values[-1] - 1e-14 * values.abs().max()
+    gaps = torch.where(top, 0.0, values[-1] - values)
+    # The root lies where the top eigenvectors alone would be of length 1, or above, and below where all gaps are zero.
     low, high = float(linear[top].norm()) / 2, float(linear.norm()) / 2
 
-    def length(delta: float) -> float:
-        return float((linear / (2 * (delta + gaps)))[(linear != 0)].norm())
+    def long(delta: float) -> bool:
+        return float((linear / (2 * (delta + gaps)))[linear != 0].norm()) > 1
 
-    if low > 0:
-        # 1 / length is nearly linear in the multiplier.
-        excess = lambda delta: 1 / length(delta) - 1  # noqa: E731
-        delta = low if excess(low) >= 0 else high if excess(high) <= 0 else float(brentq(excess, low, high, xtol=1e-300, rtol=1e-15))
-    else:  # no slope along the top eigenspace: the multiplier may be l_1 itself
-        at_top = length(0.0)
-        delta = 0.0 if at_top <= 1 else float(brentq(lambda d: 1 / length(d) - 1, 0.0, high, xtol=1e-300, rtol=1e-15))
+    # Without a slope along the top eigenvectors the multiplier may be l_1 itself, and they fill up the length.
+    delta = 0.0 if low == 0 and not long(0.0) else _bisect(long, low, high)
     point = torch.where(linear != 0, linear / (2 * (delta + gaps)), 0.0)
     if delta == 0.0:
         point[-1] += math.sqrt(max(0.0, 1 - float(point.square().sum())))
@@ -109,17 +105,11 @@ def local_maximum(h: Diagonal) -> Peak | None:
     def moment(delta: float, power: int) -> float:
         return float((linear.square() / (4 * (delta + gaps) ** power)).sum())
 
-    # p is convex between its poles; its derivative is -2 moment(., 3).
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        low, high = (low, middle) if moment(middle, 3) < 0 else (middle, high)
-    valley = high if high < 0 else low
-    if not moment(valley, 2) <= 1:
+    # p is convex between its poles, and its derivative is -2 moment(., 3): find its lowest point, then go up to 1.
+    valley = _bisect(lambda delta: moment(delta, 3) > 0, low, high)
+    if not (valley < 0 and moment(valley, 2) <= 1):
         return None
-    low, high = valley, 0.0
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if moment(middle, 2) <= 1 else (low, middle)
+    low = _bisect(lambda delta: moment(delta, 2) <= 1, valley, high)
     if low == 0:
         return None
     point = linear / (2 * (low + gaps))
@@ -127,9 +117,7 @@ def local_maximum(h: Diagonal) -> Peak | None:
     return Peak(float(_height(values, linear, constant, point)), point, float(values[-1]) + low)
 
 
-def cap_maximum(
-    h: Diagonal, centre: Float[Tensor, "caps width"], angle: Float[Tensor, " caps"] | float
-) -> CapMaximum:
+def cap_maximum(h: Diagonal, centre: Float[Tensor, "caps width"], angle: Float[Tensor, " caps"] | float) -> CapMaximum:
     """The maximum of h on each cap of directions within an angle of a state: the most that a budget can reach.
 
     Args:
@@ -158,6 +146,14 @@ def cap_maximum(
         point = torch.where(better[:, None], peak.point, point)
         inside = inside | better
     return CapMaximum(value, point, inside)
+
+
+def _bisect(before: Callable[[float], bool], low: float, high: float) -> float:
+    """Where a condition that holds from `low` on ends."""
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if before(middle) else (low, middle)
+    return high
 
 
 def _edge(values: Tensor, linear: Tensor, p: Tensor, angles: Tensor) -> Float[Tensor, "caps width"]:

@@ -10,7 +10,7 @@ formed. Features on the unit sphere are small, so that the Hessian
     H = I + c X' K X,    K = diag(k) - k k' / sum(k),    k_i = p_i (1 - p_i)
 
 (b is eliminated, which takes the weighted mean out of X) is the identity but for a few hundred directions at most.
-Newton steps by conjugate gradients need no more products than that, and a handful once the leading directions are known:
+Newton steps by conjugate gradients need no more products than that, and a handful once the leading ones are known:
 the preconditioner is the inverse of a Nystrom approximation of H at w = 0 from one random sketch of X (Frangella, Tropp
 and Udell 2023). Where b is at its best the curvature of F is at least 1, so the norm of the gradient bounds |w - w*|.
 
@@ -36,9 +36,7 @@ _RANK = 48  # leading directions that are learned beforehand
 _GOAL = {torch.float64: (1e-9, 1e-6), torch.float32: (1e-5, 1e-3)}
 
 
-def fit_wide(
-    table: Float[Tensor, "n columns"], positives: int, *, c: float = 1.0, spoil: bool = False
-) -> LogisticFit:
+def fit_wide(table: Float[Tensor, "n columns"], positives: int, *, c: float = 1.0, spoil: bool = False) -> LogisticFit:
     """Fit a probe that tells the first rows of a table from the others.
 
     Args:

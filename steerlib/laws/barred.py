@@ -18,7 +18,7 @@ from dataclasses import asdict, replace
 from typing import Any, Literal, Self
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int, Int8
 from torch import Tensor
 
 from steerlib.control import barrier as barriers
@@ -61,8 +61,16 @@ class Barred(Law):
     matrix: Float[Tensor, "width width"]
     basis: Float[Tensor, "width width"]
     constant: Float[Tensor, ""]
-    buckets: Tensor
-    signs: Tensor
+    buckets: Int[Tensor, "degree width_and_one"]
+    signs: Int8[Tensor, "degree width_and_one"]
+    frequencies: Float[Tensor, "dimension width"]
+    phases: Float[Tensor, " dimension"]
+    first: Float[Tensor, "hidden width"]
+    first_bias: Float[Tensor, " hidden"]
+    inner: Float[Tensor, "hidden hidden"]
+    inner_bias: Float[Tensor, " hidden"]
+    out: Float[Tensor, " hidden"]
+    out_bias: Float[Tensor, ""]
 
     def __init__(
         self, *, barrier: BarrierKind, route: Route, c: float, features: Features, looks: int, strength: float
@@ -107,7 +115,7 @@ class Barred(Law):
         """
         if self.barrier == "held":
             raise LawError(f"{type(self).__name__}: its barrier was given, not fitted. Fix: hold(...) another.")
-        ratio = fit_ratio(*contrast, self.barrier, features=self.features, c=self.c)
+        ratio = fit_ratio(contrast.positive, contrast.negative, self.barrier, features=self.features, c=self.c)
         self._take(ratio.barrier)
         self.ratio, self.header = ratio, contrast.header
         causes = ["both classes hold the same states", "wrong token"]
@@ -115,9 +123,7 @@ class Barred(Law):
         norm_or_raise(_weights(ratio.barrier), "log ratio", causes, beside=size if self.barrier == "means" else 0.0)
         return self
 
-    def hold(
-        self, barrier: Barrier | ValueNetwork, header: LawHeader | None = None, *, threshold: float = 0.0
-    ) -> Self:
+    def hold(self, barrier: Barrier | ValueNetwork, header: LawHeader | None = None, *, threshold: float = 0.0) -> Self:
         """Take a barrier that was made elsewhere; return the law.
 
         Args:
@@ -218,8 +224,8 @@ class Barred(Law):
 
 def _weights(h: Barrier) -> Float[Tensor, " numbers"]:
     """What is zero where a barrier says nothing about the state."""
-    if isinstance(h, Quadratic):
-        return torch.cat([h.matrix.flatten(), h.linear]).double()
+    if isinstance(h, Affine | Sketched | Fourier):
+        return h.weight.double()
     if isinstance(h, Valued):
         return h.net.out.double()
-    return h.weight.double()  # type: ignore[union-attr]
+    return torch.cat([h.matrix.flatten() if isinstance(h, Quadratic) else h.values, h.linear]).double()

@@ -12,20 +12,20 @@ with phi a polynomial count sketch, w and b from logistic regression, and the fi
 
     v(a) = J_phi(a)' w / |J_phi(a)' w|,                                                                 (eq. 13)
 
-solved by Euler's method in ten steps. Along the flow dh/dt = |grad h| >= 0. In the control view: state feedback within a
+solved by Euler's method in ten steps. Along the flow dh/dt = |grad h| >= 0. In the control view: feedback within a
 token, open loop with respect to what the plant does next; T is a budget, and no stopping rule looks at h.
 
 What the paper leaves to be seen: h looks at directions alone, so v is orthogonal to a, the flow stays on the sphere of
 radius |a(0)| and turns by at most T / |a(0)|; T has to be set anew for plants with activations of another size. Euler's
-K steps end at |a|^2 = |a(0)|^2 + T^2 / K. h has a maximum on the sphere; a flow that reaches it goes to and fro by T / K.
+K steps end at |a|^2 = |a(0)|^2 + T^2 / K. h has a maximum on the sphere, where the flow goes to and fro by T / K.
 
 Where text and released code differ, by name: `guard="released"` divides by norms plus 1e-10 and never stops; the code
-also steers the last prompt token (scope `generated` here); its class has gamma = 1, c0 = 0.1 for defaults, its settings
-those of the text. Its one-step variant is `steps=1`. Its hashes come from the run's seed, here from `seed`.
+steers the last prompt token too, as the scope `generated` does; its class has gamma = 1 and c0 = 0.1 for defaults, its
+settings those of the text. Its one-step variant is `steps=1`. Its hashes come from the run's seed, here from `seed`.
 
 **The filter.** `BarrierFilter` asks how little is enough: the shortest push u with h(a + u) >= margin, the filter of
-control barrier functions (Ames et al. 2019). In closed form for one affine h; by some steps of Newton's method along the
-gradient for others; for several half-spaces the small quadratic program is solved by looking at which of them bind.
+control barrier functions (Ames et al. 2019). In closed form for one affine h; by Newton steps along the gradient for
+others; for several half-spaces the small quadratic program is solved by trying which of them bind.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class ODESteer(Barred):
     norm zero, is left alone.
 
     Args:
-        barrier: how h is learned; "sketch" is the paper's. With `normalise=False`, "means" is CAA and "linear" is ITI as
-            the paper compares with them, both constant fields.
+        barrier: how h is learned; "sketch" is the paper's. With `normalise=False`, "means" is CAA and "linear" is ITI
+            as the paper compares with them, both constant fields.
         solver: see `steerlib.control.ode`; the paper has "euler". "geodesic" keeps the norm; "bosh3" chooses its steps.
         steps: how many, at most for "bosh3"; 10 in the paper, 1 in its one-step variant.
         tolerance: of "bosh3": error of a step as a share of the state's norm.
@@ -156,9 +156,9 @@ class ODESteer(Barred):
         if len(short):
             row = int(short[0, 0])
             raise LawError(
-                f"ODESteer: {len(short)} of {len(states)} states did not come to the end of T = {float(self.strength):g}"
-                f" in {self.steps} tries; row {row} came to {float(found.reached[row]):.0%}. Fix: more steps (they are "
-                "a limit for 'bosh3'), a larger tolerance, or a solver with steps of equal length."
+                f"ODESteer: {len(short)} of {len(states)} states did not come to the end of T = "
+                f"{float(self.strength):g} in {self.steps} tries; row {row} came to {float(found.reached[row]):.0%}. "
+                "Fix: more steps (a limit for 'bosh3'), a larger tolerance, or a solver with steps of equal length."
             )
         return found
 
@@ -266,10 +266,13 @@ class BarrierFilter(Barred):
             )
         if not 1 <= len(contrasts) <= 6:
             raise LawError(f"filter: got {len(contrasts)} contrasts, expected 1 to 6.")
-        places = {None if c.header is None else (c.header.weight_hash, c.header.layer, c.header.point) for c in contrasts}
+        places = {
+            None if c.header is None else (c.header.weight_hash, c.header.layer, c.header.point) for c in contrasts
+        }
         if len(places) > 1:
             raise ContrastError("filter: got contrasts of different sites or plants, expected one for all.")
-        found = [fit_ratio(*one, self.barrier, features=self.features, c=self.c).barrier for one in contrasts]
+        how = {"features": self.features, "c": self.c}
+        found = [fit_ratio(one.positive, one.negative, self.barrier, **how).barrier for one in contrasts]
         halves = [h for h in found if isinstance(h, Affine)]
         self._take(halves[0])
         self.planes = torch.stack([h.weight for h in halves]).float()

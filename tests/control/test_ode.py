@@ -40,9 +40,7 @@ def spiral(a: Tensor) -> Tensor:
 
 
 def spiralled(a: Tensor, time: float) -> Tensor:
-    turn = torch.tensor(
-        [[math.cos(time), math.sin(time)], [-math.sin(time), math.cos(time)]], dtype=torch.float64
-    )
+    turn = torch.tensor([[math.cos(time), math.sin(time)], [-math.sin(time), math.cos(time)]], dtype=torch.float64)
     return math.exp(0.3 * time) * a @ turn
 
 
@@ -150,9 +148,7 @@ class TestReference:
 
     @pytest.mark.parametrize(("solver", "steps", "tolerance"), [("rk4", 200, 0.5), ("bosh3", 2000, 1e-9)])
     def test_the_exact_end(self, solver: Solver, steps: int, tolerance: float) -> None:
-        found = solve(
-            unit_field, starts(), FIXTURE["horizon"], solver=solver, steps=steps, tolerance=tolerance
-        )
+        found = solve(unit_field, starts(), FIXTURE["horizon"], solver=solver, steps=steps, tolerance=tolerance)
         expected = torch.tensor(FIXTURE["ends"]["exact"], dtype=torch.float64)
         torch.testing.assert_close(starts() + FIXTURE["horizon"] * found.mean, expected, rtol=1e-6, atol=1e-6)
 

@@ -46,7 +46,7 @@ class TestFeatures:
         torch.testing.assert_close(sketch.features(x), expected, rtol=1e-12, atol=1e-12)
 
     @pytest.mark.parametrize(("degree", "dimension"), [(1, 12), (2, 12), (2, 15), (3, 28)])
-    def test_inner_products_are_the_kernel_on_average_with_the_known_variance(self, degree: int, dimension: int) -> None:
+    def test_inner_products_are_the_kernel_with_the_known_variance(self, degree: int, dimension: int) -> None:
         x, y = 0.6 * states(2, 6, seed=3)
         found = []
         for seed in range(3000):
