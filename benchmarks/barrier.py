@@ -42,7 +42,7 @@ from safetensors.torch import load_file, save_file
 
 from steerlib import tasks
 from steerlib.control import barrier as barriers
-from steerlib.control.barrier import Sketched
+from steerlib.control.barrier import SketchForm
 from steerlib.control.density_ratio import Features, auc, fit_ratio
 from steerlib.control.sketch import PolynomialSketch
 from steerlib.laws.barrier import ODESteer
@@ -131,7 +131,7 @@ def law_of(plant: Plant, *, route: str, dimension: int, steps: int) -> ODESteer:
     sketch = PolynomialSketch.draw(plant.width, dimension=dimension)
     weight = torch.randn(dimension, generator=torch.Generator().manual_seed(0))
     law = ODESteer(steps=steps, route=route, dimension=dimension, strength=HORIZON)  # type: ignore[arg-type]
-    law.hold(Sketched(sketch, weight, torch.tensor(0.0), unit=True))
+    law.hold(SketchForm(sketch, weight, torch.tensor(0.0), unit=True))
     return law.to(plant.device)
 
 

@@ -15,7 +15,7 @@ LAWS: dict[str, str] = {
     "a-lqr": "steerlib.laws.lqr.ALQR",
     "actadd": "steerlib.laws.actadd.ActAdd",
     "angular-steering": "steerlib.laws.angular.AngularSteering",
-    "cbf": "steerlib.laws.barrier.BarrierFilter",
+    "cbf": "steerlib.laws.filtering.BarrierFilter",
     "conditional": "steerlib.laws.conditional.Conditional",
     "difference-of-means": "steerlib.laws.additive.DifferenceOfMeans",
     "half-space-projection": "steerlib.laws.projection.HalfSpaceProjection",

@@ -2,11 +2,11 @@
 
 A state is in the desirable region where h >= 0 (Ames et al. 2019; Zhao et al. 2026, eq. 2). Forms of h:
 
-* `Affine`: w.x + b, as of a difference of means or a probe;
-* `Quadratic`: x.B x + m.x + c, with slope 2 B x + m: a log ratio of Gaussians, or a sketch of degree two without loss;
-* `Diagonal`: the same with the state written in the eigenbasis of B, where a slope costs d products and not d^2;
-* `Sketched`, `Fourier`: a weight on random features (`steerlib.control.sketch`);
-* `Valued`: a ReLU network minus a threshold (Zhao et al., eq. 11).
+* `AffineForm`: w.x + b, as of a difference of means or a probe;
+* `QuadraticForm`: x.B x + m.x + c, with slope 2 B x + m: a log ratio of Gaussians, or a sketch of degree two;
+* `DiagonalForm`: the same with the state written in the eigenbasis of B, where a slope costs d products and not d^2;
+* `SketchForm`, `FourierForm`: a weight on random features (`steerlib.control.sketch`);
+* `ValueForm`: a ReLU network minus a threshold (Zhao et al., eq. 11).
 
 With `unit`, x = z / |z|: h is then constant along rays, so its gradient is orthogonal to the state,
 
@@ -36,11 +36,11 @@ from steerlib.errors import LawError
 
 #: "stop" makes the field zero where the gradient is rounding; "released" divides by norm + 1e-10, as ODESteer's code.
 Guard = Literal["stop", "released"]
-#: A tangent this small beside the slope it was projected from is rounding, in units of the type's precision.
+#: A tangent this small beside the slopes that h has is rounding, in units of the type's precision.
 NOISE = 16
 
 
-class Affine(NamedTuple):
+class AffineForm(NamedTuple):
     """w.x + b.
 
     Attributes:
@@ -62,7 +62,7 @@ class Affine(NamedTuple):
         return self.weight.expand_as(x)
 
 
-class Quadratic(NamedTuple):
+class QuadraticForm(NamedTuple):
     """x.B x + m.x + c.
 
     Attributes:
@@ -85,7 +85,7 @@ class Quadratic(NamedTuple):
         """Its gradient by x."""
         return 2 * (x @ self.matrix) + self.linear
 
-    def diagonal(self) -> tuple[Diagonal, Float[Tensor, "width width"]]:
+    def diagonal(self) -> tuple[DiagonalForm, Float[Tensor, "width width"]]:
         """The form in the eigenbasis of B, and that basis as columns: a state z is z @ basis there.
 
         Computed in float64, returned in the type of the form.
@@ -93,11 +93,11 @@ class Quadratic(NamedTuple):
         values, basis = torch.linalg.eigh(self.matrix.double())
         linear = self.linear.double() @ basis
         like = self.matrix.dtype
-        return Diagonal(values.to(like), linear.to(like), self.constant, self.unit), basis.to(like)
+        return DiagonalForm(values.to(like), linear.to(like), self.constant, self.unit), basis.to(like)
 
 
-class Diagonal(NamedTuple):
-    """sum_i values_i x_i^2 + m.x + c: a `Quadratic` of states that are written in its eigenbasis.
+class DiagonalForm(NamedTuple):
+    """sum_i values_i x_i^2 + m.x + c: a `QuadraticForm` of states that are written in its eigenbasis.
 
     Attributes:
         values: eigenvalues of B, in ascending order.
@@ -120,7 +120,7 @@ class Diagonal(NamedTuple):
         return torch.addcmul(self.linear, x, self.values, value=2)
 
 
-class Sketched(NamedTuple):
+class SketchForm(NamedTuple):
     """w.phi(x) + b with a polynomial count sketch phi.
 
     Attributes:
@@ -143,13 +143,13 @@ class Sketched(NamedTuple):
         """Its gradient by x."""
         return self.sketch.gradient(x, self.weight)
 
-    def quadratic(self) -> Quadratic:
+    def quadratic(self) -> QuadraticForm:
         """The same h without a sketch, for degree 1 or 2; LawError for others."""
         matrix, linear, constant = self.sketch.quadratic(self.weight)
-        return Quadratic(matrix, linear, constant + self.constant, self.unit)
+        return QuadraticForm(matrix, linear, constant + self.constant, self.unit)
 
 
-class Fourier(NamedTuple):
+class FourierForm(NamedTuple):
     """w.phi(x) + b with random Fourier features phi.
 
     Attributes:
@@ -173,7 +173,7 @@ class Fourier(NamedTuple):
         return self.features.gradient(x, self.weight)
 
 
-class Valued(NamedTuple):
+class ValueForm(NamedTuple):
     """V(x) + b: a value, or the logit of a learned classifier; b is minus the threshold.
 
     Attributes:
@@ -195,7 +195,7 @@ class Valued(NamedTuple):
         return ascent.gradient(self.net, x)
 
 
-Barrier = Affine | Quadratic | Diagonal | Sketched | Fourier | Valued
+Barrier = AffineForm | QuadraticForm | DiagonalForm | SketchForm | FourierForm | ValueForm
 
 
 def value(h: Barrier, state: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch"]:
@@ -212,7 +212,7 @@ def gradient(h: Barrier, state: Float[Tensor, "*batch width"]) -> Float[Tensor, 
 
 
 def direction(
-    h: Barrier, state: Float[Tensor, "*batch width"], *, guard: Guard = "stop"
+    h: Barrier, state: Float[Tensor, "*batch width"], *, guard: Guard = "stop", size: Tensor | None = None
 ) -> Float[Tensor, "*batch width"]:
     """Unit gradient of h at each state (Zhao et al. 2026, eq. 13), zero where there is none.
 
@@ -221,18 +221,35 @@ def direction(
         state: where.
         guard: what happens at critical points; see `Guard`. With "released" a state that is one is pushed along
             rounding errors, and a state of norm zero along the slope there.
+        size: `slope_size` of h, for a caller that asks often; a tangent is rounding if it is small beside that.
     """
     if not h.unit:
         tangent, norm = h.slope(state), None
         noise = torch.zeros_like(state[..., :1])
     else:
         tangent, slope, norm = _tangent(h, state)
-        noise = NOISE * torch.finfo(state.dtype).eps * torch.linalg.vector_norm(slope, dim=-1, keepdim=True)
+        size = slope_size(h) if size is None else size
+        size = torch.linalg.vector_norm(slope, dim=-1, keepdim=True) if size is None else size
+        noise = NOISE * torch.finfo(state.dtype).eps * size
     length = torch.linalg.vector_norm(tangent, dim=-1, keepdim=True)
     if guard == "released":
         return tangent / (length + 1e-10 * (1.0 if norm is None else norm + 1e-12))
     alive = length > noise if norm is None else (length > noise) & (norm > 0)
     return torch.where(alive, tangent / torch.where(alive, length, 1.0), 0.0)
+
+
+def slope_size(h: Barrier) -> Float[Tensor, ""] | None:
+    """A bound on the slopes of a form on directions, or None for forms of features, where a slope speaks for itself.
+
+    Rounding of a slope is in proportion to this and not to the slope, which may be a small sum of large parts.
+    """
+    if isinstance(h, AffineForm):
+        return h.weight.norm()
+    if isinstance(h, QuadraticForm):
+        return 2 * h.matrix.norm() + h.linear.norm()
+    if isinstance(h, DiagonalForm):
+        return 2 * h.values.abs().amax() + h.linear.norm()
+    return None
 
 
 def _normalised(state: Tensor) -> tuple[Float[Tensor, "*batch width"], Float[Tensor, "*batch one"]]:
@@ -274,7 +291,7 @@ def smallest_push(
     return length[..., None] * (gradients / safe[..., None])
 
 
-class Push(NamedTuple):
+class JointPush(NamedTuple):
     """A push under several conditions.
 
     Attributes:
@@ -288,7 +305,7 @@ class Push(NamedTuple):
 
 def smallest_push_of_several(
     values: Float[Tensor, "*batch barriers"], gradients: Float[Tensor, "*batch barriers width"]
-) -> Push:
+) -> JointPush:
     """The shortest u with h_j + grad h_j . u >= 0 for all j, by looking at every set of conditions that may bind.
 
     u = sum_j mult_j grad h_j with multipliers that are positive where a condition binds and zero elsewhere
@@ -325,10 +342,10 @@ def smallest_push_of_several(
     rank = torch.where(badness <= 1e3 * eps * count, -1 / (1 + length), badness)
     best = rank.argmin(0, keepdim=True)
     chosen = multipliers.gather(0, best[..., None].expand(1, *multipliers.shape[1:]))[0]
-    return Push((chosen[..., None, :] @ gradients)[..., 0, :], violation.gather(0, best)[0])
+    return JointPush((chosen[..., None, :] @ gradients)[..., 0, :], violation.gather(0, best)[0])
 
 
-def push_by_solver(values: Float[np.ndarray, " barriers"], gradients: Float[np.ndarray, "barriers width"]) -> Push:
+def push_by_solver(values: Float[np.ndarray, " barriers"], gradients: Float[np.ndarray, "barriers width"]) -> JointPush:
     """The same for one state and any number of barriers, by a library's solver (least distance programming).
 
     With E = [G' ; -h'] and f = (0, .., 0, 1), the residual r = E y - f of min |E y - f| over y >= 0 gives
@@ -346,7 +363,7 @@ def push_by_solver(values: Float[np.ndarray, " barriers"], gradients: Float[np.n
         raise LawError(f"push: no push meets all of {len(values)} conditions. Fix: fewer, or conditions that agree.")
     push = -rest[:-1] / rest[-1]
     violation = max(0.0, float((-(values + gradients @ push)).max()))
-    return Push(torch.from_numpy(push), torch.tensor(violation, dtype=torch.float64))
+    return JointPush(torch.from_numpy(push), torch.tensor(violation, dtype=torch.float64))
 
 
 def met(values: Float[Tensor, "*batch barriers"]) -> Bool[Tensor, "*batch"]:

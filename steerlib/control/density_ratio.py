@@ -36,7 +36,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from steerlib.control.ascent import ReluNet
-from steerlib.control.barrier import Affine, Barrier, Fourier, Quadratic, Sketched, Valued, value
+from steerlib.control.barrier import AffineForm, Barrier, FourierForm, QuadraticForm, SketchForm, ValueForm, value
 from steerlib.control.bellman import ValueNetwork
 from steerlib.control.logistic import LogisticFit, fit_logistic
 from steerlib.control.networks import Training, seeded, train
@@ -163,7 +163,7 @@ def _separates(h: Barrier, pos: Tensor, neg: Tensor, prior: float) -> bool:
 # Logistic regression
 
 
-def _sketch(pos: Tensor, neg: Tensor, c: float, how: Features) -> tuple[Sketched, LogisticFit]:
+def _sketch(pos: Tensor, neg: Tensor, c: float, how: Features) -> tuple[SketchForm, LogisticFit]:
     sketch = PolynomialSketch.draw(
         pos.shape[1], dimension=how.dimension, degree=how.degree, gamma=how.gamma, c0=how.c0, seed=how.seed
     )
@@ -171,10 +171,10 @@ def _sketch(pos: Tensor, neg: Tensor, c: float, how: Features) -> tuple[Sketched
     both = torch.cat([pos, neg])
     table = moved.table(both.double() if len(both) * how.dimension <= _DOUBLE else both)
     fit = fit_wide(table, len(pos), c=c, spoil=True)
-    return Sketched(moved, moved.weight_of(fit.weight), fit.bias, how.unit), fit
+    return SketchForm(moved, moved.weight_of(fit.weight), fit.bias, how.unit), fit
 
 
-def _kernel(pos: Tensor, neg: Tensor, c: float, how: Features) -> tuple[Quadratic, LogisticFit]:
+def _kernel(pos: Tensor, neg: Tensor, c: float, how: Features) -> tuple[QuadraticForm, LogisticFit]:
     """By the representer theorem w = sum_i a_i phi(x_i), and |w|^2 = a'Ka: logistic regression on a root of K."""
     if how.degree not in (1, 2):
         raise LawError(f"kernel: got degree {how.degree}, expected 1 or 2, whose h is quadratic. Fix: kind='sketch'.")
@@ -190,15 +190,15 @@ def _kernel(pos: Tensor, neg: Tensor, c: float, how: Features) -> tuple[Quadrati
         matrix, linear = both.new_zeros(both.shape[1], both.shape[1]), how.gamma * a @ both
     else:
         matrix, linear = how.gamma**2 * (both.T * a) @ both, 2 * how.gamma * how.c0 * a @ both
-    return Quadratic(matrix, linear, fit.bias + how.c0**how.degree * a.sum(), how.unit), fit
+    return QuadraticForm(matrix, linear, fit.bias + how.c0**how.degree * a.sum(), how.unit), fit
 
 
-def _linear(pos: Tensor, neg: Tensor, c: float, how: Features) -> tuple[Affine, LogisticFit]:
+def _linear(pos: Tensor, neg: Tensor, c: float, how: Features) -> tuple[AffineForm, LogisticFit]:
     fit = fit_logistic(pos, neg, c=c)
-    return Affine(fit.weight, fit.bias, how.unit), fit
+    return AffineForm(fit.weight, fit.bias, how.unit), fit
 
 
-def _fourier(pos: Tensor, neg: Tensor, c: float, how: Features) -> tuple[Fourier, LogisticFit]:
+def _fourier(pos: Tensor, neg: Tensor, c: float, how: Features) -> tuple[FourierForm, LogisticFit]:
     both = torch.cat([pos, neg])
     if len(both) * how.dimension <= _DOUBLE:
         both = both.double()
@@ -207,18 +207,18 @@ def _fourier(pos: Tensor, neg: Tensor, c: float, how: Features) -> tuple[Fourier
     here = FourierFeatures(*(tensor.to(both) for tensor in drawn))
     fit = fit_wide(here.features(both), len(pos), c=c, spoil=True)
     wide = FourierFeatures(*(tensor.double() for tensor in here))
-    return Fourier(wide, fit.weight, fit.bias, how.unit), fit
+    return FourierForm(wide, fit.weight, fit.bias, how.unit), fit
 
 
 # Without logistic regression
 
 
-def _gaussian(pos: Tensor, neg: Tensor, kind: Kind, how: Features) -> Affine | Quadratic:
+def _gaussian(pos: Tensor, neg: Tensor, kind: Kind, how: Features) -> AffineForm | QuadraticForm:
     """The log ratio of two Gaussians, whose constant and slope follow from both densities."""
     mean, other = pos.mean(0), neg.mean(0)
     if kind == "means":
         weight = mean - other
-        return Affine(weight, -(mean.square().sum() - other.square().sum()) / 2, how.unit)
+        return AffineForm(weight, -(mean.square().sum() - other.square().sum()) / 2, how.unit)
     if not how.reg > 0 and min(len(pos), len(neg)) <= pos.shape[1]:
         raise ContrastError(
             f"gaussian: got {len(pos)} and {len(neg)} examples of width {pos.shape[1]} and reg={how.reg}: a covariance "
@@ -228,13 +228,13 @@ def _gaussian(pos: Tensor, neg: Tensor, kind: Kind, how: Features) -> Affine | Q
     if kind == "shared":
         both = torch.cat([first, second])
         weight = torch.linalg.solve(_covariance(both, len(both) - 2, how.reg), mean - other)
-        return Affine(weight, -(weight * (mean + other)).sum() / 2, how.unit)
+        return AffineForm(weight, -(weight * (mean + other)).sum() / 2, how.unit)
     one, two = (_covariance(rows, len(rows) - 1, how.reg) for rows in (first, second))
     near, far = torch.linalg.inv(one), torch.linalg.inv(two)
     volume = (torch.linalg.slogdet(two).logabsdet - torch.linalg.slogdet(one).logabsdet) / 2
     constant = (other @ far @ other - mean @ near @ mean) / 2 + volume
     matrix = (far - near) / 2
-    return Quadratic((matrix + matrix.T) / 2, near @ mean - far @ other, constant, how.unit)
+    return QuadraticForm((matrix + matrix.T) / 2, near @ mean - far @ other, constant, how.unit)
 
 
 def _covariance(rows: Tensor, freedom: int, reg: float) -> Float[Tensor, "width width"]:
@@ -247,7 +247,7 @@ def _covariance(rows: Tensor, freedom: int, reg: float) -> Float[Tensor, "width 
     return found
 
 
-def _neural(pos: Tensor, neg: Tensor, prior: float, c: float, how: Features) -> Valued:
+def _neural(pos: Tensor, neg: Tensor, prior: float, c: float, how: Features) -> ValueForm:
     """A ReLU network of two layers, trained on standardised x; the standardisation is folded into its first layer.
 
     The penalty is weight decay of strength 1 / (c n), as in the other fits.
@@ -271,7 +271,7 @@ def _neural(pos: Tensor, neg: Tensor, prior: float, c: float, how: Features) -> 
     first = net.first / size
     net = net._replace(first=first, first_bias=net.first_bias - first @ mean)
     net = net._replace(**{name: part.to(pos.device) for name, part in net._asdict().items() if part is not None})
-    return Valued(net, torch.tensor(prior, dtype=torch.float32, device=pos.device), how.unit)
+    return ValueForm(net, torch.tensor(prior, dtype=torch.float32, device=pos.device), how.unit)
 
 
 def auc(positive: Float[Tensor, " positives"], negative: Float[Tensor, " negatives"]) -> float:

@@ -2,7 +2,7 @@
 
     h(x) = sum_i l_i x_i^2 + m.x + c,     |x| = 1,     l_1 the largest eigenvalue
 
-(the state in the eigenbasis of the form; `steerlib.control.barrier.Quadratic.diagonal`). At a stationary point
+(the state in the eigenbasis of the form; `steerlib.control.barrier.QuadraticForm.diagonal`). At a stationary point
 2 l_i x_i + m_i = 2 mu x_i for one multiplier mu, so x_i = m_i / (2 (mu - l_i)), and the length gives an equation for
 mu alone, the secular equation  p(mu) = sum_i m_i^2 / (4 (mu - l_i)^2) = 1. The maximum is its root above l_1, where p
 falls from infinity to zero (More and Sorensen 1983). At most one local maximum is not global: the root between l_2 and
@@ -29,7 +29,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from steerlib.control.barrier import Diagonal
+from steerlib.control.barrier import DiagonalForm
 from steerlib.errors import LawError
 
 _HALVINGS = 110  # a bracket of any size becomes a few units of rounding
@@ -64,7 +64,7 @@ class CapMaximum(NamedTuple):
     inside: Bool[Tensor, " caps"]
 
 
-def sphere_maximum(h: Diagonal) -> Peak:
+def sphere_maximum(h: DiagonalForm) -> Peak:
     """The maximum of h on the unit sphere: no state whatever has a higher one.
 
     If it is negative, the desirable region is empty. If it is not, a flow may still end at a local maximum below zero.
@@ -90,7 +90,7 @@ def sphere_maximum(h: Diagonal) -> Peak:
     return Peak(float(_height(values, linear, constant, point)), point, float(values[-1]) + delta)
 
 
-def local_maximum(h: Diagonal) -> Peak | None:
+def local_maximum(h: DiagonalForm) -> Peak | None:
     """The local maximum of h on the unit sphere that is not its global one, or None: there is at most one.
 
     Raises:
@@ -117,7 +117,9 @@ def local_maximum(h: Diagonal) -> Peak | None:
     return Peak(float(_height(values, linear, constant, point)), point, float(values[-1]) + low)
 
 
-def cap_maximum(h: Diagonal, centre: Float[Tensor, "caps width"], angle: Float[Tensor, " caps"] | float) -> CapMaximum:
+def cap_maximum(
+    h: DiagonalForm, centre: Float[Tensor, "caps width"], angle: Float[Tensor, " caps"] | float
+) -> CapMaximum:
     """The maximum of h on each cap of directions within an angle of a state: the most that a budget can reach.
 
     Args:
@@ -207,7 +209,7 @@ def _height(values: Tensor, linear: Tensor, constant: Tensor, point: Tensor) -> 
     return ((point * values + linear) * point).sum(-1) + constant
 
 
-def _parts(h: Diagonal) -> tuple[Tensor, Tensor, Tensor]:
+def _parts(h: DiagonalForm) -> tuple[Tensor, Tensor, Tensor]:
     if not h.unit:
         raise LawError("sphere: got a form of whole states, expected one of directions (unit=True).")
     return h.values.double(), h.linear.double(), h.constant.double()

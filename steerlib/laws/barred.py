@@ -23,7 +23,15 @@ from torch import Tensor
 
 from steerlib.control import barrier as barriers
 from steerlib.control.ascent import ReluNet
-from steerlib.control.barrier import Affine, Barrier, Diagonal, Fourier, Quadratic, Sketched, Valued
+from steerlib.control.barrier import (
+    AffineForm,
+    Barrier,
+    DiagonalForm,
+    FourierForm,
+    QuadraticForm,
+    SketchForm,
+    ValueForm,
+)
 from steerlib.control.bellman import ValueNetwork
 from steerlib.control.density_ratio import Features, Kind, Ratio, fit_ratio
 from steerlib.control.sketch import FourierFeatures, PolynomialSketch
@@ -61,6 +69,7 @@ class Barred(Law):
     matrix: Float[Tensor, "width width"]
     basis: Float[Tensor, "width width"]
     constant: Float[Tensor, ""]
+    size: Float[Tensor, ""]
     buckets: Int[Tensor, "degree width_and_one"]
     signs: Int8[Tensor, "degree width_and_one"]
     frequencies: Float[Tensor, "dimension width"]
@@ -88,6 +97,7 @@ class Barred(Law):
         self.c, self.features, self.looks = float(c), features, looks
         for name, axes in _PARTS.items():
             self.register_buffer(name, torch.zeros((0,) * axes))
+        self.register_buffer("size", torch.tensor(0.0))
         self.register_buffer("buckets", torch.zeros((0, 0), dtype=torch.int64))
         self.register_buffer("signs", torch.zeros((0, 0), dtype=torch.int8))
         self.ratio: Ratio | None = None
@@ -127,7 +137,7 @@ class Barred(Law):
         """Take a barrier that was made elsewhere; return the law.
 
         Args:
-            barrier: any form but `Diagonal`, or a value, whose barrier is V - threshold.
+            barrier: any form but `DiagonalForm`, or a value, whose barrier is V - threshold.
             header: where it was fitted; None if it belongs to no plant.
             threshold: for a value.
 
@@ -136,9 +146,9 @@ class Barred(Law):
         """
         if isinstance(barrier, ValueNetwork):
             net = ReluNet.of(barrier, torch.float32)
-            barrier = Valued(net, net.out_bias.new_tensor(-threshold), self.features.unit)
-        if isinstance(barrier, Diagonal):
-            raise LawError("barrier: got a form in its eigenbasis without the basis. Fix: hold the Quadratic.")
+            barrier = ValueForm(net, net.out_bias.new_tensor(-threshold), self.features.unit)
+        if isinstance(barrier, DiagonalForm):
+            raise LawError("barrier: got a form in its eigenbasis without the basis. Fix: hold the QuadraticForm.")
         self._take(barrier)
         self.barrier, self.header, self.ratio = "held", header, None
         return self
@@ -146,23 +156,23 @@ class Barred(Law):
     def _take(self, h: Barrier) -> None:
         """Put a barrier into buffers, by the law's route."""
         unit = replace(self.features, unit=h.unit)
-        if isinstance(h, Sketched) and self.route != "sketch" and (self.route != "auto" or h.sketch.degree <= 2):
+        if isinstance(h, SketchForm) and self.route != "sketch" and (self.route != "auto" or h.sketch.degree <= 2):
             h = h.quadratic()
         parts: dict[str, Tensor] = {}
-        if isinstance(h, Quadratic):
+        if isinstance(h, QuadraticForm):
             wide = h.matrix.shape[0] > DECOMPOSED or self.looks < 2
             if self.route == "matrix" or (self.route == "auto" and wide):
                 parts = {"matrix": h.matrix, "linear": h.linear}
             else:
                 diagonal, basis = h.diagonal()
                 parts = {"values": diagonal.values, "linear": diagonal.linear, "basis": basis}
-        elif isinstance(h, Sketched):
+        elif isinstance(h, SketchForm):
             s = h.sketch
             unit = replace(unit, dimension=s.dimension, gamma=s.gamma, c0=s.c0, degree=s.degree)
             parts = {"weight": h.weight, "buckets": s.buckets, "signs": s.signs}
-        elif isinstance(h, Fourier):
+        elif isinstance(h, FourierForm):
             parts = {"weight": h.weight, **h.features._asdict()}
-        elif isinstance(h, Valued):
+        elif isinstance(h, ValueForm):
             parts = {name: part for name, part in h.net._asdict().items() if part is not None}
         else:
             parts = {"weight": h.weight}
@@ -173,6 +183,8 @@ class Barred(Law):
             held = parts.get(name, torch.zeros((0,) * axes, device=h.constant.device))
             self.register_buffer(name, held.detach().float().clone())
         self.constant = h.constant.detach().float().clone()
+        size = barriers.slope_size(h)
+        self.size = self.constant.new_zeros(()) if size is None else size.detach().float().clone()
         self.buckets = parts.get("buckets", self.buckets.new_zeros((0, 0))).clone()
         self.signs = parts.get("signs", self.signs.new_zeros((0, 0))).clone()
 
@@ -193,6 +205,11 @@ class Barred(Law):
             raise LawError(f"{type(self).__name__}: {found}; the state has width {state.shape[-1]}. Fix: fit it.")
         return h, wide @ self.basis.to(wide) if len(self.basis) else wide
 
+    def slopes(self, like: Tensor) -> Float[Tensor, ""] | None:
+        """A bound on the slopes of the barrier, `steerlib.control.barrier.slope_size`; None where it has none."""
+        of_features = len(self.buckets) or len(self.frequencies) or len(self.first)
+        return None if of_features else self.size.to(like)
+
     def back(self, push: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
         """A push as the barrier sees it, in the coordinates of the state."""
         return push @ self.basis.to(push).T if len(self.basis) else push
@@ -205,27 +222,27 @@ class Barred(Law):
     def _form(self, like: Tensor) -> tuple[Barrier, int]:
         constant, unit = self.constant.to(like), self.features.unit
         if len(self.values):
-            return Diagonal(self.values.to(like), self.linear.to(like), constant, unit), len(self.values)
+            return DiagonalForm(self.values.to(like), self.linear.to(like), constant, unit), len(self.values)
         if len(self.matrix):
-            return Quadratic(self.matrix.to(like), self.linear.to(like), constant, unit), len(self.matrix)
+            return QuadraticForm(self.matrix.to(like), self.linear.to(like), constant, unit), len(self.matrix)
         if len(self.buckets):
             how = self.features
             sketch = PolynomialSketch(self.buckets, self.signs, how.dimension, how.gamma, how.c0)
-            return Sketched(sketch, self.weight.to(like), constant, unit), sketch.width
+            return SketchForm(sketch, self.weight.to(like), constant, unit), sketch.width
         if len(self.frequencies):
             drawn = FourierFeatures(self.frequencies.to(like), self.phases.to(like))
-            return Fourier(drawn, self.weight.to(like), constant, unit), self.frequencies.shape[1]
+            return FourierForm(drawn, self.weight.to(like), constant, unit), self.frequencies.shape[1]
         if len(self.first):
             inner = (self.inner.to(like), self.inner_bias.to(like)) if len(self.inner) else (None, None)
             ends = (self.first.to(like), self.first_bias.to(like)), (self.out.to(like), self.out_bias.to(like))
-            return Valued(ReluNet(*ends[0], *inner, *ends[1]), constant, unit), self.first.shape[1]
-        return Affine(self.weight.to(like), constant, unit), len(self.weight)
+            return ValueForm(ReluNet(*ends[0], *inner, *ends[1]), constant, unit), self.first.shape[1]
+        return AffineForm(self.weight.to(like), constant, unit), len(self.weight)
 
 
 def _weights(h: Barrier) -> Float[Tensor, " numbers"]:
     """What is zero where a barrier says nothing about the state."""
-    if isinstance(h, Affine | Sketched | Fourier):
+    if isinstance(h, AffineForm | SketchForm | FourierForm):
         return h.weight.double()
-    if isinstance(h, Valued):
+    if isinstance(h, ValueForm):
         return h.net.out.double()
-    return torch.cat([h.matrix.flatten() if isinstance(h, Quadratic) else h.values, h.linear]).double()
+    return torch.cat([h.matrix.flatten() if isinstance(h, QuadraticForm) else h.values, h.linear]).double()

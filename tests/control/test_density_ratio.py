@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from steerlib.control.barrier import Affine, Quadratic, Sketched, gradient, value
+from steerlib.control.barrier import AffineForm, QuadraticForm, SketchForm, gradient, value
 from steerlib.control.density_ratio import Features, Kind, auc, fit_ratio
 from steerlib.control.logistic import fit_logistic
 from steerlib.errors import ContrastError, LawError
@@ -62,7 +62,7 @@ class TestGaussians:
         how = Features(unit=False, reg=1e-9)
         shared = fit_ratio(pos, neg, "shared", features=how).barrier
         learned = fit_ratio(pos, neg, "linear", features=how).barrier
-        assert isinstance(shared, Affine) and isinstance(learned, Affine)
+        assert isinstance(shared, AffineForm) and isinstance(learned, AffineForm)
         exact = 0.5 / torch.tensor([1, 4, 0.25, 1], dtype=torch.float64)
         torch.testing.assert_close(shared.weight, exact, rtol=0, atol=0.06)
         torch.testing.assert_close(learned.weight, shared.weight, rtol=0, atol=0.03)
@@ -72,7 +72,7 @@ class TestGaussians:
     def test_of_identity_covariances_the_gradient_is_the_difference_of_means(self) -> None:
         pos, neg = sampled(20, 25)
         h = fit_ratio(pos, neg, "means", features=Features(unit=False)).barrier
-        assert isinstance(h, Affine)
+        assert isinstance(h, AffineForm)
         torch.testing.assert_close(h.weight, pos.mean(0) - neg.mean(0))
         middle = (pos.mean(0) + neg.mean(0)) / 2
         assert float(value(h, middle).abs()) < 1e-12
@@ -97,7 +97,7 @@ class TestLogistic:
         pos, neg = sampled(50, 70)
         ratio = fit_ratio(pos, neg, "sketch", features=Features(unit=unit, dimension=200, gamma=0.5))
         h = ratio.barrier
-        assert isinstance(h, Sketched)
+        assert isinstance(h, SketchForm)
         rows = [torch.nn.functional.normalize(part, dim=1) if unit else part for part in (pos, neg)]
         fit = fit_logistic(*(h.sketch.features(part) for part in rows))
         torch.testing.assert_close(h.weight, fit.weight, rtol=1e-5, atol=1e-6)
@@ -126,7 +126,7 @@ class TestLogistic:
         pos, neg = sampled(25, 35)
         how = Features(unit=False, degree=degree, gamma=0.3, c0=0.8)
         h = fit_ratio(pos, neg, "kernel", features=how).barrier
-        assert isinstance(h, Quadratic)
+        assert isinstance(h, QuadraticForm)
 
         def monomials(x: Tensor) -> Tensor:
             e = torch.cat([0.3**0.5 * x, torch.full((len(x), 1), 0.8**0.5, dtype=x.dtype)], 1)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from steerlib.control import barrier as barriers
-from steerlib.control.barrier import Quadratic
+from steerlib.control.barrier import QuadraticForm
 from steerlib.control.ode import ORDER, Solver, solve
 from steerlib.errors import LawError
 from tests.control.fixtures.barriers import flow_inputs
@@ -20,10 +20,10 @@ from tests.control.fixtures.barriers import flow_inputs
 FIXTURE = json.loads((Path(__file__).parent / "fixtures" / "barriers.json").read_text())["flows"]
 
 
-def form() -> Quadratic:
+def form() -> QuadraticForm:
     """The barrier of the fixtures."""
     matrix, linear, _ = map(torch.from_numpy, flow_inputs())
-    return Quadratic(matrix, linear, torch.zeros((), dtype=torch.float64), unit=True)
+    return QuadraticForm(matrix, linear, torch.zeros((), dtype=torch.float64), unit=True)
 
 
 def starts() -> Tensor:
@@ -158,7 +158,7 @@ class TestStops:
 
     @pytest.mark.parametrize("solver", list(ORDER))
     def test_a_critical_point_and_a_state_of_norm_zero_stay(self, solver: Solver) -> None:
-        h = Quadratic(torch.diag(torch.tensor([2.0, 1.0, 0.0])), torch.zeros(3), torch.tensor(0.0), unit=True)
+        h = QuadraticForm(torch.diag(torch.tensor([2.0, 1.0, 0.0])), torch.zeros(3), torch.tensor(0.0), unit=True)
         still = torch.tensor([[3.0, 0.0, 0.0], [0.0, -2.0, 0.0], [0.0, 0.0, 0.0]])
         found = solve(lambda a: barriers.direction(h, a), still, 1.5, solver=solver, steps=6)
         assert torch.equal(found.mean, torch.zeros_like(still))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from steerlib.control import barrier as barriers
-from steerlib.control.barrier import Diagonal, Quadratic
+from steerlib.control.barrier import DiagonalForm, QuadraticForm
 from steerlib.control.ode import solve
 from steerlib.control.sphere import cap_maximum, local_maximum, sphere_maximum
 from steerlib.errors import LawError
@@ -21,18 +21,18 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def form(values: list[float], linear: list[float], constant: float = 0.0) -> Diagonal:
-    return Diagonal(*(torch.tensor(part, dtype=torch.float64) for part in (values, linear, constant)), unit=True)
+def form(values: list[float], linear: list[float], constant: float = 0.0) -> DiagonalForm:
+    return DiagonalForm(*(torch.tensor(part, dtype=torch.float64) for part in (values, linear, constant)), unit=True)
 
 
-def random_form(width: int, seed: int, size: float = 1.0) -> Diagonal:
+def random_form(width: int, seed: int, size: float = 1.0) -> DiagonalForm:
     matrix = drawn(width, width, seed=seed)
     linear = size * drawn(width, seed=seed + 1)
-    quadratic = Quadratic((matrix + matrix.T) / 2, linear, torch.tensor(-0.4, dtype=torch.float64), unit=True)
+    quadratic = QuadraticForm((matrix + matrix.T) / 2, linear, torch.tensor(-0.4, dtype=torch.float64), unit=True)
     return quadratic.diagonal()[0]
 
 
-def climbed(h: Diagonal, starts: int = 40) -> Tensor:
+def climbed(h: DiagonalForm, starts: int = 40) -> Tensor:
     """The heights that gradient ascent on the sphere ends at, from many starts."""
     x = torch.nn.functional.normalize(drawn(starts, len(h.values), seed=9), dim=1)
     rate = 0.5 / float(2 * h.values.abs().max() + h.linear.norm())
@@ -126,7 +126,7 @@ class TestCap:
             assert float(found.value[0]) >= best - 1e-7
             assert float(found.value[0]) <= best + 1e-3, "the search comes near"
 
-    def searched(self, h: Diagonal, p: Tensor, angle: float) -> Tensor:
+    def searched(self, h: DiagonalForm, p: Tensor, angle: float) -> Tensor:
         """Projected ascent inside of the cap from many points of it."""
         across = drawn(60, p.shape[1], seed=3)
         across = torch.nn.functional.normalize(across - (across @ p.T) * p, dim=1)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from steerlib.control import barrier as barriers
-from steerlib.control.barrier import Affine, Diagonal, Quadratic
+from steerlib.control.barrier import AffineForm, DiagonalForm, QuadraticForm
 from steerlib.control.bellman import ValueNetwork
 from steerlib.control.density_ratio import Features, fit_ratio
 from steerlib.control.networks import frozen, seeded
@@ -18,8 +18,9 @@ from steerlib.control.sketch import PolynomialSketch
 from steerlib.control.sphere import cap_maximum, sphere_maximum
 from steerlib.errors import ContrastError, LawError
 from steerlib.laws.additive import DifferenceOfMeans
-from steerlib.laws.barrier import BarrierFilter, ODESteer
+from steerlib.laws.barrier import ODESteer
 from steerlib.laws.base import Contrast
+from steerlib.laws.filtering import BarrierFilter
 from steerlib.laws.probe import LinearProbe
 from steerlib.laws.projection import HalfSpaceProjection
 
@@ -66,7 +67,7 @@ class TestODESteer:
         before, after = law.h(states()), law.h(law(states()))
         assert (after > before).all()
         h, seen = law.sensed(states().double())
-        assert isinstance(h, Diagonal)
+        assert isinstance(h, DiagonalForm)
         reach = cap_maximum(h, seen, T / states().norm(dim=1).double())
         assert (after <= reach.value + 1e-5).all() and reach.value.max() <= sphere_maximum(h).value + 1e-9
 
@@ -112,13 +113,13 @@ class TestODESteer:
         law = steer(field="gradient", steps=50).at(1e4)
         far, farther = law.h(law(states())), law.h(law.at(2e4)(states()))
         h, _ = law.sensed(states().double())
-        assert isinstance(h, Diagonal)
+        assert isinstance(h, DiagonalForm)
         assert (farther >= far - 1e-4).all() and (farther <= sphere_maximum(h).value + 1e-4).all()
 
     def test_a_state_at_the_maximum_stays(self) -> None:
         law = steer()
         h, _ = law.sensed(states().double())
-        assert isinstance(h, Diagonal)
+        assert isinstance(h, DiagonalForm)
         top = 5 * law.back(sphere_maximum(h).point[None])
         assert float(law.flow(top).mean.norm()) < 1.01 and torch.isfinite(law(top)).all()
         exact = steer(barrier="linear")
@@ -286,10 +287,10 @@ class TestBadInput:
         assert steer(solver="bosh3", steps=60, tolerance=1e-2).check(states()).reached.min() == 1
 
     def test_barriers_that_cannot_be_held(self) -> None:
-        diagonal = Diagonal(torch.ones(3), torch.ones(3), torch.tensor(0.0), unit=True)
+        diagonal = DiagonalForm(torch.ones(3), torch.ones(3), torch.tensor(0.0), unit=True)
         with pytest.raises(LawError, match="without the basis"):
             ODESteer().hold(diagonal)
         with pytest.raises(LawError, match="weight is not finite"):
-            ODESteer().hold(Affine(torch.full((3,), torch.nan), torch.tensor(0.0), unit=False))
-        held = ODESteer(strength=1.0).hold(Quadratic(torch.eye(3), torch.ones(3), torch.tensor(0.0), unit=True))
+            ODESteer().hold(AffineForm(torch.full((3,), torch.nan), torch.tensor(0.0), unit=False))
+        held = ODESteer(strength=1.0).hold(QuadraticForm(torch.eye(3), torch.ones(3), torch.tensor(0.0), unit=True))
         assert len(held.values) == 3 and torch.isfinite(held(torch.ones(2, 3))).all()
