@@ -4,12 +4,12 @@ A barrier h is fitted as a log density ratio (`steerlib.control.density_ratio`) 
 one of the forms of `steerlib.control.barrier`, all in buffers. A sketch of degree two is a quadratic form, so it need
 not be held as a sketch; which route is taken changes the cost, not the function:
 
-* "sketch"   as fitted: Fourier transforms of the sketch's dimension at every look;
-* "matrix"   x.B x + m.x + c: a product with B at every look;
-* "eigen"    the state is written in the eigenbasis of B once, and every look costs as much as a norm; two products for
-             any number of looks. The basis takes a decomposition of B when the law is fitted;
-* "auto"     "eigen" up to a width of 1024, where it has more than one look to pay for it; "matrix" beyond; "sketch"
-             where h is no quadratic form.
+* "sketch": as fitted, with Fourier transforms of the sketch's dimension at every look;
+* "matrix": x.B x + m.x + c, a product with B at every look;
+* "eigen": the state is written in the eigenbasis of B once, and every look costs as much as a norm. Two products for any
+  number of looks, and a decomposition of B when the law is fitted;
+* "auto": "eigen" up to a width of 1024, where it has more than one look to pay for it; "matrix" beyond; "sketch" where
+  h is no quadratic form.
 """
 
 from __future__ import annotations
