@@ -223,19 +223,17 @@ def direction(
             rounding errors, and a state of norm zero along the slope there.
         size: `slope_size` of h, for a caller that asks often; a tangent is rounding if it is small beside that.
     """
-    if not h.unit:
-        tangent, norm = h.slope(state), None
-        noise = torch.zeros_like(state[..., :1])
-    else:
-        tangent, slope, norm = _tangent(h, state)
-        size = slope_size(h) if size is None else size
-        size = torch.linalg.vector_norm(slope, dim=-1, keepdim=True) if size is None else size
-        noise = NOISE * torch.finfo(state.dtype).eps * size
+    tangent, slope, norm = _tangent(h, state) if h.unit else (h.slope(state), None, None)
     length = torch.linalg.vector_norm(tangent, dim=-1, keepdim=True)
     if guard == "released":
         return tangent / (length + 1e-10 * (1.0 if norm is None else norm + 1e-12))
-    alive = length > noise if norm is None else (length > noise) & (norm > 0)
-    return torch.where(alive, tangent / torch.where(alive, length, 1.0), 0.0)
+    if norm is None or slope is None:
+        alive = length > 0
+    else:
+        size = slope_size(h) if size is None else size
+        size = torch.linalg.vector_norm(slope, dim=-1, keepdim=True) if size is None else size
+        alive = (length > NOISE * torch.finfo(state.dtype).eps * size) & (norm > 0)
+    return tangent * torch.where(alive, 1 / length.clamp(min=torch.finfo(length.dtype).tiny), 0.0)
 
 
 def slope_size(h: Barrier) -> Float[Tensor, ""] | None:
@@ -255,14 +253,14 @@ def slope_size(h: Barrier) -> Float[Tensor, ""] | None:
 def _normalised(state: Tensor) -> tuple[Float[Tensor, "*batch width"], Float[Tensor, "*batch one"]]:
     """The state over its norm, and the norm; a state of norm zero stays what it is."""
     norm = torch.linalg.vector_norm(state, dim=-1, keepdim=True)
-    return state / torch.where(norm > 0, norm, 1.0), norm
+    return state / norm.clamp(min=torch.finfo(norm.dtype).tiny), norm
 
 
 def _tangent(h: Barrier, state: Tensor) -> tuple[Tensor, Tensor, Float[Tensor, "*batch one"]]:
     """The slope's part along the sphere, the slope, and the state's norm."""
     x, norm = _normalised(state)
     slope = h.slope(x)
-    return torch.addcmul(slope, x, (x * slope).sum(-1, keepdim=True), value=-1), slope, norm
+    return torch.addcmul(slope, x, torch.linalg.vecdot(x, slope)[..., None], value=-1), slope, norm
 
 
 # The smallest push

@@ -105,9 +105,9 @@ def solve(
         return _adaptive(field, start, horizon, steps, tolerance, trace)
     h = 1.0 / steps
     step = {"euler": _euler, "midpoint": _midpoint, "rk4": _rk4, "geodesic": _geodesic}[solver]
-    state, mean, path = start, torch.zeros_like(start), [start]
+    state, mean, path, length = start, torch.zeros_like(start), [start], h * horizon
     for number in range(steps):
-        mean = mean + h * step(field, state, h * horizon)
+        mean = torch.add(mean, step(field, state, length), alpha=h)
         if number < steps - 1 or trace:
             state = start + horizon * mean
         if trace:

@@ -103,7 +103,7 @@ def local_maximum(h: DiagonalForm) -> Peak | None:
     low, high = -float(gaps[-2]), 0.0
 
     def moment(delta: float, power: int) -> float:
-        return float((linear.square() / (4 * (delta + gaps) ** power)).sum())
+        return float((linear.square() / (4 * (delta + gaps) ** power))[linear != 0].sum())
 
     # p is convex between its poles, and its derivative is -2 moment(., 3): find its lowest point, then go up to 1.
     valley = _bisect(lambda delta: moment(delta, 3) > 0, low, high)
@@ -112,7 +112,7 @@ def local_maximum(h: DiagonalForm) -> Peak | None:
     low = _bisect(lambda delta: moment(delta, 2) <= 1, valley, high)
     if low == 0:
         return None
-    point = linear / (2 * (low + gaps))
+    point = torch.where(linear != 0, linear / (2 * (low + gaps)), 0.0)
     point = point / point.norm()
     return Peak(float(_height(values, linear, constant, point)), point, float(values[-1]) + low)
 

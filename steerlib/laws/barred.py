@@ -6,7 +6,7 @@ not be held as a sketch; which route is taken changes the cost, not the function
 
 * "sketch": as fitted, with Fourier transforms of the sketch's dimension at every look;
 * "matrix": x.B x + m.x + c, a product with B at every look;
-* "eigen": the state is written in the eigenbasis of B once, and every look costs as much as a norm. Two products for any
+* "eigen": the state is written in the eigenbasis of B once, and a look costs as much as a norm. Two products for any
   number of looks, and a decomposition of B when the law is fitted;
 * "auto": "eigen" up to a width of 1024, where it has more than one look to pay for it; "matrix" beyond; "sketch" where
   h is no quadratic form.
