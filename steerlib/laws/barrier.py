@@ -4,7 +4,8 @@ Adding a vector, a + T v(a), is one explicit Euler step of size T of
 
     da/dt = v(a),    a(0) the activation,    t from 0 to T                                             (eq. 4, 5)
 
-so strength is the horizon T, and t an artificial time: neither layers nor tokens. The barrier h is the log ratio of wanted over unwanted activations,
+so strength is the horizon T, and t an artificial time: neither layers nor tokens. The barrier h is the log ratio of
+wanted over unwanted activations,
 
     h(a) = w.phi(a / |a|) + b + log(N- / N+),                                                           (eq. 12)
 
