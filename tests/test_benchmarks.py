@@ -39,6 +39,8 @@ from tests import families
 
 SMALL_PLANT = "almanac-llama-tiny"
 SMALL: dict[str, dict[str, Any]] = {
+    "barrier": {"plant": SMALL_PLANT, "n": 40, "width": 16, "dimension": 64, "route": ["eigen", "sketch"], "batch": [2],
+                "compile": ["none"], "steps": 2, "tokens": 2, "rounds": 1, "threads": 1},
     "decode_cost": {"plant": SMALL_PLANT, "law": ["repe"], "batch": [1], "compile": ["none"], "tokens": 2, "rounds": 1},
     "decoding": {"plant": SMALL_PLANT, "batch": [1], "tokens": 2, "k": 2, "rounds": 1},
     "exact": {"plant": SMALL_PLANT, "prompts": 10, "rounds": 3},

@@ -115,6 +115,10 @@ CASES: tuple[Case, ...] = (
     Case("a-lqr", "other", {"form": "full", "prompts": 4}, layer=-1, measured=_DECODE),
     Case("s-pid", "other", layer=-1),
     Case("pid-act", "additive", {"sequential": False}, scope="all", layer=-1),
+    Case("odesteer", "other", short={"dimension": 512}),
+    Case("odesteer", "other", {"route": "sketch"}, measured=_DECODE),
+    Case("odesteer", "other", {"steps": 1}, measured=_DECODE, short={"dimension": 512}),
+    Case("cbf", "other", {"barrier": "linear", "normalise": False}),
     Case("re-control", "other", {"passes": 1, "batch": 512}, trained=True),
 )
 

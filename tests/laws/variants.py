@@ -48,6 +48,9 @@ _SHORT_TURN = {"passes": 3}
 _SHORT_FLOW = {"updates": 60, "steps": 4}
 _SHORT_VALUE = {"passes": 10, "rate": 5e-3, "alpha": 1.0}
 
+#: Small sketches: the contracts do not ask how near they are to the kernel.
+_SMALL_SKETCH = {"dimension": 256, "gamma": 1.0}
+
 #: Few Jacobians: the contracts do not ask how good a linear model is.
 _SHORT_LQR = {"prompts": 2, "setpoint": 3.0}
 
@@ -77,6 +80,18 @@ VARIANTS: tuple[Variant, ...] = (
     *_of("linear-probe", {}, {"scale": "sigma", "c": 0.5, "standardise": True}, strength=20.0),
     *_of("mean-act", {}, {"support": "q_0_100"}),
     *_of("mimic", {}, {"gate": "none"}, {"reg": 1.0, "reg_scale": "relative"}),
+    *_of(
+        "odesteer",
+        {**_SMALL_SKETCH, "steps": 4},
+        {**_SMALL_SKETCH, "steps": 2, "route": "sketch", "solver": "midpoint"},
+        {**_SMALL_SKETCH, "steps": 3, "route": "matrix", "solver": "geodesic", "guard": "released"},
+        {"barrier": "gaussian", "normalise": False, "steps": 5, "solver": "bosh3", "tolerance": 0.1},
+        {"barrier": "fourier", "dimension": 64, "steps": 1, "solver": "rk4"},
+        {"barrier": "neural", "hidden": 8, "updates": 40, "steps": 2},
+        strength=15.0,
+    ),
+    *_of("odesteer", {"barrier": "means", "normalise": False, "field": "gradient", "steps": 1}, strength=3.0),
+    *_of("cbf", {**_SMALL_SKETCH, "margin": 1.0, "steps": 2}, {"barrier": "linear", "normalise": False, "margin": 9.0}),
     *_of(
         "pid-act",
         {},
