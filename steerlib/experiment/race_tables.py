@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.stats import kendalltau
@@ -302,7 +302,8 @@ def agreement(one: Race, other: Race, setting: Setting = "budget") -> Agreement 
     both = [name for name in values[0] if name in values[1]]
     if (n := len(both)) < 3:
         return None
-    tau = float(kendalltau(*([found[name] for name in both] for found in values)).statistic)
+    ranked: Any = kendalltau(*([found[name] for name in both] for found in values))
+    tau = float(ranked.statistic)
     spread = math.sqrt(2 * (2 * n + 5) / (9 * n * (n - 1)))
     return None if math.isnan(tau) else Agreement(tau, n, 1.96 * spread)
 

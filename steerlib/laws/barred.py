@@ -147,14 +147,18 @@ class Barred(Law):
         if isinstance(barrier, ValueNetwork):
             net = ReluNet.of(barrier, torch.float32)
             barrier = ValueForm(net, net.out_bias.new_tensor(-threshold), self.features.unit)
-        if isinstance(barrier, DiagonalForm):
-            raise LawError("barrier: got a form in its eigenbasis without the basis. Fix: hold the QuadraticForm.")
         self._take(barrier)
         self.barrier, self.header, self.ratio = "held", header, None
         return self
 
     def _take(self, h: Barrier) -> None:
-        """Put a barrier into buffers, by the law's route."""
+        """Put a barrier into buffers, by the law's route.
+
+        Raises:
+            LawError: for a form in its eigenbasis, or numbers that are not finite.
+        """
+        if isinstance(h, DiagonalForm):
+            raise LawError("barrier: got a form in its eigenbasis without the basis. Fix: hold the QuadraticForm.")
         unit = replace(self.features, unit=h.unit)
         if isinstance(h, SketchForm) and self.route != "sketch" and (self.route != "auto" or h.sketch.degree <= 2):
             h = h.quadratic()
