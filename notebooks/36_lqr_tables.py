@@ -707,7 +707,7 @@ for setting in SETTINGS:
         display(race_tables.folded(f"{main}, {SETTINGS[setting]}", found))
 
 # %% [markdown]
-# Numbers are differences from the closest opponent in the product of both scores. Methods that stand out at their own settings: {glue:text}`stars.own`. At equal budget: {glue:text}`stars.budget`.
+# Numbers are differences from the closest opponent in the product of both scores. A dash is a method that could not run: at its own setting none of the paper's candidates kept nine tenths of the second score on validation prompts. Methods that stand out at their own settings: {glue:text}`stars.own`. At equal budget: {glue:text}`stars.budget`.
 #
 # The signature figure: change in that product from the unsteered plant, for every behaviour, at both settings.
 
@@ -1326,7 +1326,8 @@ for metric, found in gathered.items():
     for claim in waiting:
         if without := [k for k in claim.keys if k not in found]:
             page.cannot_check(
-                claim.id, why=f"not measured on {lm.name}: {', '.join(without)}"
+                claim.id,
+                why=f"no row at its own setting on {lm.name}: {', '.join(without)}",
             )
     used = {k for c in waiting for k in c.keys} & set(found)
     if used and any(c.id not in page.record_file.checks for c in waiting):
