@@ -108,6 +108,11 @@ class Barred(Law):
         normalise = features.pop("unit")
         return {"barrier": self.barrier, "route": self.route, "c": self.c, "normalise": normalise, **features}
 
+    @classmethod
+    def _restore(cls, tensors: dict[str, Tensor], options: dict[str, Any], header: dict[str, Any] | None) -> Self:
+        # What a file holds may lie at any address; a copy is aligned, so that products round as before it was saved.
+        return super()._restore({name: tensor.clone() for name, tensor in tensors.items()}, options, header)
+
     @staticmethod
     def _draw(how: Features, width: int) -> PolynomialSketch:
         return PolynomialSketch.draw(
