@@ -1011,14 +1011,12 @@ bare_help = (
 last = claims["alqr.refusal.a-lqr-neither-refuses-nor-helps"].published[
     "qwen2.5-14b-instruct"
 ]
-page.text("paper.refused", f"{last['a_lqr_refused']:.0f} %")
-page.text(
-    "paper.neither", f"{100 - last['a_lqr_refused'] - last['a_lqr_helped']:.0f} %"
-)
+page.text("paper.neither", f"{last['a_lqr']:.0f} %")
+page.text("paper.neither.free", f"{last['original']:.0f} %")
 page.text("removed.free", str(bare_help) if bare_help else "not known yet")
 
 # %% [markdown]
-# Unsteered, harm is helped in {glue:text}`removed.free` of answers: this plant is no well-guarded one. More harm is helped under: {glue:text}`removed.harm-helped.up`; less under: {glue:text}`removed.harm-helped.down`. Fewer refusals: {glue:text}`removed.refused.down`. More answers that do neither: {glue:text}`removed.neither.up`. The last are what the authors call benign non-refusal: a refusal that is gone, and nothing in its place. Attack success alone would count it as safety, the share of refusals alone as a jailbreak; both columns are needed, as in the published table, where plain A-LQR leaves {glue:text}`paper.refused` of refusals and {glue:text}`paper.neither` of the requests neither refused nor helped.
+# Unsteered, harm is helped in {glue:text}`removed.free` of answers: this plant is no well-guarded one. More harm is helped under: {glue:text}`removed.harm-helped.up`; less under: {glue:text}`removed.harm-helped.down`. Fewer refusals: {glue:text}`removed.refused.down`. More answers that do neither: {glue:text}`removed.neither.up`. The last are what the authors call benign non-refusal: a refusal that is gone, and nothing in its place. Attack success alone would count it as safety, the share of refusals alone as a jailbreak; both columns are needed, as in the published table, where plain A-LQR leaves {glue:text}`paper.neither` of the requests neither refused nor helped, and {glue:text}`paper.neither.free` are so without a law.
 
 # %% [markdown]
 # ## What a token costs
