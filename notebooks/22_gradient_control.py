@@ -475,8 +475,8 @@ far = {
     name: float(found.path[-1].norm() / start.norm())
     for name, found in traced.items()
 }
-page.record("climb.start", heights["chosen"][0], digits=2)
-page.record("climb.end", heights["chosen"][-1], digits=2)
+page.record("climb.start", heights["chosen"][0], digits=1)
+page.record("climb.end", heights["chosen"][-1], digits=1)
 page.record("climb.far", heights["ten times the steps"][-1], digits=1)
 page.record("climb.share", 100 * far["chosen"], digits=0, unit="%")
 page.record("climb.long", far["ten times the steps"], digits=1)

@@ -741,8 +741,8 @@ page.record(
         earned_["text", False], earned_["code", False]
     ),
 )
-page.record("leak.apart.plain", spread_of[0], digits=2)
-page.record("leak.apart.leaked", spread_of[1], digits=2)
+page.record("leak.apart.plain", spread_of[0], digits=1)
+page.record("leak.apart.leaked", spread_of[1], digits=1)
 table(rows, "value", "reward", "reward, answer in the prompt", "rise")
 
 # %% [markdown]

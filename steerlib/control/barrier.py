@@ -297,8 +297,8 @@ class JointPush(NamedTuple):
         violation: by how much it fails the worst condition; near zero unless they contradict one another.
     """
 
-    push: Float[Tensor, "*batch width"]
-    violation: Float[Tensor, "*batch"]
+    push: Float[Tensor, "... width"]
+    violation: Float[Tensor, "..."]  # noqa: UP037 (axes, not an annotation in quotes)
 
 
 def smallest_push_of_several(

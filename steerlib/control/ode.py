@@ -54,10 +54,10 @@ class Flow(NamedTuple):
             stands still.
     """
 
-    mean: Float[Tensor, "*batch width"]
-    reached: Float[Tensor, "*batch"]
-    steps: Int[Tensor, "*batch"]
-    path: Float[Tensor, "points *batch width"] | None = None
+    mean: Float[Tensor, "... width"]
+    reached: Float[Tensor, "..."]  # noqa: UP037 (axes, not an annotation in quotes)
+    steps: Int[Tensor, "..."]  # noqa: UP037
+    path: Float[Tensor, "points ... width"] | None = None
 
 
 def check_solver(solver: str, steps: int, tolerance: float = 1e-3) -> None:

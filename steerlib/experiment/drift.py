@@ -5,9 +5,10 @@ A difference is drift (it fails the build) or only said. What counts, and why:
 
 - A value that vanished, changed its unit, its number of observations, or lost its interval: drift. A new one: said.
 - `count`, a whole number without an interval: exact. 1 in 10,000 would hide in any relative tolerance.
-- `number`, any other value without an interval: `RELATIVE`, with `ABSOLUTE` beside it for values near zero. The same
-  code on the same weights gave the same digits on every machine and thread count that we compared; the room is for
-  processors that add in another order.
+- `number`, any other value without an interval: `RELATIVE`, with `ABSOLUTE` beside it for values near zero, or one unit
+  of the last digit that the page prints, whichever is more. Processors add in another order. What is computed from the
+  shipped weights moves by its last digits; a network that is trained on the page moves by up to half a percent, which
+  is why such a number is printed with no more digits than it has.
 - `interval`: the new estimate must lie in the old interval, stretched by the square root of 2 about the old estimate:
   two independent runs differ by that much more than one run differs from the truth, so that even a run with fresh
   draws would pass 19 times in 20. "The intervals overlap" would be laxer: it lets an effect move by two half-widths.
@@ -28,6 +29,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from itertools import groupby
 from typing import Literal
 
@@ -131,6 +133,8 @@ def _moved(new: Value | Check, old: Value | Check, tolerance: Tolerance) -> str:
     if (new.low is None) != (old.low is None):
         return f"its interval has {'vanished' if new.low is None else 'appeared'}"
     room = EXACT if tolerance == "count" else max(ABSOLUTE, RELATIVE * abs(theirs))
+    if tolerance == "number" and isinstance(old, Value):
+        room = max(room, _last_digit(old.shown))
     low = high = theirs
     if old.low is not None and old.high is not None and tolerance != "count":
         low, high = theirs - STRETCH * (theirs - old.low), theirs + STRETCH * (old.high - theirs)
@@ -142,6 +146,15 @@ def _moved(new: Value | Check, old: Value | Check, tolerance: Tolerance) -> str:
         if after > WIDER * before + room or before > WIDER * after + room:
             return f"its interval had the width {before:.3g} and now has {after:.3g}; it was {_shown(old)}"
     return ""
+
+
+def _last_digit(shown: str) -> float:
+    """What one more of the last printed digit is worth: 0.01 for "0.25 nats"; 0 where no number is printed."""
+    try:
+        exponent = Decimal(shown.split(" ")[0].replace(",", "").replace("−", "-")).as_tuple().exponent
+    except InvalidOperation:
+        return 0.0
+    return 10.0**exponent if isinstance(exponent, int) else 0.0
 
 
 def _number(item: Value | Check) -> float | None:

@@ -85,7 +85,7 @@ def test_a_page_agrees_with_itself() -> None:
 @pytest.mark.parametrize("old", [0.3, -0.3, 700.0001, 0.0])
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_a_number_may_move_by_its_tolerance_only(old: float, sign: int) -> None:
-    before = value(old, shown="0.3")
+    before = value(old, shown="0.300000")
     room = max(ABSOLUTE, RELATIVE * abs(old))
     assert moved(value(old + sign * 0.99 * room), before) == []
     (found,) = moved(value(old + sign * 1.01 * room), before)
@@ -106,6 +106,26 @@ def test_an_estimate_stays_in_its_stretched_interval(new: float, drift: bool) ->
     found = moved(value(new, new - 0.05, new + 0.1), old)
     assert bool(found) == drift
     assert all("expected 0.42" in item.what for item in found)
+
+
+@pytest.mark.parametrize(
+    ("old", "shown", "stays", "moves"),
+    [
+        (-0.5507, "-0.55", -0.5595, -0.5615),
+        (0.9646, "1.0", 0.8700, 0.8600),
+        (73.58, "73.6 %", 73.67, 73.70),
+        (2.5e-5, "2.5e-05", 1.2e-4, 1.4e-4),
+        (0.25, "a quarter", 0.2502, 0.2504),
+    ],
+)
+def test_a_number_may_move_by_one_of_its_last_printed_digit(old, shown, stays, moves) -> None:
+    assert not moved(value(stays), value(old, shown=shown))
+    assert moved(value(moves), value(old, shown=shown))[0].drift
+
+
+def test_printed_digits_do_not_widen_a_count_or_an_interval() -> None:
+    assert moved(value(13.0, shown="13"), value(12.0, shown="12"))
+    assert moved(value(0.95, 0.90, 0.99), value(0.5, 0.4, 0.6, shown="1"))
 
 
 @given(st.floats(-5, 5), st.floats(0, 3), st.floats(0, 3))
