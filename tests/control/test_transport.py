@@ -241,8 +241,9 @@ class TestCoordinateMap:
         source, target = draw(10, 7, seed=1).to(dtype), draw(8, 7, seed=2).to(dtype)
         whole, ranges = coordinate_map(source, target), quantile_range(source, 0.1, 0.9)
         monkeypatch.setattr(transport, "_COLUMNS", 3)
-        assert torch.equal(coordinate_map(source, target).slope, whole.slope)
-        assert torch.equal(torch.stack(quantile_range(source, 0.1, 0.9)), torch.stack(ranges))
+        # Vector instructions take other lanes of a narrower block, so that last digits may differ.
+        torch.testing.assert_close(coordinate_map(source, target).slope, whole.slope)
+        torch.testing.assert_close(torch.stack(quantile_range(source, 0.1, 0.9)), torch.stack(ranges))
 
     def test_quantiles_are_those_of_numpy(self) -> None:
         states = draw(23, 5, seed=4)
