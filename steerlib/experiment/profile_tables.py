@@ -254,7 +254,7 @@ def task_for(
             raise
         return None
     names = {plant.name, plant.source.location}
-    chosen = [setting] if setting is not None else [n for n, s in spec.settings.items() if _plant(spec, s) in names]
+    chosen = [setting] if setting is not None else [n for n, s in spec.settings.items() if names & _names(spec, s)]
     if not chosen:
         return None
     cell = next(cell for cell in spec.cells(seeds[:1], settings=chosen[:1]) if cell.split == "test")
@@ -262,6 +262,12 @@ def task_for(
     if alone and hasattr(made, "alone"):
         made.alone = True
     return seat(made, cell, device=str(plant.device))
+
+
+def _names(table: TableSpec, setting: TableSetting) -> set[str]:
+    """What the plant of a setting may be called: as the table has it, and a folder without links."""
+    given = _plant(table, setting)
+    return {given, str(Path(given).resolve())} if isinstance(given, str) else set()
 
 
 def _plant(table: TableSpec, setting: TableSetting) -> JsonValue:
