@@ -77,6 +77,12 @@ class Features:
     updates: int = 500
     seed: int = 0
 
+    def sketch(self, width: int) -> PolynomialSketch:
+        """The sketch of these features for states of a width; LawError where an option has no meaning."""
+        return PolynomialSketch.draw(
+            width, dimension=self.dimension, degree=self.degree, gamma=self.gamma, c0=self.c0, seed=self.seed
+        )
+
 
 @dataclass(frozen=True)
 class Ratio:
@@ -164,9 +170,7 @@ def _separates(h: Barrier, pos: Tensor, neg: Tensor, prior: float) -> bool:
 
 
 def _sketch(pos: Tensor, neg: Tensor, c: float, how: Features) -> tuple[SketchForm, LogisticFit]:
-    sketch = PolynomialSketch.draw(
-        pos.shape[1], dimension=how.dimension, degree=how.degree, gamma=how.gamma, c0=how.c0, seed=how.seed
-    )
+    sketch = how.sketch(pos.shape[1])
     moved = sketch._replace(buckets=sketch.buckets.to(pos.device), signs=sketch.signs.to(pos.device))
     both = torch.cat([pos, neg])
     table = moved.table(both.double() if len(both) * how.dimension <= _DOUBLE else both)

@@ -266,10 +266,6 @@ def task_for(
 
 def _names(table: TableSpec, setting: TableSetting) -> set[str]:
     """What the plant of a setting may be called: as the table has it, and a folder without links."""
-    given = _plant(table, setting)
-    return {given, str(Path(given).resolve())} if isinstance(given, str) else set()
-
-
-def _plant(table: TableSpec, setting: TableSetting) -> JsonValue:
     given = setting.fields.get("plant") or table.fields.get("plant")
-    return given.value if given is not None else None
+    plant = given.value if given is not None else None
+    return {plant, str(Path(plant).resolve())} if isinstance(plant, str) else set()

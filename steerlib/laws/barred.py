@@ -93,7 +93,7 @@ class Barred(Law):
         if not (isinstance(c, (int, float)) and c > 0):
             raise LawError(f"c: got {c!r}, expected a positive number (scikit-learn's C, whose default is 1).")
         if barrier == "sketch":  # refuses what cannot be drawn before anything is measured
-            self._draw(features, 1)
+            features.sketch(1)
         self.c, self.features, self.looks = float(c), features, looks
         for name, axes in _PARTS.items():
             self.register_buffer(name, torch.zeros((0,) * axes))
@@ -112,12 +112,6 @@ class Barred(Law):
     def _restore(cls, tensors: dict[str, Tensor], options: dict[str, Any], header: dict[str, Any] | None) -> Self:
         # What a file holds may lie at any address; a copy is aligned, so that products round as before it was saved.
         return super()._restore({name: tensor.clone() for name, tensor in tensors.items()}, options, header)
-
-    @staticmethod
-    def _draw(how: Features, width: int) -> PolynomialSketch:
-        return PolynomialSketch.draw(
-            width, dimension=how.dimension, degree=how.degree, gamma=how.gamma, c0=how.c0, seed=how.seed
-        )
 
     # Fitting
 
