@@ -12,6 +12,7 @@ there, a test that skips itself tests nothing, and must be listed in tests/allow
 from __future__ import annotations
 
 import fnmatch
+import gc
 import os
 from pathlib import Path
 
@@ -31,6 +32,11 @@ HIDDEN = "TESTS_"
 for name in SAMPLES:  # workers inherit what the first process has hidden
     if given := os.environ.pop(name, ""):
         os.environ[HIDDEN + name] = os.path.abspath(given)
+
+# What is imported and collected stays for the whole session: two million objects, which the collector of garbage would
+# walk through again and again, and which it is not asked to look at any more once all is collected.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    gc.disable()
 
 ALLOWED = Path(__file__).parent / "allowed_skips.txt"
 SKIPS = pytest.StashKey[dict[str, str]]()
@@ -66,6 +72,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             asked[bool({"sample_data", "sample_models"} & set(getattr(item, "fixturenames", ())))].append(item)
         others, items[:] = asked
         config.hook.pytest_deselected(items=others)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if not gc.isenabled():
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 def _sample(config: pytest.Config, variable: str) -> Path:

@@ -7,7 +7,8 @@ import pytest
 from tests.book import site as book_site
 
 
-@pytest.fixture(scope="session")
+# Not for the session: the parsed pages of a book are millions of objects.
+@pytest.fixture(scope="module")
 def site() -> book_site.Site:
     if not book_site.is_built():
         pytest.skip(book_site.REASON)

@@ -347,9 +347,3 @@ def test_search_finds_a_page(address: str, browser: Browser) -> None:
         # Results are put there one after another; the page with the word in its middle is not the first of them.
         seen.page.wait_for_selector("#search-results li a[href*='notation.html']", timeout=10_000)
         assert not trouble
-
-
-def test_every_chapter_has_a_folded_solution(site: Site) -> None:
-    """Whether it opens is asked of every page above."""
-    assert site.chapters
-    assert not [page.name for page in site.chapters if not page.soup.select("details.hide")]

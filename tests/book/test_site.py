@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import posixpath
 import re
@@ -37,18 +38,18 @@ def is_external(address: str) -> bool:
     return address.startswith("//") or urlsplit(address).scheme in {"http", "https", "ftp", "ws", "wss"}
 
 
+@functools.cache
 def fetched(page: Page) -> list[str]:
     """Addresses that a browser would fetch to show the page."""
     found: list[str] = []
-    for name, attributes in FETCHED.items():
-        for tag in page.soup.find_all(name):
-            if name == "link" and STATED & set(tag.get("rel") or []):
-                continue
-            for attribute in attributes:
-                value = str(tag.get(attribute) or "")
-                found += (
-                    [part.split()[0] for part in value.split(",") if part.strip()] if attribute == "srcset" else [value]
-                )
+    for tag in page.soup.find_all(list(FETCHED)):
+        if tag.name == "link" and STATED & set(tag.get("rel") or []):
+            continue
+        for attribute in FETCHED[tag.name]:
+            value = str(tag.get(attribute) or "")
+            found += (
+                [part.split()[0] for part in value.split(",") if part.strip()] if attribute == "srcset" else [value]
+            )
     styles = [tag.get_text() for tag in page.soup.find_all("style")]
     styles += [str(tag["style"]) for tag in page.soup.find_all(style=True)]
     found += [a or b for style in styles for a, b in CSS_ADDRESS.findall(style)]
@@ -176,3 +177,9 @@ def test_mathematics_is_ours(site: Site) -> None:
     }
     assert sources, "no page loads MathJax"
     assert all("_static/vendor/mathjax/tex-chtml.js" in source for source in sources), sources
+
+
+def test_every_chapter_has_a_folded_solution(site: Site) -> None:
+    """Whether it opens is asked of every page in a browser."""
+    assert site.chapters
+    assert not [page.name for page in site.chapters if not page.soup.select("details.hide")]

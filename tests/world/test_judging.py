@@ -1,5 +1,7 @@
 """Judges of plays, replies, pages and choices: they agree with the labels, and degenerate text gains nothing."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from steerlib.world.speakers import draw_speakers
 
 WORLD = World.default()
 DRAWN = 10_000
+AFTER = 2_000  # of these: what comes after the end is read by one rule, whatever stands before it
 END = "<eos>"
 
 
@@ -18,6 +21,7 @@ def rng(seed=0):
     return np.random.default_rng(seed)
 
 
+@cache
 def drawn_plays(n, seed=0):
     """Scenes, how they go on, and the toxicity of each spoken sentence."""
     r, corpus = rng(seed), WORLD.corpus
@@ -33,6 +37,7 @@ def drawn_plays(n, seed=0):
     return [Scene(text, int(k)) for text, k in zip(starts, level, strict=True)], texts, labels
 
 
+@cache
 def drawn_replies(n, seed=0):
     r, corpus = rng(seed), WORLD.corpus
     family = r.integers(len(replies.FAMILIES), size=n)
@@ -41,6 +46,7 @@ def drawn_replies(n, seed=0):
     return wishes, corpus.texts(reply), labels
 
 
+@cache
 def drawn_pages(n, seed=0):
     r, corpus = rng(seed), WORLD.corpus
     concept = r.integers(-1, len(pages.NAMES), size=n)
@@ -49,6 +55,7 @@ def drawn_pages(n, seed=0):
     return [Lead(text) for text in corpus.texts(prompt)], corpus.texts(body), labels
 
 
+@cache
 def drawn_choices(n, seed=0):
     """Choices with any of the options as the answer."""
     r = rng(seed)
@@ -67,7 +74,7 @@ KINDS = {"plays": drawn_plays, "replies": drawn_replies, "pages": drawn_pages, "
 
 @pytest.mark.parametrize("end", ["", END, "<pad><pad>", END + " Leave me alone."])
 def test_plays_are_read_as_they_were_drawn(end):
-    scenes, texts, labels = drawn_plays(DRAWN)
+    scenes, texts, labels = drawn_plays(AFTER if end else DRAWN)
     verdicts = WORLD.judge_many(scenes, [text + end for text in texts])
     assert [v.sentences for v in verdicts] == [tuple(row) for row in labels]
     assert all(v.readable == 1.0 for v in verdicts)
@@ -81,7 +88,7 @@ def test_plays_are_read_as_they_were_drawn(end):
     "end", ["", END, "\nWish: Help me tune the fiddle of Tobren.\nReply: Nothing could be easier."]
 )
 def test_replies_are_worth_what_was_drawn(end):
-    wishes, texts, labels = drawn_replies(DRAWN)
+    wishes, texts, labels = drawn_replies(AFTER if end else DRAWN)
     verdicts = WORLD.judge_many(wishes, [text + end for text in texts])
     assert np.allclose([v.reward for v in verdicts], replies.worth(labels), atol=1e-9)
     assert all(v.readable == 1.0 and v.partial[-1] == v.reward for v in verdicts)
@@ -96,7 +103,7 @@ def test_replies_are_worth_what_was_drawn(end):
 
 @pytest.mark.parametrize("end", ["", END])
 def test_pages_are_about_what_was_drawn(end):
-    leads, texts, labels = drawn_pages(DRAWN)
+    leads, texts, labels = drawn_pages(AFTER if end else DRAWN)
     verdicts = WORLD.judge_many(leads, [text + end for text in texts])
     assert [v.sentences for v in verdicts] == labels
     assert all(v.readable == 1.0 and v.concepts == set(row) - {""} for v, row in zip(verdicts, labels, strict=True))
@@ -105,7 +112,7 @@ def test_pages_are_about_what_was_drawn(end):
 
 @pytest.mark.parametrize("end", ["", END, "\n", "\nChoose the capital of nowhere: this or that?\nChoice: this."])
 def test_choices_are_right_when_the_fact_is(end):
-    choices, texts, labels = drawn_choices(DRAWN)
+    choices, texts, labels = drawn_choices(AFTER if end else DRAWN)
     verdicts = WORLD.judge_many(choices, [text + end for text in texts])
     assert [v.correct for v in verdicts] == labels and all(v.readable for v in verdicts)
 
