@@ -22,6 +22,7 @@ FOLDER = f"build/{RUN.name}"
 # Fixed by the number of jobs, not by how many notebooks are stale: the thread count can move a last digit.
 THREADS = max(1, (os.cpu_count() or 1) // max(1, int(config.get("jobs", os.cpu_count() or 1))))
 OPTIONS = ["--profile", RUN.profile.name, *(["--plant", PLANT] if PLANT else [])]
+SECONDS = {name: RUN.seconds_before(name) for name in RUN.notebooks}
 
 
 def local(paths):
@@ -45,6 +46,9 @@ rule execute:
         python=sys.executable,
         options=OPTIONS,
         threads=THREADS,
+    # What takes long begins first, so that the other cores do not wait for it at the end.
+    priority:
+        lambda wildcards: SECONDS[wildcards.notebook]
     shell:
         "{params.python:q} -m steerlib.workflow.execute {wildcards.notebook:q} {params.options:q} "
         "--threads {params.threads} 2>&1"

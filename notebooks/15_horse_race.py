@@ -64,9 +64,8 @@ from steerlib.experiment.race_again import (
     perplexity_under,
     scores_elsewhere,
 )
-from steerlib.experiment.race_files import race_path
 from steerlib.experiment.race_plan import read_race
-from steerlib.experiment.race_records import replay
+from steerlib.experiment.race_records import shipped_race
 from steerlib.experiment.running import plant_of
 from steerlib.experiment.samples import product_scores
 from steerlib.experiment.showing import table
@@ -471,26 +470,8 @@ f"strength {search.strength:.3f}, {len(search.tried)} evaluations"
 # ## The race
 # The outcome is not computed on this page: records of every cell and every calibration are shipped, choices and intervals are made anew from them, and a part is measured again in every build.
 
-
-# %% tags=["hide-input"]
-def shipped_race(name):
-    """A race from what is shipped, or None, and what to say of it."""
-    if not race_path(name, profile=profile).is_file():
-        return (
-            None,
-            f"Of the race `{name}` nothing is shipped for the profile {profile}.",
-        )
-    found = replay(name, profile=profile, page=page)
-    count, moved = found.measured
-    line = found.reference.line.replace("**", "").replace("`", "")
-    return found, (
-        f"{line} Of its calibrations {count} was measured again, "
-        f"and moved by {100 * moved:.1f} % of the budget."
-    )
-
-
 # %%
-race, told = shipped_race("open_loop")
+race, told = shipped_race("open_loop", profile=profile, page=page)
 ran = race.courses if race else {}
 courses = {c.title: ran[c.title] for c in plan.courses() if c.title in ran}
 methods = [m.name for m in plan.methods]
@@ -714,7 +695,8 @@ for title, course in courses.items():
     for name in order:
         e = race_tables.entry_of(course, name, "budget")
         if e and e.records:
-            gains_on[name][behaviour][where] = race_tables.gain(e, free_).value
+            gained = race_tables.value_of(e) - race_tables.value_of(free_)
+            gains_on[name][behaviour][where] = gained
 
 # %% tags=["hide-input"]
 standing_out = {
@@ -819,7 +801,7 @@ for title, course in courses.items():
     for name in methods:
         ran = [race_tables.entry_of(course, name, s) for s in ("own", "budget")]
         if all(e is not None and e.records for e in ran):
-            both[name] = [race_tables.combined(e).value for e in ran]
+            both[name] = [race_tables.value_of(e) for e in ran]
     if len(both) < 3:
         continue
     own, equal_ = np.array(list(both.values())).T
@@ -1011,7 +993,7 @@ else:
 # A sweep over layers at equal multipliers says where a push is *loud*. At equal budget it says where it is *useful*. Every block, three laws, five seeds, and two controls with searches of their own; shipped as `data/races/layers.yml`.
 
 # %%
-layers_race, layers_told = shipped_race("layers")
+layers_race, layers_told = shipped_race("layers", profile=profile, page=page)
 layer_course = next(iter(layers_race.courses.values())) if layers_race else None
 by_layer = race_tables.swept(layer_course) if layers_race else {}
 layers_bare = (
@@ -1144,7 +1126,7 @@ page.text(
 # Four laws fitted on 4 to 400 texts of each class, at one block and at equal budget, and the difference of means on shuffled labels as the control; shipped as `data/races/pairs.yml`.
 
 # %%
-pairs_race, pairs_told = shipped_race("pairs")
+pairs_race, pairs_told = shipped_race("pairs", profile=profile, page=page)
 pairs_course = next(iter(pairs_race.courses.values())) if pairs_race else None
 by_count = race_tables.swept(pairs_course) if pairs_race else {}
 

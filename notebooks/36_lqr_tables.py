@@ -60,10 +60,9 @@ from steerlib.experiment import race_tables
 from steerlib.experiment.claims import load_claims
 from steerlib.experiment.page import Page
 from steerlib.experiment.race_again import perplexities_under, scores_elsewhere
-from steerlib.experiment.race_files import race_path
 from steerlib.experiment.race_joined import beside, grouped
 from steerlib.experiment.race_plan import read_race
-from steerlib.experiment.race_records import replay
+from steerlib.experiment.race_records import shipped_race
 from steerlib.experiment.recompute import reference
 from steerlib.experiment.running import plant_of
 from steerlib.experiment.samples import product_scores
@@ -440,24 +439,13 @@ BESIDE = [
     "difference of means: random direction", "difference of means: shuffled labels",
 ]  # fmt: skip
 
-
-def shipped_race(name):
-    """A race from what is shipped, or None, and what to say of it."""
-    if not race_path(name, profile=profile).is_file():
-        return (
-            None,
-            f"Of the race `{name}` nothing is shipped for the profile {profile}.",
-        )
-    found = replay(name, profile=profile, page=page)
-    line = found.reference.line.replace("**", "").replace("`", "")
-    return found, line
-
-
 # %%
 plan = read_race(data_folder() / "races" / "feedback.yml")
-race, told = shipped_race("feedback")
-opened, told_open = shipped_race("open_loop")
+race, told = shipped_race("feedback", profile=profile, page=page)
 courses = dict(race.courses) if race else {}
+opened, told_open = shipped_race(
+    "open_loop", profile=profile, page=page, only=courses, measure=0
+)
 for title, course in courses.items():
     if opened and title in opened.courses:
         courses[title] = beside(course, opened.courses[title], BESIDE)

@@ -9,13 +9,14 @@ The records of a race are shipped as those of a grid are, its calibrations besid
     race.courses["almanac-llama/truth"].table()
 
 and choices, intervals and tests are made anew from what is shipped. Of the records one cell of each law is computed
-again (`slices.slice_of_race`); of the calibrations, so many as a page asks for are measured again at the
-multiplier that was found.
+again (`slices.slice_of_race`, and in a build `slices.slices_of_files`); of the calibrations, so many as a page asks for
+are measured again at the multiplier that was found.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,8 +42,9 @@ from steerlib.experiment.racing import Ready, kept_ready, race_on, spending
 from steerlib.experiment.runners import Spending, replayed
 from steerlib.experiment.selecting import RaceError
 from steerlib.experiment.shipped import ShippedError, ship, shipped, shipped_path
-from steerlib.experiment.slices import next_ones
+from steerlib.experiment.slices import Law, law_of, next_ones
 from steerlib.experiment.store import Store
+from steerlib.experiment.together import LONGEST, rests_of
 from steerlib.experiment.verification import SLICE_SEED, DriftError, build_seed
 from steerlib.files import data_folder
 
@@ -67,6 +69,38 @@ class Replayed:
     ready: dict[str, Ready]
     reference: recompute.Reference = field(repr=False)
     measured: tuple[int, float] = (0, 0.0)
+
+    @property
+    def line(self) -> str:
+        """What a reader must know of where the numbers come from, as plain text."""
+        line, (count, moved) = self.reference.line.replace("**", "").replace("`", ""), self.measured
+        if not count:
+            return line
+        was = "was" if count == 1 else "were"
+        return (
+            f"{line} Of its calibrations {count} {was} measured again, and moved by {100 * moved:.1f} % of the budget."
+        )
+
+
+def shipped_race(
+    race: str, *, profile: str, page: Page | None = None, only: Collection[str] | None = None, measure: int = 1
+) -> tuple[Replayed | None, str]:
+    """A race from what is shipped, and what a page says of it; None where nothing is.
+
+    Args:
+        race: see `replay`.
+        profile: likewise.
+        page: likewise.
+        only: likewise.
+        measure: likewise.
+
+    Raises:
+        SteerlibError: what is shipped cannot be used; see `replay`.
+    """
+    if not race_path(race, profile=profile).is_file():
+        return None, f"Of the race `{race}` nothing is shipped for the profile {profile}."
+    found = replay(race, profile=profile, page=page, only=only, measure=measure)
+    return found, found.line
 
 
 def ship_race(
@@ -139,6 +173,7 @@ def replay(
     plan: RacePlan | None = None,
     records: recompute.Reference | None = None,
     path: str | Path | None = None,
+    only: Collection[str] | None = None,
     measure: int = 1,
     seed: int | None = None,
 ) -> Replayed:
@@ -151,7 +186,9 @@ def replay(
         plan: the race; by default what its file says.
         records: by default those shipped under the race's name.
         path: another file of calibrations than the shipped one.
-        measure: so many calibrations, of those that reached the budget, are measured again.
+        only: titles of the courses to run; None for all that are shipped.
+        measure: so many calibrations, of those that reached the budget, are measured again; see `due_calibrations`.
+            None need be by a page whose race another page has, too.
         seed: which; by default that of the build, see `verification.build_seed`.
 
     Raises:
@@ -181,20 +218,44 @@ def replay(
 
     courses = {course.title: course for course in plan.courses()}
     outcome = {
-        title: race_on(plan, courses[title], given, run=run, spend=spend) for title, given in found.courses.items()
+        title: race_on(plan, courses[title], given, run=run, spend=spend)
+        for title, given in found.courses.items()
+        if only is None or title in only
     }
-    absent = tuple(title for title in courses if title not in outcome)
+    absent = tuple(title for title in courses if title not in found.courses)
     drawn = build_seed() if seed is None else seed
-    return Replayed(outcome, absent, found.courses, records, _measured(found.spent, search, count=measure, seed=drawn))
+    dear = set(rests_of([records.records])) if measure else set()
+    chosen = due_calibrations(found.spent, dear, count=measure, seed=drawn)
+    return Replayed(outcome, absent, found.courses, records, _measured(chosen, search, seed=drawn))
 
 
-def _measured(spent: Sequence[Spent], search: Spending, *, count: int, seed: int) -> tuple[int, float]:
-    """Measure the cost of some calibrations again; how many, and by what share of the budget the worst has moved."""
+def due_calibrations(spent: Sequence[Spent], dear: AbstractSet[Law], *, count: int, seed: int) -> list[Spent]:
+    """The calibrations whose cost is measured again: the next of those that reached the budget.
+
+    A law that takes long to fit has its turn in every fourth build, for a reader of the page waits for it. Of m
+    calibrations of such laws, and n of others, any max(4 m, 4 n / 3 + 2) seeds that follow one another choose each.
+
+    Args:
+        spent: all of a race.
+        dear: laws that take long, see `together.rests_of`.
+        count: how many.
+        seed: a place in the rotation.
+    """
     reached = [one for one in spent if one.status is Status.REACHED and one.target > 0]
-    chosen = next_ones([one.cell for one in reached], count, seed=seed)
+    slow = [one for one in reached if law_of(one.cell) in dear]
+    rest = [one for one in reached if law_of(one.cell) not in dear]
+    turn, place = divmod(seed, LONGEST)
+    if slow and (place == 0 or not rest):
+        pool, seed = slow, turn if rest else seed
+    else:
+        pool, seed = rest, seed - turn - 1 if slow else seed
+    return [pool[n] for n in next_ones([one.cell for one in pool], count, seed=seed)]
+
+
+def _measured(chosen: Sequence[Spent], search: Spending, *, seed: int) -> tuple[int, float]:
+    """Measure the cost of calibrations again; how many, and by what share of the budget the worst has moved."""
     worst = 0.0
-    for place in chosen:
-        one = reached[place]
+    for one in chosen:
         cost = search.cost(one.cell)(one.strength)
         moved = abs(cost - one.cost) / one.target
         if not moved <= search.tolerance:

@@ -296,8 +296,7 @@ def agreement(one: Race, other: Race, setting: Setting = "budget") -> Agreement 
         None where fewer than three methods ran on both, or all of them are tied.
     """
     values = [
-        {e.name: combined(e).value for e in entries_at(race, setting) if e.records and not e.control}
-        for race in (one, other)
+        {e.name: value_of(e) for e in entries_at(race, setting) if e.records and not e.control} for race in (one, other)
     ]
     both = [name for name in values[0] if name in values[1]]
     if (n := len(both)) < 3:
@@ -320,6 +319,14 @@ def swept(race: Race, setting: Setting = "budget") -> dict[str, dict[int, Entry]
 def combined(entry: Entry) -> Estimate:
     """Product of both scores with its interval; `NOTHING` where the entry could not run."""
     return _combined(entry, entry) if entry.records else NOTHING
+
+
+def value_of(entry: Entry) -> float:
+    """Product of both scores alone, for orders, where nothing is made of an interval; NaN where it could not run."""
+    if not entry.records:
+        return NOTHING.value
+    wanted, intact = grids(entry.records)
+    return float(wanted.mean() * intact.mean())
 
 
 def draws(entries: Sequence[Entry]) -> list[float]:

@@ -26,7 +26,7 @@ from steerlib.experiment.cell_records import CellRecord
 from steerlib.experiment.shipped import Shipped, ShippedError, Stale, shipped, shipped_path
 from steerlib.experiment.slices import SHARE
 from steerlib.experiment.store import Store, frame_of
-from steerlib.experiment.verification import EXACT, Compute, Recomputed, Verification, compare, verify
+from steerlib.experiment.verification import EXACT, Compute, Drawn, Recomputed, Verification, compare, verify
 from steerlib.experiment.verified import VERIFIED, Report
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ def reference(
     seed: int | None = None,
     path: str | Path | Shipped | None = None,
     compute: Compute | None = None,
+    part: Sequence[Drawn] | None = None,
 ) -> Reference:
     """Records of a grid for a page, after a part of them has been computed again and agreed.
 
@@ -118,6 +119,7 @@ def reference(
         seed: which; by default `build_seed`.
         path: another file than the shipped one, or what it holds.
         compute: how a cell is computed; by default `running.run_cell`.
+        part: what is computed, where the seed has drawn it from several files together; see `verification.verify`.
 
     Raises:
         ShippedError: no such records, or damaged ones.
@@ -134,7 +136,8 @@ def reference(
         raise StaleError(f"all {len(found.stale)} shipped records of {grid!r} are stale ({reasons}). {again}")
     else:
         done = _by_the_build(grid, found) if seed is None and compute is None else None
-        checked = done or verify(found.records, share=share, race=found.header.race, seed=seed, compute=compute)
+        race = found.header.race
+        checked = done or verify(found.records, share=share, race=race, seed=seed, compute=compute, part=part)
         made = Reference(grid, found.records, found.stale, checked, found)
     made.verification.check()
     if page is not None:

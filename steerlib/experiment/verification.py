@@ -169,6 +169,7 @@ def verify(
     tolerance: float = EXACT,
     flips: int = 0,
     compute: Compute | None = None,
+    part: Sequence[Drawn] | None = None,
 ) -> Verification:
     """Compute a random part of some records again and compare.
 
@@ -185,11 +186,13 @@ def verify(
         tolerance: of a prompt's exact score, which is a probability.
         flips: prompts of an exact cell that may be farther off: for scores that jump where two answers tie.
         compute: how a cell is computed; by default `running.run_cell`.
+        part: what the seed has drawn, where that was together with other files; see `together.draw_together`.
     """
     if compute is None:
         from steerlib.experiment.running import run_cell as compute
     place = build_seed() if seed is None else seed
-    part = draw(records, share=share, race=race, seed=place, prompts=prompts)
+    if part is None:
+        part = draw(records, share=share, race=race, seed=place, prompts=prompts)
     found = [_again(one, tolerance=tolerance, flips=flips, compute=compute) for one in part]
     return Verification(tuple(found), len(records), place)
 
@@ -197,7 +200,7 @@ def verify(
 def draw(
     records: Sequence[CellRecord], *, share: float = SHARE, race: bool = False, seed: int, prompts: int = PROMPTS
 ) -> list[Drawn]:
-    """The part of some records that `verify` computes again.
+    """The part of some records that `verify` computes again, of these records alone.
 
     Args:
         records: what is believed.
@@ -209,10 +212,11 @@ def draw(
     by_cell = {record.cell: record for record in records}
     whole = list(by_cell)
     part = slice_of_race(whole, seed=seed) if race else slice_of(whole, share=share, seed=seed)
-    return [_asked(by_cell[cell], prompts) for cell in part]
+    return [drawn_from(by_cell[cell], prompts) for cell in part]
 
 
-def _asked(record: CellRecord, prompts: int) -> Drawn:
+def drawn_from(record: CellRecord, prompts: int = PROMPTS) -> Drawn:
+    """A record as it is computed again; see `draw` for the prompts."""
     from steerlib.tasks.base import spread
 
     cell = record.cell

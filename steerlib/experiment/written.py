@@ -29,7 +29,16 @@ class _Data(BaseModel):
 
     def __hash__(self) -> int:
         """Hash of the content; options are dictionaries, which have none of their own."""
-        return hash(canonical(self))
+        return hash(tuple(map(_hashable, self.__dict__.values())))
+
+
+def _hashable(value: Any) -> Any:
+    """What stands for a value in a hash: much less work than its text; as there, 1 and 1.0 are not the same."""
+    if isinstance(value, dict):
+        return frozenset((name, _hashable(inner)) for name, inner in value.items())
+    if isinstance(value, list | tuple):
+        return tuple(map(_hashable, value))
+    return (type(value), value) if isinstance(value, int | float) else value
 
 
 def canonical(data: BaseModel | dict[str, Any]) -> str:

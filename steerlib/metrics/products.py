@@ -6,6 +6,8 @@ those of `intervals` and `differences`; with several, seeds are drawn anew as we
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from steerlib.errors import MetricError
@@ -25,12 +27,20 @@ def _checked(pair: Scored, what: str) -> Scored:
 
 def _draws(pair: Scored, *, seed: int, resamples: int) -> np.ndarray:
     """Products of means of resamples; equal seeds draw equal rows and columns of arrays of equal shape."""
-    rng = np.random.default_rng(seed)
-    seeds, prompts = pair[0].shape
-    rows = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
-    columns = rng.multinomial(prompts, np.full(prompts, 1 / prompts), size=resamples) / prompts
+    rows, columns = _drawn(*pair[0].shape, seed, resamples)
     first, second = (((rows @ values) * columns).sum(1) for values in pair)
     return first * second
+
+
+# A race compares hundreds of pairs of one shape: to draw is most of the work, and to draw once is enough.
+@lru_cache(maxsize=8)
+def _drawn(seeds: int, prompts: int, seed: int, resamples: int) -> tuple[np.ndarray, np.ndarray]:
+    """How often each row and each column is drawn, as shares, of shapes (resamples, seeds) and (resamples, prompts)."""
+    rng = np.random.default_rng(seed)
+    rows = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
+    columns = rng.multinomial(prompts, np.full(prompts, 1 / prompts), size=resamples) / prompts
+    rows.flags.writeable = columns.flags.writeable = False
+    return rows, columns
 
 
 def _estimate(value: float, draws: np.ndarray, level: float, n: int) -> Estimate:
@@ -92,10 +102,18 @@ def _swap_test(a: Scored, b: Scored, value: float, *, seed: int, resamples: int)
     (w, i), (v, j) = ([values.mean(0) for values in pair] for pair in (a, b))
     if np.array_equal(w, v) and np.array_equal(i, j):
         return 1.0
-    swap = np.random.default_rng(seed).integers(2, size=(resamples, len(w)))
+    swap = _swaps(len(w), seed, resamples)
     moved_first, moved_second = (swap @ (v - w)) / len(w), (swap @ (j - i)) / len(w)
     null = (w.mean() + moved_first) * (i.mean() + moved_second) - (v.mean() - moved_first) * (j.mean() - moved_second)
     return float((1 + (np.abs(null) >= abs(value) - 1e-15).sum()) / (1 + resamples))
+
+
+@lru_cache(maxsize=8)
+def _swaps(prompts: int, seed: int, resamples: int) -> np.ndarray:
+    """Which prompts change sides, 0 or 1, of shape (resamples, prompts)."""
+    swap = np.random.default_rng(seed).integers(2, size=(resamples, prompts))
+    swap.flags.writeable = False
+    return swap
 
 
 def product_detectable_effect(treated: Scored, control: Scored, *, level: float = 0.05, power: float = 0.8) -> float:

@@ -6,6 +6,7 @@ a profile, and a plant if the reader named one.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -103,6 +104,16 @@ class Run:
     def html_key(self) -> Path:
         """Says what the built book was built from; absent when there is none that counts."""
         return self.folder / "html.key"
+
+    def seconds_before(self, notebook: str) -> float:
+        """What a notebook took when it was last executed here, or when its figures were accepted; else its limit."""
+        for file, part in ((self.records(notebook), None), (self.references / f"{notebook}.json", "record")):
+            try:
+                found = json.loads(file.read_text(encoding="utf-8"))
+                return float((found if part is None else found[part])["wall_s"])
+            except (OSError, ValueError, TypeError, KeyError):
+                continue
+        return self.profile.timeout(notebook)
 
     def parameters(self, notebook: str) -> dict[str, Parameter]:
         """The parameters that papermill passes to a notebook."""

@@ -10,9 +10,10 @@ computes a part of every shipped grid again and writes what it found into the fo
 
 Which part is a place in a rotation (`steerlib.experiment.slices`): the first build in a folder begins at one that the
 content of the tree and the day decide, so that clones of other commits look at other cells, and every build goes on by
-one, so that every record has its turn. All parts are computed together, before any page: their cells fill all cores
-from the first to the last, so that pages that ran meanwhile would only wait for each other, and a drift is said before
-anything else costs time.
+one, so that every record has its turn. The parts of all files are drawn and computed together, before any page: a law
+that is in several files is drawn once, cells that share a fit are computed by one worker, and they fill all cores from
+the first to the last, so that pages that ran meanwhile would only wait for each other. A drift is said before anything
+else costs time.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from steerlib.errors import SteerlibError
 from steerlib.experiment.recompute import FRESH, StaleError, reference
 from steerlib.experiment.redone import redone
 from steerlib.experiment.shipped import SUFFIX, Header, Shipped, read_header, shipped
-from steerlib.experiment.verification import SLICE_SEED, Compute, build_seed, draw
+from steerlib.experiment.together import bundles, draw_together
+from steerlib.experiment.verification import SLICE_SEED, Compute, Drawn, build_seed
 from steerlib.experiment.verified import NAME, VERIFIED, Report, Verified
 from steerlib.files import page_references, write_atomic
 from steerlib.workflow.errors import WorkflowError, run_command
@@ -214,11 +216,12 @@ def verify_all(run: Run, *, jobs: int = 1, folder: Path | None = None) -> Report
             sources.append(shipped(file))
         except SteerlibError as error:
             wrong.append(f"{_grid_of(file)}: {error}")
-    compute = None if os.environ.get(FRESH) else _together(sources, seed, jobs, (folder or run.folder) / WORK)
-    for source in sources:
+    parts = draw_together([source.records for source in sources], [source.header.race for source in sources], seed=seed)
+    compute = None if os.environ.get(FRESH) else _computed(sources, parts, jobs, (folder or run.folder) / WORK)
+    for source, part in zip(sources, parts, strict=True):
         grid = _grid_of(source.path)
         try:
-            made = reference(grid, profile=run.profile.name, path=source, seed=seed, compute=compute)
+            made = reference(grid, profile=run.profile.name, path=source, seed=seed, compute=compute, part=part)
         except StaleError as error:  # nothing of it is shown, so there is nothing to be wrong
             print(f"[records] {error}", flush=True)
             found.append(Verified(grid, source.digest, str(error), None))
@@ -237,15 +240,13 @@ def _grid_of(file: Path) -> str:
     return file.name.removesuffix(SUFFIX)
 
 
-def _together(sources: Sequence[Shipped], seed: int, jobs: int, folder: Path) -> Compute:
+def _computed(sources: Sequence[Shipped], parts: Sequence[Sequence[Drawn]], jobs: int, folder: Path) -> Compute:
     """Compute the parts of all files at once; what takes long first, so that no core waits for the other at the end."""
-    longest = sorted(sources, key=lambda source: -source.header.seconds)
-    parts = [draw(source.records, race=source.header.race, seed=seed) for source in longest]
-    cells = [one.cell for part in parts for one in part]
-    names = ", ".join(_grid_of(source.path) for source in longest)
-    print(f"[records] computing {len(cells)} cells again, {jobs} at a time: of {names}", flush=True)
+    found = bundles([source.records for source in sources], parts)
+    names = ", ".join(_grid_of(source.path) for source, part in zip(sources, parts, strict=True) if part)
+    print(f"[records] computing {sum(map(len, found))} cells again, {jobs} at a time: of {names}", flush=True)
     start = time.monotonic()
-    compute = redone(cells, folder, jobs=jobs, progress=sys.stderr.isatty())
+    compute = redone(found, folder, jobs=jobs, progress=sys.stderr.isatty())
     print(f"[records] computed in {time.monotonic() - start:.0f} s", flush=True)
     return compute
 

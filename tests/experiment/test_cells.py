@@ -105,6 +105,18 @@ def test_cells_are_equal_by_content():
     assert len({options, Cell.model_validate_json(canonical(options))}) == 1
 
 
+def test_cells_of_other_content_have_another_hash():
+    nested = {"a": {"b": [1, {"c": 2}]}, "d": "x"}
+    law = LawSpec(name="difference-of-means", layer=1, options=nested)
+    one = Cell(plant="p", task="truth", law=law)
+    turned = law.model_copy(update={"options": {"d": "x", "a": {"b": [1, {"c": 2}]}}})
+    assert hash(one.model_copy(update={"law": turned})) == hash(one), "the order of options does not count"
+    others = [{"a": {"b": [1, {"c": 3}]}, "d": "x"}, {"a": {"b": [1.0, {"c": 2}]}, "d": "x"}, {**nested, "e": None}]
+    changed = [one.model_copy(update={"law": law.model_copy(update={"options": options})}) for options in others]
+    changed += [one.model_copy(update=change) for change in ({"told": True}, {"limit": 3}, {"seed": 1})]
+    assert len({hash(cell) for cell in [one, *changed]}) == 7, "1 and 1.0 are two texts, and a copy has its own hash"
+
+
 def test_fields_that_came_later_leave_the_text_of_older_cells_as_it_was():
     """The text that keys of shipped records were made from, in full."""
     assert canonical(CELL) == (

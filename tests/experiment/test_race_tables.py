@@ -139,6 +139,16 @@ def test_controls_have_no_say_in_the_order() -> None:
     assert race_tables.agreement(*apart, "own").tau == 1.0
 
 
+def test_the_value_alone_is_that_of_the_estimate() -> None:
+    for entry in race().entries:
+        if entry.records:
+            assert race_tables.value_of(entry) == race_tables.combined(entry).value
+    bare, *others = (e for e in race().entries if e.records)
+    for other in others:
+        assert race_tables.value_of(other) - race_tables.value_of(bare) == race_tables.gain(other, bare).value
+    assert math.isnan(race_tables.value_of(Entry("none", "own")))
+
+
 def test_what_chance_does_to_an_agreement_is_the_spread_over_all_orders() -> None:
     given = dict(zip("abcde", (0.1, 0.2, 0.3, 0.4, 0.5), strict=True))
     one = course(**given)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -12,11 +13,12 @@ from steerlib.experiment.calibrate import Status
 from steerlib.experiment.race_effort import Pace, effort_of
 from steerlib.experiment.race_files import plan_hash, read_shipped_race
 from steerlib.experiment.race_plan import RacePlan, RacePlanError
-from steerlib.experiment.race_records import adopt, replay, ship_race
+from steerlib.experiment.race_records import adopt, due_calibrations, replay, ship_race, shipped_race
 from steerlib.experiment.racing import by_seed, kept_ready, run_course, run_race
 from steerlib.experiment.recompute import Reference
 from steerlib.experiment.selecting import RaceError
 from steerlib.experiment.shipped import ShippedError, shipped
+from steerlib.experiment.slices import law_of
 from steerlib.experiment.store import Store
 from steerlib.experiment.verification import DriftError, Verification
 from tests.experiment.racetrack import measure
@@ -190,6 +192,39 @@ def test_a_false_calibration_is_found_within_as_many_builds_as_there_are(race, s
             except DriftError as error:
                 found.append(str(error))
         assert len(found) == 1 and spent[false].cell.title in found[0], "one a build, each once"
+
+
+def test_laws_that_take_long_are_measured_again_less_often_and_none_is_left_out(sent):
+    reached = [one for one in read_shipped_race(sent[1]).spent if one.status is Status.REACHED and one.target > 0]
+    laws = sorted({law_of(one.cell) for one in reached})
+    assert len(laws) > 1
+    slow = [one for one in reached if law_of(one.cell) == laws[0]]
+    for first in (0, 17, 1002):
+        most = max(4 * len(slow), 4 * (len(reached) - len(slow)) // 3 + 2)
+        drawn = [due_calibrations(reached, {laws[0]}, count=1, seed=seed) for seed in range(first, first + most)]
+        assert {one.cell for part in drawn for one in part} == {one.cell for one in reached}
+        assert all(len(part) == 1 for part in drawn)
+        was_slow = [part[0] in slow for part in drawn]
+        assert sum(was_slow[:4]) == 1 and all(was_slow[n] == was_slow[n % 4] for n in range(most))
+    for dear in (set(), set(laws)):
+        drawn = [due_calibrations(reached, dear, count=1, seed=seed)[0] for seed in range(len(reached))]
+        assert {one.cell for one in drawn} == {one.cell for one in reached}, "where there is one kind, nothing rests"
+
+
+def test_a_page_asks_for_the_courses_that_it_shows(race, sent, monkeypatch, tmp_path):
+    plan, course, *_ = race
+    options = {"profile": "tiny", "plan": plan, "records": given(sent), "path": sent[1], "measure": 0}
+    monkeypatch.setattr(runners, "cost_of", unable)
+    found = replay("toy", only=["another/course"], **options)
+    assert found.courses == {} and found.absent == (), "it is shipped, but was not asked for"
+    assert list(replay("toy", only={course.title: None}, **options).courses) == [course.title]
+    assert "calibrations" not in found.line
+    told = replace(found, measured=(1, 0.0123)).line
+    assert told.endswith(" Of its calibrations 1 was measured again, and moved by 1.2 % of the budget.")
+    assert "*" not in told and "`" not in told
+    (tmp_path / "data").mkdir()
+    monkeypatch.setenv("STEERLIB_ROOT", str(tmp_path))
+    assert shipped_race("toy", profile="tiny") == (None, "Of the race `toy` nothing is shipped for the profile tiny.")
 
 
 def test_a_replay_refuses_what_does_not_belong_to_it(race, sent):

@@ -235,6 +235,16 @@ def test_a_page_shows_records_after_some_were_computed_again(file, tmp_path, mon
     assert found.verification.frame()["recomputed cell"].tolist() == [cell.title for cell in asked]
 
 
+def test_of_what_a_build_has_drawn_that_and_nothing_else_is_computed(file):
+    part = draw([made(cell) for cell in GRID], seed=8)[:2]
+    asked = []
+    found = reference(
+        "push", profile="tiny", path=file, seed=5, part=part, compute=lambda cell: asked.append(cell) or made(cell)
+    )
+    assert asked == [one.cell for one in part] == [again.cell for again in found.verification.cells]
+    assert found.verification.seed == 5 and found.verification.total == len(GRID)
+
+
 def test_drift_stops_the_page(file, tmp_path, monkeypatch):
     monkeypatch.setenv("STEERLIB_RECORDS", str(tmp_path / "page.json"))
     page = Page("01_x", profile="tiny", plant="p", seeds=0)

@@ -12,7 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steerlib.experiment.cells import Cell, Fit, LawSpec
-from steerlib.experiment.slices import group_of, law_of, next_ones, slice_of, slice_of_race
+from steerlib.experiment.slices import (
+    group_of,
+    law_of,
+    next_ones,
+    rounds,
+    slice_of,
+    slice_of_race,
+    slices_of_files,
+)
 from steerlib.experiment.verification import verify
 from tests.experiment import toys
 
@@ -195,3 +203,87 @@ def test_the_records_of_a_race_are_verified_by_its_own_part():
     found = verify(records, race=True, seed=3, compute=compute)
     assert asked == slice_of_race([record.cell for record in records], seed=3) and len(asked) == 6
     assert found.total == len(records)
+
+
+# ---- of several files ----------------------------------------------------------------------------
+
+
+def file_of(name, counts, places=1):
+    """A file of its own task: so many cells of each law at each of so many seeds of the fit."""
+    return [
+        Cell(
+            plant=name,
+            task="truth",
+            law=law.model_copy(update={"strength": k / 8, "fit": law.fit.model_copy(update={"seed": place})})
+            if law
+            else None,
+            limit=k + 2,
+        )
+        for law, count in zip(LAWS, counts, strict=True)
+        for place in range(places if law else 1)
+        for k in range(count)
+    ]
+
+
+FILES = st.lists(
+    st.tuples(st.lists(st.integers(0, 4), min_size=4, max_size=4).filter(sum), st.integers(1, 3), st.booleans()),
+    min_size=1,
+    max_size=4,
+)
+RESTS = st.dictionaries(st.sampled_from([law_of(file_of("p", [0, 1, 0, 0])[0]), ("random-direction", "true")]),
+                        st.integers(2, 4))  # fmt: skip
+
+
+@settings(deadline=None, max_examples=40)
+@given(FILES, RESTS, st.integers(0, 10**6))
+def test_every_cell_of_every_file_has_its_turn_within_the_stated_number_of_builds(told, rests, first):
+    files = [file_of(f"p{n}", counts, places) for n, (counts, places, _) in enumerate(told)]
+    races = [race for *_, race in told]
+    most = rounds(files, races, rests=rests)
+    builds = [slices_of_files(files, races, seed=seed, rests=rests) for seed in range(first, first + most)]
+    assert {cell for parts in builds for part in parts for cell in part} == {cell for file in files for cell in file}
+    for parts in builds[:6]:
+        for file, part in zip(files, parts, strict=True):
+            assert part == [cell for cell in file if cell in part] and part, "in the order given, and never nothing"
+
+
+def test_a_law_of_several_files_is_drawn_once_in_a_build_and_the_files_take_turns():
+    files = [file_of(name, [2, 3, 1, 2]) for name in "pqr"] + [file_of("s", [1, 0, 0, 4])]
+    seen = Counter()
+    for seed in range(12):
+        parts = slices_of_files(files, [False] * 4, seed=seed)
+        laws = [law_of(cell) for part in parts for cell in part if cell.law is not None]
+        assert sorted(laws) == sorted({law_of(cell) for file in files for cell in file if cell.law is not None})
+        assert [sum(cell.law is None for cell in part) for part in parts] == [1] * 4, "of every file the plant alone"
+        seen.update((cell.plant, law_of(cell)) for part in parts for cell in part if cell.law is not None)
+        assert len({cell.plant for part in parts for cell in part if cell.law is not None}) > 1, "not all from one file"
+    assert seen["s", ("random-direction", "true")] == 3, "one of four files"
+    assert all(seen[name, law_of(files[0][3])] == 4 for name in "pqr"), "one of three"
+
+
+def test_the_bound_by_hand():
+    one, other = file_of("p", [1, 2, 0, 0]), file_of("q", [1, 5, 0, 0])
+    assert rounds([one], [False]) == 2 and rounds([other], [False]) == 5
+    assert rounds([one, other], [False, False]) == 10, "five cells, every second build one of them"
+    law = law_of(one[-1])
+    assert rounds([one, other], [False, False], rests={law: 3}) == 30
+    race = file_of("r", [1, 4, 0, 0], places=3)
+    assert rounds([race], [True]) == 12, "three places, four cells at each"
+    assert rounds([race], [True], rests={law: 2}) == 12, "a turn in two builds, but two cells then"
+    assert rounds([race], [True], rests={law: 3}) == 24, "four steps round three places, since three turns meet two"
+
+
+def test_a_law_that_rests_comes_back_with_as_many_cells_of_one_place():
+    race = file_of("p", [0, 6, 0, 2], places=2)
+    dear = law_of(race[0])
+    drawn = [slices_of_files([race], [True], seed=seed, rests={dear: 3})[0] for seed in range(30)]
+    steered = [[cell for cell in part if law_of(cell) == dear] for part in drawn]
+    assert [len(part) for part in steered] == [3, 0, 0] * 10
+    assert all(len({cell.law.fit.seed for cell in part}) == 1 for part in steered if part)
+    assert all(sum(law_of(cell) != dear for cell in part) == 1 for part in drawn), "the others have theirs in each"
+
+
+def test_a_file_from_which_nothing_is_due_gives_its_next_cell():
+    with_plant, without = file_of("p", [1, 4, 0, 0]), file_of("q", [0, 4, 0, 0])
+    parts = [slices_of_files([with_plant, without], [False, False], seed=seed)[1] for seed in range(8)]
+    assert [len(part) for part in parts] == [1] * 8

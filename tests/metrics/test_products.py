@@ -27,6 +27,18 @@ def test_with_a_second_score_of_one_the_product_is_the_first():
     assert product_detectable_effect(one, one) == 0.0
 
 
+def test_what_was_asked_before_changes_nothing():
+    """Draws are shared by all pairs of one shape; each set of shape, seed and number has its own."""
+    rng = np.random.default_rng(1)
+    a, b, wide = drawn(rng), drawn(rng, shift=0.1), drawn(rng, prompts=31)
+    asked = [{"seed": 0}, {"seed": 1}, {"resamples": 300}, {"seed": 1, "resamples": 300}]
+    first = [product_grid_difference(a, b, **options) for options in asked]
+    for _ in range(10):
+        product_grid_interval(*wide, seed=int(rng.integers(9)))
+    assert [product_grid_difference(a, b, **options) for options in reversed(asked)] == first[::-1]
+    assert len({(d.low, d.p) for d in first}) == 4
+
+
 def test_the_value_is_a_product_of_means_and_not_a_mean_of_products():
     first, second = np.array([[1.0, 0.0, 1.0, 0.0]]), np.array([[0.0, 1.0, 0.0, 1.0]])
     assert product_grid_interval(first, second).value == 0.25

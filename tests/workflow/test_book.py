@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -119,6 +122,29 @@ def test_prose_rebuilds_the_pages_only(project: Project) -> None:
     assert book.drop_stale(run, fresh=False) == []
     assert not run.html_key.exists()
     assert book.drop_stale(run, fresh=True) == run.notebooks
+
+
+def test_what_took_longest_begins_first(project: Project) -> None:
+    """By the last execution here, else by that whose figures were accepted; what is unknown may take its whole limit."""
+    run = project.run()
+    assert [run.seconds_before(name) for name in run.notebooks] == [60.0] * 3
+    run.references.mkdir(parents=True)
+    for name, seconds in (("01_first", 30.0), ("02_second", 90.0)):
+        (run.references / f"{name}.json").write_text(json.dumps({"record": {"wall_s": seconds}}))
+    run.records("01_first").parent.mkdir(parents=True)
+    run.records("01_first").write_text(json.dumps({"wall_s": 75.0}))
+    run.records("02_second").write_text("{")
+    assert [run.seconds_before(name) for name in run.notebooks] == [75.0, 90.0, 60.0]
+    command = ["--snakefile", "Snakefile", "--cores", "1", "--dry-run", "--nolock", "--config", "profile=tiny"]
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", *command],
+        cwd=project.root, env=project.environment(), capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    jobs = re.findall(r"executed/(\d\d_\w+)\.ipynb\n(?:    .*\n)*?    priority: (\S+)", done.stdout + done.stderr)
+    assert {name: float(priority) for name, priority in jobs} == {
+        "01_first": 75.0, "02_second": 90.0, "03_third": 60.0,
+    }  # fmt: skip
 
 
 def test_everything_is_checked_before_anything_runs(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

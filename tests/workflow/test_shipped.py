@@ -287,21 +287,21 @@ def test_cells_of_all_files_are_computed_together_and_what_takes_longest_first(
 ) -> None:
     asked: list[Any] = []
 
-    def redone(cells: list[Cell], folder: Path, **how: Any) -> Any:
-        asked.append((cells, folder, how["jobs"]))
+    def redone(bundles: list[list[Cell]], folder: Path, **how: Any) -> Any:
+        asked.append((bundles, folder, how["jobs"]))
         return record
 
     monkeypatch.setattr(shipped, "redone", redone)
-    slow = [record(cell).model_copy(update={"seconds": 9.0}) for cell in CELLS[3:]]
+    slow = [record(cell).model_copy(update={"seconds": 90.0}) for cell in CELLS[3:]]
     store = Store(real.folder / "store")
     for one in slow:
         store.put(one)
     ship(store, CELLS[3:], real.references / "records" / "race.jsonl.gz", race=True)
     shipped.main(["--profile", "tiny", "--jobs", "2"])
-    ((cells, folder, jobs),) = asked
-    assert [cell.task for cell in cells] == ["toxicity", "truth"] and jobs == 2
+    ((bundles, folder, jobs),) = asked
+    assert [[cell.task for cell in bundle] for bundle in bundles] == [["toxicity"], ["truth"]] and jobs == 2
     assert folder == real.folder / "slice"
-    assert "computing 2 cells again, 2 at a time: of race, push" in capsys.readouterr().out
+    assert "computing 2 cells again, 2 at a time: of push, race" in capsys.readouterr().out
 
 
 def test_a_fresh_build_computes_nothing_twice(real: Run, monkeypatch: pytest.MonkeyPatch) -> None:
