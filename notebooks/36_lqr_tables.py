@@ -1238,7 +1238,7 @@ check_36_3(factor_interval)
 # %% [markdown]
 # ## Claims checked here
 #
-# What A-LQR's tables, figures and development sweeps say {cite:p}`skifstad2026alqr`, tested on one small plant in a decidable world: rows of the race at the methods' own settings, as the paper ran them; concepts and refusals from the grid; the sweep from the map. ODESteer, a row of the paper's tables, comes in Part 5, and is not among the rivals here. Three claims are ours, at equal budget, which no table of the paper has.
+# What A-LQR's tables, figures and development sweeps say {cite:p}`skifstad2026alqr`, tested on one small plant in a decidable world: rows of the race at the methods' own settings, as the paper ran them; concepts and refusals from the grid; the sweep from the map. ODESteer, a row of the paper's tables, comes in Part 5, and is not among the rivals here. Claims that begin with “At equal effort” are ours, since no table of the paper has that column; those about toxicity ask, where every row runs, what the paper asks at settings at which a row may be missing here.
 
 # %% tags=["hide-input"]
 KEYS = {
@@ -1283,6 +1283,7 @@ gathered = {
     "truth.true": of_race("truth", "own", lambda e: race_tables.scores(e, "wanted")),
     "truth.info": of_race("truth", "own", lambda e: race_tables.scores(e, "intact")),
     "truth.at-budget": of_race("truth", "budget", txi),
+    "toxicity.at-budget": of_race("toxicity", "budget", toxic),
     "toxicity.utility": {KEYS[n]: x[None] for n, x in knows.items() if n in KEYS},
     "truth.utility": {KEYS[n]: x[None] for n, x in knows_true.items()},
 } | {
@@ -1313,7 +1314,7 @@ for metric, found in gathered.items():
         if without := [k for k in claim.keys if k not in found]:
             page.cannot_check(
                 claim.id,
-                why=f"no row at its own setting on {lm.name}: {', '.join(without)}",
+                why=f"no row at this setting on {lm.name}: {', '.join(without)}",
             )
     used = {k for c in waiting for k in c.keys} & set(found)
     if used and any(c.id not in page.record_file.checks for c in waiting):

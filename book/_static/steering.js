@@ -1,5 +1,6 @@
 // Boxes that scroll sideways take the keyboard focus, so that they can be scrolled without a mouse. The theme does
-// this for code and notebook outputs; this adds tables, formulas and the front page's diagram.
+// this for code and notebook outputs; this adds tables, formulas and the front page's diagram. And figures that are
+// drawn wide are marked, so that a phone can show them in such a box.
 (() => {
   "use strict";
   const boxes = ".pst-scrollable-table-container, mjx-container, div.math, figure.loop .scroll, .cell_output, .cell_output .output, pre";
@@ -14,7 +15,20 @@
     }
   }
 
+  // Figures are drawn in two widths: as a page, about 700 pixels, or narrow, at most 570.
+  function widen() {
+    for (const image of document.querySelectorAll(".bd-article .cell_output img")) {
+      const note = () => image.classList.toggle("wide-figure", image.naturalWidth > 620);
+      if (image.complete) {
+        note();
+      } else {
+        image.addEventListener("load", () => { note(); mark(); }, { once: true });
+      }
+    }
+  }
+
   window.addEventListener("load", () => {
+    widen();
     const typeset = window.MathJax?.startup?.promise ?? Promise.resolve();
     typeset.then(mark);
   });

@@ -333,6 +333,23 @@ def test_a_phone_opens_a_chapter(site: Site, address: str, browser: Browser) -> 
         assert not unfolding_problems(seen.page)
 
 
+def test_a_figure_drawn_wide_keeps_its_letters_on_a_phone(site: Site, address: str, browser: Browser) -> None:
+    """Ten points of a figure drawn 700 pixels wide are 13 pixels; 350 pixels wide, they would be less than seven."""
+    name = next(page.name for page in site.chapters if page.name.startswith("notebooks/11_"))
+    look = """() => [...document.querySelectorAll('.bd-article .cell_output img')].map(image => ({
+        drawn: image.naturalWidth, shown: image.getBoundingClientRect().width,
+        box: image.closest('.cell_output').clientWidth, key: image.closest('.cell_output').tabIndex}))"""
+    with watched(browser, width="phone") as seen:
+        assert not seen.open(address + name)
+        assert not sideways(seen.page, "phone")
+        figures = seen.page.evaluate(look)
+    assert len(figures) > 5 and {figure["drawn"] > 620 for figure in figures} == {True, False}
+    for figure in figures:
+        assert figure["shown"] > 0.6 * figure["drawn"], figure
+        if figure["drawn"] > 620:
+            assert figure["shown"] > figure["box"] and figure["key"] == 0, "it scrolls, also without a mouse"
+
+
 def test_the_first_address_leads_to_the_front_page(address: str, browser: Browser) -> None:
     with watched(browser, width="phone") as seen:
         seen.page.goto(address)
