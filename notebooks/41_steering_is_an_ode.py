@@ -667,10 +667,10 @@ page.figure(
 # $h(a+sv) - h(a) = \int_0^s\nabla h(a+\sigma v)^\top v\,d\sigma \ge \int_0^s(\|\nabla h(a)\| - L\sigma)\,d\sigma$.
 # :::
 #
-# Near a maximum the gradient is small and the unit field is not: every step of a fixed length is too long there, and the states go to and fro. We set the border at 98 hundredths of what $h$ can be, and follow states in ten long steps.
+# Near a maximum the gradient is small and the unit field is not: every step of a fixed length is too long there, and the states go to and fro. We set the border at 99 hundredths of what $h$ can be, and follow states in ten long steps.
 
 # %%
-far, border = 2.5, 0.98 * top
+far, border = 2.5, 0.99 * top
 long_way = solve(v, start, far * r, steps=10, trace=True).path
 was = barriers.value(form, long_way)
 fine = solve(v, start, far * r, steps=100, trace=True).path
