@@ -18,6 +18,7 @@ from steerlib.figures.audit import Reach, forest
 from steerlib.figures.courses import course_map
 from steerlib.figures.dynamics import Panel, over, small_multiples, trajectories
 from steerlib.figures.feedback import error_paths, missed_and_spent
+from steerlib.figures.flows import before_and_after, flow_paths, reliability, work_precision
 from steerlib.figures.knob_maps import KnobMap, knob_maps
 from steerlib.figures.maps import angle_response, gate, head_map, moved, transport
 from steerlib.figures.narrow import NARROW, narrow
@@ -47,6 +48,7 @@ __all__ = [
     "Trade",
     "accrual",
     "angle_response",
+    "before_and_after",
     "by_position",
     "ascent_paths",
     "cosines",
@@ -61,6 +63,7 @@ __all__ = [
     "effects",
     "exactly",
     "fact_map",
+    "flow_paths",
     "forest",
     "fronts",
     "gate",
@@ -86,10 +89,12 @@ __all__ = [
     "pushed_clouds",
     "reading_and_moving",
     "rejection",
+    "reliability",
     "scope_grid",
     "small_multiples",
     "spectrum",
     "stacked_shares",
     "trajectories",
     "transport",
+    "work_precision",
 ]
