@@ -43,9 +43,10 @@ def _of(law: str, *options: dict[str, Any], **use: Any) -> tuple[Variant, ...]:
     return tuple(Variant(law, given, **use) for given in options or ({},))
 
 
-#: Options that make training short: the contracts do not ask how good a network is.
+#: Options that make training short, and few steps, for each of which a compiler traces the field anew: the contracts do
+#: not ask how good a network or a path is.
 _SHORT_TURN = {"passes": 3}
-_SHORT_FLOW = {"updates": 60, "steps": 4}
+_SHORT_FLOW = {"updates": 20, "steps": 2}
 _SHORT_VALUE = {"passes": 10, "rate": 5e-3, "alpha": 1.0}
 
 #: Small sketches: the contracts do not ask how near they are to the kernel.
@@ -82,9 +83,9 @@ VARIANTS: tuple[Variant, ...] = (
     *_of("mimic", {}, {"gate": "none"}, {"reg": 1.0, "reg_scale": "relative"}),
     *_of(
         "odesteer",
-        {**_SMALL_SKETCH, "steps": 4},
+        {**_SMALL_SKETCH, "steps": 2},
         {**_SMALL_SKETCH, "steps": 2, "route": "sketch", "solver": "midpoint"},
-        {**_SMALL_SKETCH, "steps": 3, "route": "matrix", "solver": "geodesic", "guard": "released"},
+        {**_SMALL_SKETCH, "steps": 2, "route": "matrix", "solver": "geodesic", "guard": "released"},
         {"barrier": "gaussian", "normalise": False, "steps": 5, "solver": "bosh3", "tolerance": 0.1},
         {"barrier": "fourier", "dimension": 64, "steps": 1, "solver": "rk4"},
         {"barrier": "neural", "hidden": 8, "updates": 40, "steps": 2},

@@ -400,5 +400,6 @@ def test_plants_can_be_steered_on_entities_that_no_law_has_seen(name, make):
 
     bounds = causation.FIRST if name == "almanac-llama" else causation.OTHERS
     assert share(vector) > bounds.closed - 0.1
-    by_chance = [share(RandomDirection(seed=seed).fit(contrast).vector) for seed in range(5)]
+    # The card has five, and is held to less than this above.
+    by_chance = [share(RandomDirection(seed=seed).fit(contrast).vector) for seed in range(2)]
     assert np.mean(by_chance) < 0.10, "chance may do harm, but no good"
