@@ -18,7 +18,6 @@ import html
 import re
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, cast
-from weakref import WeakKeyDictionary
 
 from docutils import nodes
 from sphinx.transforms.post_transforms import SphinxPostTransform
@@ -170,21 +169,6 @@ def norms_not_substitutions(
             in_block = True
 
 
-#: Environments of which every page has been read, as references are resolved only then.
-_KNOWN: WeakKeyDictionary[BuildEnvironment, dict[str, list[str]]] = WeakKeyDictionary()
-
-
-def classes_by_name(env: BuildEnvironment) -> dict[str, list[str]]:
-    """Full names of the documented classes by their last part; a signature names thousands of them."""
-    if env not in _KNOWN:
-        found: dict[str, list[str]] = {}
-        for name, entry in cast("PythonDomain", env.get_domain("py")).objects.items():
-            if entry.objtype in _CLASSES:
-                found.setdefault(name.rpartition(".")[2], []).append(name)
-        _KNOWN[env] = found
-    return _KNOWN[env]
-
-
 def resolve_annotation(
     app: Sphinx, env: BuildEnvironment, node: nodes.Element, contnode: nodes.Node
 ) -> nodes.Node | None:
@@ -197,8 +181,9 @@ def resolve_annotation(
         return None
     target = str(node.get("reftarget", ""))
     domain = cast("PythonDomain", env.get_domain("py"))
-    last = target.rpartition(".")[2]
-    found = [name for name in classes_by_name(env).get(last, ()) if name.endswith(f".{target}")]
+    found = [
+        name for name, entry in domain.objects.items() if entry.objtype in _CLASSES and name.endswith(f".{target}")
+    ]
     if len(found) == 1:
         content = cast("nodes.Element", contnode)
         return domain.resolve_xref(

@@ -42,7 +42,7 @@ from steerlib.experiment.racing import Ready, kept_ready, race_on, spending
 from steerlib.experiment.runners import Spending, replayed
 from steerlib.experiment.selecting import RaceError
 from steerlib.experiment.shipped import ShippedError, ship, shipped, shipped_path
-from steerlib.experiment.slices import Law, law_of, next_ones
+from steerlib.experiment.slices import LawName, law_of, next_ones
 from steerlib.experiment.store import Store
 from steerlib.experiment.together import LONGEST, rests_of
 from steerlib.experiment.verification import SLICE_SEED, DriftError, build_seed
@@ -229,7 +229,7 @@ def replay(
     return Replayed(outcome, absent, found.courses, records, _measured(chosen, search, seed=drawn))
 
 
-def due_calibrations(spent: Sequence[Spent], dear: AbstractSet[Law], *, count: int, seed: int) -> list[Spent]:
+def due_calibrations(spent: Sequence[Spent], dear: AbstractSet[LawName], *, count: int, seed: int) -> list[Spent]:
     """The calibrations whose cost is measured again: the next of those that reached the budget.
 
     A law that takes long to fit has its turn in every fourth build, for a reader of the page waits for it. Of m

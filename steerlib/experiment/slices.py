@@ -38,10 +38,10 @@ def group_of(cell: Cell) -> str:
 
 
 #: A law or one of its controls, with the decoder it acts on.
-Law = tuple[str, ...]
+LawName = tuple[str, ...]
 
 
-def law_of(cell: Cell) -> Law:
+def law_of(cell: Cell) -> LawName:
     """What a slice holds one cell of: a law or one of its controls, whatever it is fitted for, and every decoder."""
     by = cell.decoder.all_names if cell.decoder is not None else ()
     if cell.law is None:
@@ -85,7 +85,7 @@ def slice_of_race(cells: Sequence[Cell], *, seed: int) -> list[Cell]:
 
 
 def slices_of_files(
-    files: Sequence[Sequence[Cell]], races: Sequence[bool], *, seed: int, rests: Mapping[Law, int] | None = None
+    files: Sequence[Sequence[Cell]], races: Sequence[bool], *, seed: int, rests: Mapping[LawName, int] | None = None
 ) -> list[list[Cell]]:
     """One cell of each law over all of some files, which take turns where they share a law; for each file its part.
 
@@ -112,7 +112,9 @@ def slices_of_files(
     return found
 
 
-def rounds(files: Sequence[Sequence[Cell]], races: Sequence[bool], *, rests: Mapping[Law, int] | None = None) -> int:
+def rounds(
+    files: Sequence[Sequence[Cell]], races: Sequence[bool], *, rests: Mapping[LawName, int] | None = None
+) -> int:
     """How many builds that follow one another `slices_of_files` needs at most until it has drawn every cell.
 
     Args:
@@ -136,24 +138,24 @@ def rounds(files: Sequence[Sequence[Cell]], races: Sequence[bool], *, rests: Map
 ALONE = ("the plant alone",)
 
 
-def _own(cell: Cell) -> Law:
+def _own(cell: Cell) -> LawName:
     """What a build draws one cell of: a law, or of each file the plant alone, told what is wanted or not."""
     return ALONE if cell.law is None and cell.decoder is None else law_of(cell)
 
 
 def _turns(
-    files: Sequence[Sequence[Cell]], seed: int, rests: Mapping[Law, int]
-) -> list[tuple[dict[Law, int], set[Law]]]:
+    files: Sequence[Sequence[Cell]], seed: int, rests: Mapping[LawName, int]
+) -> list[tuple[dict[LawName, int], set[LawName]]]:
     """For each file, in every how many builds each of its laws is drawn from it, and those that are due in this one.
 
     Laws that the same files share begin one after the other, so that no build has them all. Those that rest begin
     together, since they share what makes them dear, but one after the other where they are of other files.
     """
-    having: dict[Law, list[int]] = {}
+    having: dict[LawName, list[int]] = {}
     for number, cells in enumerate(files):
         for law in set(map(_own, cells)) - {ALONE}:
             having.setdefault(law, []).append(number)
-    found: list[tuple[dict[Law, int], set[Law]]] = [({ALONE: 1}, {ALONE}) for _ in files]
+    found: list[tuple[dict[LawName, int], set[LawName]]] = [({ALONE: 1}, {ALONE}) for _ in files]
     begun: Counter[tuple[int, ...]] = Counter()
     resting: dict[tuple[int, ...], int] = {}
     for law, numbers in sorted(having.items()):
@@ -168,7 +170,9 @@ def _turns(
     return found
 
 
-def _near(cells: Sequence[Cell], laws: Mapping[Law, list[int]], seed: int, every: Mapping[Law, int]) -> list[int]:
+def _near(
+    cells: Sequence[Cell], laws: Mapping[LawName, list[int]], seed: int, every: Mapping[LawName, int]
+) -> list[int]:
     """The next cells of each law, from one place as far as can be, as numbers; see `slice_of_race`.
 
     Places and turns of a law meet in all ways, since the number of steps that go round the places has no divisor in
@@ -193,7 +197,7 @@ def _near(cells: Sequence[Cell], laws: Mapping[Law, list[int]], seed: int, every
     return sorted(chosen)
 
 
-def _wheel(places: int, every: Mapping[Law, int]) -> int:
+def _wheel(places: int, every: Mapping[LawName, int]) -> int:
     """The number of steps after which places come again: the least that shares no divisor with the turns of any law."""
     return next(n for n in itertools.count(max(1, places)) if all(math.gcd(n, k) == 1 for k in every.values()))
 
@@ -222,10 +226,10 @@ def _place(cell: Cell) -> Place:
 
 
 def _by_law(
-    cells: Sequence[Cell], order: Sequence[int], *, own: Callable[[Cell], Law] = law_of
-) -> dict[Law, list[int]]:
+    cells: Sequence[Cell], order: Sequence[int], *, own: Callable[[Cell], LawName] = law_of
+) -> dict[LawName, list[int]]:
     """Numbers of the cells of each law, in the order of their turns."""
-    found: dict[Law, list[int]] = {}
+    found: dict[LawName, list[int]] = {}
     for n in order:
         found.setdefault(own(cells[n]), []).append(n)
     return found

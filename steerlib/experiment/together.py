@@ -14,7 +14,7 @@ from statistics import median
 
 from steerlib.experiment.cell_records import CellRecord
 from steerlib.experiment.cells import Cell, canonical
-from steerlib.experiment.slices import Law, law_of, slices_of_files
+from steerlib.experiment.slices import LawName, law_of, slices_of_files
 from steerlib.experiment.verification import PROMPTS, Drawn, drawn_from
 
 #: Seconds, by the records, beyond which a law is not drawn in every build, but in every second, third or fourth.
@@ -25,7 +25,7 @@ LONGEST = 4
 FULL = 20.0
 
 
-def costs_of(records: Iterable[CellRecord]) -> dict[Law, tuple[float, float]]:
+def costs_of(records: Iterable[CellRecord]) -> dict[LawName, tuple[float, float]]:
     """For each law seconds of a cell, and seconds of a fit; medians.
 
     Neighbouring cells share a fit, and it is the first one's record that says what it took: fits that took less than a
@@ -43,9 +43,9 @@ def costs_of(records: Iterable[CellRecord]) -> dict[Law, tuple[float, float]]:
     }
 
 
-def rests_of(files: Sequence[Sequence[CellRecord]]) -> dict[Law, int]:
+def rests_of(files: Sequence[Sequence[CellRecord]]) -> dict[LawName, int]:
     """In every how many builds a law is drawn, by what it takes in the file where it takes least; 1 is left out."""
-    least: dict[Law, float] = {}
+    least: dict[LawName, float] = {}
     for records in files:
         for law, took in costs_of(records).items():
             least[law] = min(least.get(law, math.inf), sum(took))
@@ -113,9 +113,7 @@ def bundles(files: Sequence[Sequence[CellRecord]], parts: Sequence[Sequence[Draw
 def _shared(cell: Cell) -> tuple[str, ...]:
     """What is costly to measure and serves more than one cell; the plant comes first."""
     if cell.law is None:
-        scorer = None if cell.decoder is None else cell.decoder.scorer
-        asked = canonical({"task": cell.task, "options": cell.task_options})
-        return cell.plant, asked, "" if scorer is None else canonical(scorer)
+        return cell.plant, canonical({"task": cell.task, "options": cell.task_options}), _scorer(cell)
     task, options = cell.fitted_for or ("", {})
     texts = cell.law.fit.model_copy(update={"task": task, "task_options": options, "labels": "true"})
     place = {"point": cell.law.point, "scope": cell.law.scope, "layers": cell.law.layers or cell.law.layer}
@@ -124,6 +122,12 @@ def _shared(cell: Cell) -> tuple[str, ...]:
 
 def _fit(cell: Cell) -> str:
     """What is fitted for a cell: one fit serves every strength, and whatever is scored."""
-    if cell.law is None:
-        return "" if cell.decoder is None else canonical(cell.decoder.scorer)
-    return canonical(cell.law.model_copy(update={"strength": 1.0}))
+    return _scorer(cell) if cell.law is None else canonical(cell.law.model_copy(update={"strength": 1.0}))
+
+
+def _scorer(cell: Cell) -> str:
+    """The scorer by which a cell decodes, of the decoder or of one inside it; "" without one."""
+    decoder = cell.decoder
+    while decoder is not None and decoder.scorer is None:
+        decoder = decoder.inner
+    return "" if decoder is None or decoder.scorer is None else canonical(decoder.scorer)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 import io
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from docutils import nodes
 from pybtex.database import Entry, Person
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace, patch_docutils
@@ -89,6 +91,53 @@ def test_code_blocks_in_docstrings_are_left_alone() -> None:
     lines = ["An example with |u|::", "", "    x = a | b", "", "after |v|"]
     steerlib_book.norms_not_substitutions(None, "", "", None, None, lines)  # type: ignore[arg-type]
     assert lines == [r"An example with \|u\|::", "", "    x = a | b", "", r"after \|v\|"]
+
+
+class Domain:
+    def __init__(self, **kinds: str) -> None:
+        self.objects = {name.replace("__", "."): SimpleNamespace(objtype=kind) for name, kind in kinds.items()}
+
+    def resolve_xref(self, _env: object, _page: object, _builder: object, kind: str, name: str, *_: object) -> str:
+        return f"{kind} {name}"
+
+
+class Pages:
+    """An environment of which every page has been read."""
+
+    def __init__(self, domain: Domain) -> None:
+        self.domain = domain
+
+    def get_domain(self, _name: str) -> Domain:
+        return self.domain
+
+
+@pytest.mark.parametrize(
+    ("target", "found"),
+    [
+        ("Plant", "class steerlib.plant.Plant"),
+        ("plant.Plant", "class steerlib.plant.Plant"),
+        ("DriftError", "class steerlib.DriftError"),
+        ("Law", None),  # two of this name
+        ("load", None),  # a method
+        ("lant", None),
+        ("other.Plant", None),
+        ("Unknown", None),
+    ],
+)
+def test_a_class_that_a_signature_names_is_found_by_the_end_of_its_name(target: str, found: str | None) -> None:
+    domain = Domain(
+        steerlib__plant__Plant="class", steerlib__plant__Plant__load="method", steerlib__laws__Law="class",
+        steerlib__bounds__Law="class", steerlib__DriftError="exception",
+    )  # fmt: skip
+    node, text = nodes.Element(refdomain="py", reftarget=target, refdoc="p"), nodes.Text(target)
+    app, pages = SimpleNamespace(builder=None), Pages(domain)
+    got = steerlib_book.resolve_annotation(app, pages, node, text)
+    assert got == (text if found is None else found)
+    in_prose = nodes.literal(target, target)
+    if found is None:
+        assert steerlib_book.resolve_annotation(app, pages, node, in_prose) is None, "prose must name what exists"
+    node["refdomain"] = "std"
+    assert steerlib_book.resolve_annotation(app, pages, node, text) is None
 
 
 def entry(*authors: str, year: str = "2024") -> Entry:

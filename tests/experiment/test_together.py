@@ -120,6 +120,18 @@ def test_controls_are_with_the_law_whose_states_they_share():
     assert sorted(map(len, found)) == [1, 2] and [true[0].cell, shuffled[0].cell] in found
 
 
+def test_decoders_with_one_scorer_are_together():
+    fudge = {"name": "cd-prefix", "scorer": {"name": "fudge", "seed": 1}}
+    decoders = [fudge, {"name": "prompted", "inner": fudge}, {"name": "cd-prefix", "scorer": {"name": "fudge"}}]
+    cells = [
+        Cell.model_validate({"plant": "p", "task": "truth", "kind": "sampled", "decoder": decoder, "told": told})
+        for decoder in decoders
+        for told in (False, True)
+    ]
+    found = bundled([toys.record(cell, seconds=FULL) for cell in cells])
+    assert sorted(map(set, found), key=len) == [set(cells[4:]), set(cells[:4])], "one training for four cells"
+
+
 def test_small_pieces_of_one_plant_go_together_and_those_of_two_never_do():
     small = [toys.record(cell(PUSH, plant=plant, layer=n), seconds=FULL / 4) for n in range(6) for plant in "pq"]
     found = bundled(small)

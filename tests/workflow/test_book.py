@@ -125,7 +125,7 @@ def test_prose_rebuilds_the_pages_only(project: Project) -> None:
 
 
 def test_what_took_longest_begins_first(project: Project) -> None:
-    """By the last execution here, else by that whose figures were accepted; what is unknown may take its whole limit."""
+    """By the last execution here, else by that whose figures were accepted; what is unknown may take its limit."""
     run = project.run()
     assert [run.seconds_before(name) for name in run.notebooks] == [60.0] * 3
     run.references.mkdir(parents=True)
