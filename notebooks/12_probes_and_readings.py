@@ -807,19 +807,20 @@ page.record("heads.k", best_k)
 page.record("heads.total", total)
 page.record("heads.most", float(accuracies.max()), digits=2)
 page.record("heads.least", float(accuracies.min()), digits=2)
-page.record("heads.held", 2 * max(1, round(0.2 * len(knows[0].positive))))
+kept_back = 2 * max(1, round(0.2 * len(knows[0].positive)))
+page.record("heads.held", kept_back)
 page.figure(
     "heads",
-    figures.head_map(accuracies, chosen=chosen),
+    figures.head_map(accuracies, chosen=chosen, held=kept_back),
     alt="Held-out accuracy of the probe at every attention head, by layer and "
-    f"head, from {accuracies.min():.2f} to {accuracies.max():.2f}. The "
+    f"head, each with its 95 % interval, from {accuracies.min():.2f} to {accuracies.max():.2f}. The "
     f"{best_k} most accurate heads, outlined, are in layers "
     + ", ".join(str(i) for i in sorted({int(i) for i, _ in chosen}))
     + ".",
 )
 
 # %% [markdown]
-# Accuracies go from {glue:text}`heads.least` to {glue:text}`heads.most`, counted on only {glue:text}`heads.held` held-out examples each, so neighbours in this ranking are interchangeable. Of $K$ among the values in the table, validation prompts prefer {glue:text}`heads.k` of {glue:text}`heads.total`. With $K$ fixed, three more questions: which direction at a head, does the scaling by $\sigma_h$ matter, and would other directions at the same heads do as well?
+# Accuracies go from {glue:text}`heads.least` to {glue:text}`heads.most`, counted on only {glue:text}`heads.held` held-out examples each; below each stands the exact 95 % interval of such a share, and most of them overlap: neighbours in this ranking are interchangeable. Of $K$ among the values in the table, validation prompts prefer {glue:text}`heads.k` of {glue:text}`heads.total`. With $K$ fixed, three more questions: which direction at a head, does the scaling by $\sigma_h$ matter, and would other directions at the same heads do as well?
 
 
 # %%

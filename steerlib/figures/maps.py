@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MultipleLocator
+from scipy.stats import binomtest
 
 from steerlib.figures.plane import Plane, name_clouds
 from steerlib.figures.style import BLUE, GREY, ROLES, WIDTH, look, panels
@@ -88,10 +89,17 @@ def _arrows(
     )
 
 
+def _interval(right: float, of: int) -> str:
+    """The exact 95 % interval of a share (Clopper and Pearson), as it is printed."""
+    found = binomtest(round(right), of).proportion_ci(0.95, method="exact")
+    return f"{found.low:.2f}–{found.high:.2f}"
+
+
 def head_map(
     accuracies: Float[np.ndarray, "layers heads"],
     *,
     chosen: Sequence[tuple[int, int]] = (),
+    held: int | None = None,
     chance: float = 0.5,
     label: str = "accuracy of the head's probe, held out",
 ) -> Figure:
@@ -100,28 +108,33 @@ def head_map(
     Args:
         accuracies: of the probe at each head.
         chosen: (layer, head) of those that are steered.
+        held: examples that an accuracy is a share of; each number then has its exact 95 % interval below it.
         chance: accuracy of a guess, the middle of the colours.
         label: what the colour means.
 
     Raises:
-        ValueError: if a chosen head does not exist.
+        ValueError: if a chosen head does not exist, or an accuracy is no share of so many examples.
     """
     depth, heads = accuracies.shape
     outside = [place for place in chosen if not (0 <= place[0] < depth and 0 <= place[1] < heads)]
     if outside:
         raise ValueError(f"chosen: got head {outside[0]}, expected layers 0 to {depth - 1}, heads 0 to {heads - 1}.")
+    right = accuracies * (held or 0)
+    if held is not None and not np.allclose(right, right.round(), atol=1e-3):
+        raise ValueError(f"held: got {held}, of which the accuracies are no shares, expected how many were held out.")
     reach = max(float(np.abs(accuracies - chance).max()), 0.01)
+    tall, wide = (0.42, 0.62) if held else (0.33, 0.5)
     with look():
-        figure, (axis,) = panels(1, height=1.3 + 0.33 * depth, width=min(WIDTH, 2.6 + 0.5 * heads))
+        figure, (axis,) = panels(1, height=1.3 + tall * depth, width=min(WIDTH, 2.6 + wide * heads))
         image = axis.imshow(
             accuracies, cmap="PuOr_r", vmin=chance - reach, vmax=chance + reach, aspect="auto", origin="lower"
         )
         if depth * heads <= 128:  # more would be too small to read
             for (layer, head), value in np.ndenumerate(accuracies):
-                dark = abs(value - chance) > 0.6 * reach
+                dark = abs(value - chance) > 0.75 * reach
                 axis.text(
-                    head, layer, f"{value:.2f}", ha="center", va="center", fontsize=6.5,
-                    color="white" if dark else "black",
+                    head, layer, f"{value:.2f}" + (f"\n{_interval(float(right[layer, head]), held)}" if held else ""),
+                    ha="center", va="center", fontsize=6.5, color="white" if dark else "black",
                 )  # fmt: skip
         for layer, head in chosen:
             axis.add_patch(Rectangle((head - 0.5, layer - 0.5), 1, 1, fill=False, edgecolor="black", linewidth=2))

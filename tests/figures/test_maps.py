@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 from matplotlib.patches import Rectangle
+from scipy.stats import beta
 
 from steerlib.figures import Plane, angle_response, gate, head_map, moved, transport
 from steerlib.metrics import Estimate
@@ -64,6 +65,16 @@ class TestHeads:
         texts = {text.get_position(): text.get_text() for text in axis.texts}
         assert texts[(1, 0)] == "0.90", "columns are heads, rows are layers"
         assert image.origin != "upper"
+
+    def test_intervals_are_those_of_so_many_coins(self) -> None:
+        grid = np.array([[0.9, 1.0], [0.5, 0.45]])
+        texts = {t.get_position(): t.get_text() for t in head_map(grid, held=20).axes[0].texts}
+        # The ends by the beta distribution: with all of n right, the lower one is 0.025 ** (1 / n).
+        assert texts[(1, 0)] == f"1.00\n{0.025 ** (1 / 20):.2f}–1.00"
+        assert texts[(0, 0)] == f"0.90\n{beta.ppf(0.025, 18, 3):.2f}–{beta.ppf(0.975, 19, 2):.2f}"
+        assert texts[(0, 1)].startswith("0.50\n0.27–0.73")
+        with pytest.raises(ValueError, match="held: got 7"):
+            head_map(grid, held=7)
 
     def test_large_maps_have_no_numbers(self) -> None:
         assert not head_map(np.full((32, 32), 0.6)).axes[0].texts
