@@ -15,6 +15,7 @@ from steerlib.figures.almanac import (
 )
 from steerlib.figures.ascent import ascent_paths, cosines, knobs
 from steerlib.figures.audit import Reach, forest
+from steerlib.figures.barriers import Knob, barrier_paths, knobs_and_costs
 from steerlib.figures.courses import course_map
 from steerlib.figures.dynamics import Panel, over, small_multiples, trajectories
 from steerlib.figures.feedback import error_paths, missed_and_spent
@@ -38,6 +39,7 @@ __all__ = [
     "Band",
     "Doses",
     "Front",
+    "Knob",
     "KnobMap",
     "Link",
     "NARROW",
@@ -47,6 +49,7 @@ __all__ = [
     "Trade",
     "accrual",
     "angle_response",
+    "barrier_paths",
     "by_position",
     "ascent_paths",
     "cosines",
@@ -69,6 +72,7 @@ __all__ = [
     "intervals",
     "knob_maps",
     "knobs",
+    "knobs_and_costs",
     "ladder",
     "layer_sweep",
     "logit_shifts",
