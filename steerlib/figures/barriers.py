@@ -18,9 +18,9 @@ from steerlib.metrics import Estimate
 
 
 def barrier_paths(
-    time: Float[np.ndarray, " points"],
     climbs: Mapping[str, Float[np.ndarray, "points states"]],
     *,
+    length: float,
     xlabel: str,
     ylabel: str,
     columns: int = 3,
@@ -31,23 +31,24 @@ def barrier_paths(
     says how many end inside.
 
     Args:
-        time: how far along the path each point lies.
-        climbs: way -> values of the same barrier.
+        climbs: way -> values of the same barrier, at points that lie evenly on the path; ways may have more or fewer.
+        length: of every path, on the horizontal axis.
         xlabel: meaning of the horizontal axis.
         ylabel: meaning of the vertical one.
         columns: panels in a row.
 
     Raises:
-        ValueError: if a path has not as many points as the axis.
+        ValueError: for a way without states, or a length that is not positive.
     """
-    for name, values in climbs.items():
-        if len(values) != len(time):
-            raise ValueError(f"{name}: got {len(values)} points, expected {len(time)}, as many as on the axis.")
+    if empty := [name for name, values in climbs.items() if not values.size]:
+        raise ValueError(f"{empty[0]}: got no states, expected at least one.")
+    if not length > 0:
+        raise ValueError(f"length: got {length}, expected a positive number.")
     rows = -(-len(climbs) // columns)
     with look():
         figure, axes = panels(min(columns, len(climbs)), rows, height=2.9, width=WIDTH)
         for i, (axis, (name, values)) in enumerate(zip(axes, climbs.items(), strict=False)):
-            tint = colour(name, i)
+            tint, time = colour(name, i), np.linspace(0, length, len(values))
             axis.plot(time, values, color=tint, linewidth=0.6, alpha=0.3)
             axis.plot(time, np.median(values, axis=1), color=BLACK, linewidth=2.2, label="median")
             axis.axhline(0, color=GREY, linestyle="--", linewidth=1, label="border")

@@ -16,9 +16,8 @@ def _close_figures():  # noqa: ANN202
 
 
 def test_every_path_is_drawn_and_those_that_end_inside_are_counted() -> None:
-    time = np.array([0.0, 1.0, 2.0])
     values = np.array([[-2.0, -1.0, -1.0], [-1.0, 0.5, -0.8], [0.0, 2.0, -0.5]])
-    figure = barrier_paths(time, {"law": values, "random": -values}, xlabel="t", ylabel="h")
+    figure = barrier_paths({"law": values, "random": -values[:2]}, length=6.0, xlabel="t", ylabel="h")
     left, right = figure.axes
     thin = [line for line in left.get_lines() if line.get_linewidth() < 1]
     drawn = np.stack([np.asarray(line.get_ydata()) for line in thin], axis=1)
@@ -27,9 +26,12 @@ def test_every_path_is_drawn_and_those_that_end_inside_are_counted() -> None:
     np.testing.assert_array_equal(median.get_ydata(), [-1.0, -0.8, 0.0])
     assert "2 of 3 end inside" in left.get_title(loc="left"), "a state on the border is inside"
     assert "2 of 3 end inside" in right.get_title(loc="left")
+    assert [list(axis.get_lines()[0].get_xdata()) for axis in (left, right)] == [[0, 3, 6], [0, 6]]
     assert left.get_ylim() == right.get_ylim() and left.get_ylim()[0] < -2
-    with pytest.raises(ValueError, match="law: got 3 points, expected 2"):
-        barrier_paths(time[:2], {"law": values}, xlabel="t", ylabel="h")
+    with pytest.raises(ValueError, match="law: got no states"):
+        barrier_paths({"law": values[:, :0]}, length=1.0, xlabel="t", ylabel="h")
+    with pytest.raises(ValueError, match="length: got 0"):
+        barrier_paths({"law": values}, length=0.0, xlabel="t", ylabel="h")
 
 
 def test_a_knob_has_its_scores_above_and_its_cost_below() -> None:
