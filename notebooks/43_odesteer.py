@@ -103,7 +103,7 @@ layer = int(np.argmax([s.combined_mean for s in means]))
 here = contrasts[layer]
 
 # %%
-law = ODESteer(seed=seeds[0]).fit(here)
+law = ODESteer(seed=seeds[0], route="eigen").fit(here)
 radius = float(torch.cat([*here]).norm(dim=1).mean())
 shares = [0.1, 0.2, 0.4, 0.8]
 
@@ -676,7 +676,7 @@ page.figure(
 )  # fmt: skip
 
 # %% [markdown]
-# The share of states whose barrier rises at every step is {glue:text}`rising.law` (shuffled labels: {glue:text}`rising.shuffled`). The share inside, $h \ge 0$, goes from {glue:text}`inside.before` to {glue:text}`inside.law`; under the law of shuffled labels it is {glue:text}`inside.shuffled`, under the random direction {glue:text}`inside.random`. So rising is what Proposition 2 promises, and all get it; *arriving* within $T$ is promised by nothing. Of the {glue:text}`positives.n` held-out positive states that begin inside, the share that stays there at all ten steps is {glue:text}`positives.kept.value`. No state whatever has a barrier above {glue:text}`top`, the height of the sphere's top.
+# The share of states whose barrier rises at every step is {glue:text}`rising.law` (shuffled labels: {glue:text}`rising.shuffled`). The share inside, $h \ge 0$, goes from {glue:text}`inside.before` to {glue:text}`inside.law`; under the law of shuffled labels it is {glue:text}`inside.shuffled`, under the random direction {glue:text}`inside.random`. Rising is what Proposition 2 promises; *arriving* within $T$ is promised by nothing. Of the {glue:text}`positives.n` held-out positive states that begin inside, the share that stays there at all ten steps is {glue:text}`positives.kept.value`. No state whatever has a barrier above {glue:text}`top`, the height of the sphere's top.
 #
 # ## Two knobs
 #
@@ -1009,7 +1009,7 @@ table(
 #
 # A state of length zero has no direction; the law leaves it alone, and so it does with one at which the gradient is rounding.
 #
-# What does it cost to carry $T$ over? The same law on the project's other plants, at the same block, fitted there, once with this plant's $T$ and once with this plant's angle.
+# What does it cost to carry $T$ over? The same law on the Almanac's plants (where this page runs on one of them), at the same block, fitted there, once with this plant's $T$ and once with this plant's angle.
 
 # %%
 family = ["almanac-llama", "almanac-falcon", "almanac-gemma"]

@@ -507,3 +507,15 @@ def test_a_fit_without_scikit_learn_is_measured_again_once_it_is_there(
         assert ("left_out" in told) is not there
         monkeypatch.setattr(barrier, "fits", lambda *_: pytest.fail("measured twice"))
     assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 2
+
+
+def test_exact_routes_are_set_beside_the_sketch_of_the_same_code_and_batch() -> None:
+    def row(route: str, batch: int, ratio: float, compile: str | None = None) -> dict[str, Any]:
+        return {"compile": compile, "route": route, "batch": batch} | dict.fromkeys(
+            ("clock", "processor"), {"ratio": ratio}
+        )
+
+    rows = [row("eigen", 1, 0.9), row("sketch", 1, 0.6), row("eigen", 64, 0.96), row("sketch", 64, 0.8, "inductor")]
+    assert barrier.exact_over_sketch(rows) == [
+        {"compile": None, "route": "eigen", "batch": 1, "clock": 1.5, "processor": 1.5}
+    ]
