@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import barrier
 import decode_cost
 import jacobians
 import laws
@@ -462,3 +463,59 @@ def test_memory_of_jacobians_is_above_what_the_plant_takes() -> None:
     batch = jacobians.batch_of(plant, 1, 4)
     assert jacobians.peak(plant, batch, "released", 1 << 20) >= 0
     assert jacobians.peak(plant, batch, "auto", 1 << 20) >= 0
+
+
+# Fits of a barrier
+
+
+def fit_row(seconds: float, auc: float, peak: int = 900) -> dict[str, Any]:
+    return {"seconds": seconds, "processor_s": seconds, "peak_mb": peak, "auc": auc}
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "missed"),
+    [
+        ((5.0, 0.91), (30.0, 0.913), set()),
+        ((9.0, 0.91), (40.0, 0.91), {"under 8 s"}),
+        ((5.0, 0.91), (15.0, 0.91), {"4 times as fast"}),
+        ((5.0, 0.90), (30.0, 0.91), {"AUC within 0.005"}),
+        ((5.0, 0.90, 3000), None, {"under 2048 MB"}),
+    ],
+)
+def test_targets_of_a_fit_are_judged_by_its_rows(ours: tuple, theirs: tuple | None, missed: set[str]) -> None:
+    found, ratios = {"steerlib": [fit_row(*ours), fit_row(*ours)]}, {}
+    if theirs is not None:
+        found["scikit-learn"] = [fit_row(*theirs), fit_row(*theirs)]
+        ratios["seconds_ratio"] = timing.ratio([theirs[0]] * 2, [ours[0]] * 2)
+    met = barrier.targets(found, ratios)
+    assert {name for name, good in met.items() if not good} == missed
+    assert len(met) == (4 if theirs else 2), "nothing is said of what was not measured"
+
+
+def test_a_fit_without_scikit_learn_is_measured_again_once_it_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], threads: None
+) -> None:
+    del threads
+    rows = {"rows": [{"who": "steerlib", **fit_row(1.0, 0.9), "before_mb": 1, "others": None}]}
+    for there, kept in ((False, False), (True, False), (True, True)):
+        monkeypatch.setattr(barrier, "beside", lambda there=there: there)
+        if not kept:
+            found = rows | ({} if there else {"left_out": "pip"})
+            monkeypatch.setattr(barrier, "fits", lambda *_, found=found: found)
+        barrier.main(what=["fit"], rounds=1, threads=1, keep=tmp_path / "rows.jsonl")
+        told = json.loads(capsys.readouterr().out.splitlines()[-1])["fit"]
+        assert ("left_out" in told) is not there
+        monkeypatch.setattr(barrier, "fits", lambda *_: pytest.fail("measured twice"))
+    assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 2
+
+
+def test_exact_routes_are_set_beside_the_sketch_of_the_same_code_and_batch() -> None:
+    def row(route: str, batch: int, ratio: float, compile: str | None = None) -> dict[str, Any]:
+        return {"compile": compile, "route": route, "batch": batch} | dict.fromkeys(
+            ("clock", "processor"), {"ratio": ratio}
+        )
+
+    rows = [row("eigen", 1, 0.9), row("sketch", 1, 0.6), row("eigen", 64, 0.96), row("sketch", 64, 0.8, "inductor")]
+    assert barrier.exact_over_sketch(rows) == [
+        {"compile": None, "route": "eigen", "batch": 1, "clock": 1.5, "processor": 1.5}
+    ]

@@ -15,6 +15,7 @@ from steerlib.figures.almanac import (
 )
 from steerlib.figures.ascent import ascent_paths, cosines, knobs
 from steerlib.figures.audit import Reach, forest
+from steerlib.figures.barriers import Knob, barrier_paths, knobs_and_costs
 from steerlib.figures.courses import course_map
 from steerlib.figures.dynamics import Panel, over, small_multiples, trajectories
 from steerlib.figures.feedback import error_paths, missed_and_spent
@@ -39,6 +40,7 @@ __all__ = [
     "Band",
     "Doses",
     "Front",
+    "Knob",
     "KnobMap",
     "Link",
     "NARROW",
@@ -49,6 +51,7 @@ __all__ = [
     "accrual",
     "angle_response",
     "before_and_after",
+    "barrier_paths",
     "by_position",
     "ascent_paths",
     "cosines",
@@ -72,6 +75,7 @@ __all__ = [
     "intervals",
     "knob_maps",
     "knobs",
+    "knobs_and_costs",
     "ladder",
     "layer_sweep",
     "logit_shifts",
