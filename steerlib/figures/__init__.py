@@ -27,7 +27,7 @@ from steerlib.figures.plants import effects
 from steerlib.figures.race import Front, Trade, fronts, method_sweep, rejection
 from steerlib.figures.readings import reading_and_moving
 from steerlib.figures.search import logit_shifts, more_for_time
-from steerlib.figures.spheres import reached, sphere_paths
+from steerlib.figures.spheres import measured_and_predicted, reached, sphere_paths
 from steerlib.figures.style import PALETTE, ROLES, look, panels
 from steerlib.figures.sweeps import curve, dose_response, exactly, intervals, layer_sweep
 from steerlib.figures.values import by_position
@@ -76,6 +76,7 @@ __all__ = [
     "narrow",
     "look",
     "losses",
+    "measured_and_predicted",
     "method_sweep",
     "missed_and_spent",
     "more_for_time",

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from steerlib.figures.style import GREY, ROLES, WIDTH, look, panels
 from steerlib.figures.sweeps import colour
@@ -63,7 +64,7 @@ def sphere_paths(
         disc.set(xlabel=xlabel, ylabel=ylabel, aspect="equal", title="Seen from above")
         disc.grid(visible=False)
         curves.set(xlabel=time_label, ylabel=height_label, title="Height on the way")
-        figure.colorbar(mesh, ax=disc, label=height_label, shrink=0.8)
+        figure.colorbar(mesh, ax=disc, shrink=0.8).ax.set_title(height_label, fontsize=9)
         figure.legend(*curves.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
         return figure
 
@@ -88,11 +89,11 @@ def reached(
     markers = ("o", "s", "^", "D", "v", "P")
     with look():
         figure, (axis,) = panels(1, height=3.9, width=5.6)
-        ends = [float(end(np.concatenate([np.asarray(part) for part in pair]))) for pair in clouds.values() for end in (np.min, np.max)]  # fmt: skip
+        ends = np.concatenate([np.asarray(part) for pair in clouds.values() for part in pair])
         if zero is not None:
             axis.axhline(zero, color=GREY, linewidth=0.8)
             axis.axvline(zero, color=GREY, linewidth=0.8)
-        axis.plot([min(ends), max(ends)], [min(ends), max(ends)], color=ROLES["reference"], linestyle=":",
+        axis.plot([ends.min(), ends.max()], [ends.min(), ends.max()], color=ROLES["reference"], linestyle=":",
                   linewidth=1.2, label="all that could be")  # fmt: skip
         for i, (name, (most, got)) in enumerate(clouds.items()):
             axis.plot(
@@ -100,5 +101,44 @@ def reached(
                 markeredgewidth=0, color=colour(name, i), label=name,
             )  # fmt: skip
         axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
+        figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
+        return figure
+
+
+def measured_and_predicted(
+    x: Sequence[float],
+    measured: Mapping[str, Sequence[float]],
+    predicted: Mapping[str, Sequence[float]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    title: str = "",
+    log: bool = False,
+    dots: bool = True,
+) -> Figure:
+    """Curves, and dashed over them what a formula says that they should be.
+
+    Args:
+        x: places on the horizontal axis.
+        measured: name -> one number for each place.
+        predicted: the same, from formulas.
+        xlabel: meaning of the horizontal axis.
+        ylabel: meaning of the vertical one.
+        title: what the picture shows.
+        log: draw both axes logarithmically.
+        dots: mark the measured places.
+    """
+    styles = ((0, (4, 3)), (0, (1, 2)), (0, (6, 2, 1, 2)))
+    with look():
+        figure, (axis,) = panels(1, height=3.5, width=6.2)
+        for i, (name, values) in enumerate(measured.items()):
+            axis.plot(x, values, marker="o" if dots else "", linewidth=2.6, color=colour(name, i), label=name)
+        for i, (name, values) in enumerate(predicted.items()):
+            axis.plot(x, values, linestyle=styles[i % len(styles)], linewidth=1.4, color=ROLES["reference"], label=name)
+        axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
+        if log:
+            axis.set(xscale="log", yscale="log")
+            axis.set_xticks(list(x), [f"{place:g}" for place in x])
+            axis.xaxis.set_minor_locator(NullLocator())
         figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
         return figure

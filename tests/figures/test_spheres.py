@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
-from steerlib.figures import reached, sphere_paths
+from steerlib.figures import measured_and_predicted, reached, sphere_paths
 
 
 @pytest.fixture(autouse=True)
@@ -43,3 +43,20 @@ def test_points_stand_where_they_came_to_and_the_diagonal_spans_them_all() -> No
     np.testing.assert_array_equal(lines["all that could be"], [[-0.5, -0.5], [2.0, 2.0]])
     assert (axis.get_xlabel(), axis.get_ylabel()) == ("most", "reached")
     assert len(reached(clouds, xlabel="a", ylabel="b").axes[0].get_lines()) == len(clouds) + 3
+
+
+def test_what_a_formula_says_is_dashed_over_what_was_measured() -> None:
+    figure = measured_and_predicted(
+        [0.1, 0.2, 0.4], {"gap": [1.0, 2.0, 4.0]}, {"said": [1.1, 2.0, 4.0]}, xlabel="x", ylabel="y", log=True
+    )
+    (axis,) = figure.axes
+    lines = {line.get_label(): line for line in axis.get_lines()}
+    np.testing.assert_array_equal(lines["gap"].get_xydata(), [[0.1, 1], [0.2, 2], [0.4, 4]])
+    np.testing.assert_array_equal(lines["said"].get_xydata(), [[0.1, 1.1], [0.2, 2], [0.4, 4]])
+    assert (lines["gap"].get_linestyle(), lines["gap"].get_marker()) == ("-", "o")
+    assert lines["said"].get_linestyle() != "-"
+    assert (axis.get_xscale(), axis.get_yscale()) == ("log", "log")
+    figure.canvas.draw()
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["0.1", "0.2", "0.4"]
+    flat = measured_and_predicted([0.0, 1.0], {"a": [1.0, 2.0]}, {}, xlabel="x", ylabel="y", dots=False).axes[0]
+    assert flat.get_xscale() == "linear" and flat.get_lines()[0].get_marker() in ("", "None", None)
