@@ -85,7 +85,7 @@ lm
 # %% [markdown]
 # ## How far would this state have to turn?
 #
-# ODESteer learns a {term}`barrier function` $h$ from states of both classes, and pushes a state $a$ uphill for a length $T$; where $h\ge 0$ the state is more likely one of {glue:text}`word.positive` than one of {glue:text}`word.negative`. As $h$ looks at the direction $a/\|a\|$ alone, what is spent is an angle. Here are four prompts. For each: the height at its last token, the smallest angle that can bring it to zero *by any means*, and, for a budget of {glue:text}`open.angle` radians, the greatest height that anything could reach and the one that ten Euler steps do.
+# ODESteer learns a {term}`barrier function` $h$ from states of both classes, and pushes a state $a$ (the paper's letter, for what is $z$ in other parts) uphill for a length $T$; where $h\ge 0$ the state is more likely one of {glue:text}`word.positive` than one of {glue:text}`word.negative`. As $h$ looks at the direction $a/\|a\|$ alone, what is spent is an angle. Here are four prompts. For each: the height at its last token, the smallest angle that can bring it to zero *by any means*, and, for a budget of {glue:text}`open.angle` radians, the greatest height that anything could reach and the one that ten Euler steps do.
 
 # %%
 layer = lm.depth // 2
@@ -158,7 +158,7 @@ table(
 # $(S_1*S_2)[t] = \sum_{p+q\equiv t}S_1[p]S_2[q]$. Insert both sums: each pair of entries $(i,j)$ occurs once, at $t = (u_1(i)+u_2(j))\bmod D$, with $s_1(i)s_2(j)e_ie_j$. So $w^\top\varphi = \sum_{ij}M_{ij}e_ie_j = e^\top Me$. Split off the last entry of $e$, which does not depend on $x$; a quadratic form sees the symmetric part of its matrix alone. The gradient is the chain rule: $x = a/\|a\|$ has the Jacobian $(I - xx^\top)/\|a\|$.
 # :::
 #
-# So nothing is random in $h$ once the hashes are drawn, and no sketch is needed to compute it. The hashes decided *which* quadratic form is learned.
+# (This $B$ is a form, not the input matrix of other parts.) So nothing is random in $h$ once the hashes are drawn, and no sketch is needed to compute it. The hashes decided *which* quadratic form is learned.
 #
 # ## Rung 1: three buckets by hand
 #
@@ -465,18 +465,18 @@ page.text(
 #
 # :::{prf:theorem} Budgets are angles
 # :label: exact-budget
-# Let $r = \|a\|$ and $\tau = T/r$. (a) A flow of unit speed orthogonal to the state turns it within time $T$ by at most $\tau$, and every direction of the cap $\{x : x^\top a\ge r\cos\tau\}$ is reached by one. (b) $K$ Euler steps of length $T/K$ orthogonal to the state turn it, one after the other, by
+# Let $r = \|a\|$ and $\theta = T/r$. (a) A flow of unit speed orthogonal to the state turns it within time $T$ by at most $\theta$, and every direction of the cap $\{x : x^\top a\ge r\cos\theta\}$ is reached by one. (b) $K$ Euler steps of length $T/K$ orthogonal to the state turn it, one after the other, by
 #
-# $$ \Theta_K = \sum_{k=0}^{K-1}\arctan\frac{\tau}{\sqrt{K^2+k\tau^2}} < \tau, \qquad \tau - \Theta_K = \frac{\tau^3}{4K} + O(K^{-2}), $$
+# $$ \Theta_K = \sum_{k=0}^{K-1}\arctan\frac{\theta}{\sqrt{K^2+k\theta^2}} < \theta, \qquad \theta - \Theta_K = \frac{\theta^3}{4K} + O(K^{-2}), $$
 #
-# so that the end is within $\Theta_K$ of the start. (c) A single push of length $T<r$ in any direction turns by up to $\arcsin\tau > \tau$.
+# so that the end is within $\Theta_K$ of the start. (c) A single push of length $T<r$ in any direction turns by up to $\arcsin\theta > \theta$.
 # :::
 #
 # :::{prf:proof}
-# (a) Orthogonal to the state, the speed of $x = a/r$ is $1/r$ at constant $r$, and no path is shorter than the great circle, which may be followed. (b) Start, end and origin of a step make a right-angled triangle with legs $r_k$ and $T/K$, where $r_k^2 = r^2 + kT^2/K^2$ (chapter [43](43_odesteer)); so the angle is $\arctan(T/(Kr_k))$, less than $\tau/K$. Angles of a path add up to at least the angle between its ends. Expand $\arctan$ and the root: $\sum_k\tau^3k/(2K^3)$ is of order $1/K$, the rest is smaller. (c) The tangent from the origin to the ball of radius $T$ about $a$.
+# (a) Orthogonal to the state, the speed of $x = a/r$ is $1/r$ at constant $r$, and no path is shorter than the great circle, which may be followed. (b) Start, end and origin of a step make a right-angled triangle with legs $r_k$ and $T/K$, where $r_k^2 = r^2 + kT^2/K^2$ (chapter [43](43_odesteer)); so the angle is $\arctan(T/(Kr_k))$, less than $\theta/K$. Angles of a path add up to at least the angle between its ends. Expand $\arctan$ and the root: $\sum_k\theta^3k/(2K^3)$ is of order $1/K$, the rest is smaller. (c) The tangent from the origin to the ball of radius $T$ about $a$.
 # :::
 #
-# (b) is the spiral of Theodorus, walked from its $(K/\tau)^2$-th triangle on: a chord outside of the arc. (c) says that a flow on the sphere is not the cheapest way to turn: a push that shortens the state turns further, and $r\sin\theta$ is enough for an angle of $\theta$, where Euler's one step needs $r\tan\theta$.
+# (b) is the spiral of Theodorus, walked from its $(K/\theta)^2$-th triangle on: a chord outside of the arc. (c) says that a flow on the sphere is not the cheapest way to turn: a push that shortens the state turns further, and $r\sin\theta$ is enough for an angle of $\theta$, where Euler's one step needs $r\tan\theta$.
 #
 # So for each state the question *how high can it come?* has an exact answer: the maximum of $h$ over its cap.
 #
@@ -589,7 +589,7 @@ page.figure(
 gap = {t: {name: float((caps[t].value - v).mean()) for name, v in row.items()} for t, row in heights.items()}  # fmt: skip
 steep = {t: float(barriers.gradient(form, ends[t]["Euler, ten steps"]).mul(ends[t]["Euler, ten steps"].norm(dim=1, keepdim=True)).norm(dim=1).mean()) for t in angles}  # fmt: skip
 drawn = {name: [max(gap[t][name], 1e-12) for t in angles] for name in ways}
-said = {f"τ − Θ, times the slope, K = {K}": [(t - theodorus(t, K)) * steep[t] for t in angles] for K in (1, 10)}  # fmt: skip
+said = {f"θ − Θ, times the slope, K = {K}": [(t - theodorus(t, K)) * steep[t] for t in angles] for K in (1, 10)}  # fmt: skip
 gain = float((heights[0.4]["Euler, ten steps"] - barriers.value(form, negative)).mean())  # fmt: skip
 page.record("gain.ten", gain, digits=2)
 page.record("gap.ten", gap[0.4]["Euler, ten steps"], digits=4)
@@ -598,7 +598,7 @@ page.record("gap.geodesic", gap[0.4]["geodesic, ten steps"], digits=5)
 page.record("gap.share", 100 * gap[0.4]["Euler, ten steps"] / gain, digits=1, unit="%")  # fmt: skip
 page.record("short.ten", 0.4 - theodorus(0.4, 10), digits=4)
 page.record("short.one", 0.4 - theodorus(0.4, 1), digits=3)
-page.record("gap.explained", 100 * said["τ − Θ, times the slope, K = 10"][2] / gap[0.4]["Euler, ten steps"], digits=0, unit="%")  # fmt: skip
+page.record("gap.explained", 100 * said["θ − Θ, times the slope, K = 10"][2] / gap[0.4]["Euler, ten steps"], digits=0, unit="%")  # fmt: skip
 page.record("gap.largest", max(float((caps[0.8].value - v).max()) for v in heights[0.8].values()), digits=2)  # fmt: skip
 page.figure(
     "gaps",
