@@ -29,6 +29,7 @@ from steerlib.figures.plants import effects
 from steerlib.figures.race import Front, Trade, fronts, method_sweep, rejection
 from steerlib.figures.readings import reading_and_moving
 from steerlib.figures.search import logit_shifts, more_for_time
+from steerlib.figures.spheres import measured_and_predicted, reached, sphere_paths
 from steerlib.figures.style import PALETTE, ROLES, look, panels
 from steerlib.figures.sweeps import curve, dose_response, exactly, intervals, layer_sweep
 from steerlib.figures.values import by_position
@@ -82,6 +83,7 @@ __all__ = [
     "narrow",
     "look",
     "losses",
+    "measured_and_predicted",
     "method_sweep",
     "missed_and_spent",
     "more_for_time",
@@ -91,12 +93,14 @@ __all__ = [
     "panels",
     "placement",
     "pushed_clouds",
+    "reached",
     "reading_and_moving",
     "rejection",
     "reliability",
     "scope_grid",
     "small_multiples",
     "spectrum",
+    "sphere_paths",
     "stacked_shares",
     "trajectories",
     "transport",

@@ -36,6 +36,7 @@ PAGES = (
     "36_lqr_tables",
     "37_a_lqr_audit",
     "43_odesteer",
+    "45_exact_geometry",
 )
 
 
