@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from steerlib.figures.ablations import ablations
 from steerlib.figures.almanac import (
     Doses,
     Link,
@@ -45,6 +46,7 @@ __all__ = [
     "Plane",
     "Reach",
     "Trade",
+    "ablations",
     "accrual",
     "angle_response",
     "by_position",
