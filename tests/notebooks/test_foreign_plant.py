@@ -35,6 +35,7 @@ PAGES = (
     "35_tracking_bounds",
     "36_lqr_tables",
     "37_a_lqr_audit",
+    "44_odesteer_tables",
 )
 
 
