@@ -46,6 +46,7 @@ if importlib.util.find_spec("steerlib") is None:
 
 # %% tags=["hide-input"]
 import os
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -361,6 +362,12 @@ def shipped_race(name):
     return found, line
 
 
+def renamed(course):
+    """A course whose methods that are fitted on one number of texts go by their own name."""
+    plain = [replace(e, name=e.name.removesuffix(", 100 texts")) for e in course.entries]  # fmt: skip
+    return replace(course, entries=tuple(plain))
+
+
 def all_of(course):
     """Names of everything that a race ran but its baselines."""
     return list(dict.fromkeys(e.name for e in course.entries if e.setting != "none"))  # fmt: skip
@@ -372,6 +379,7 @@ race, told = shipped_race("barriers")
 opened, told_open = shipped_race("open_loop")
 courses, apart = dict(race.courses) if race else {}, []
 for title, course in courses.items():
+    courses[title] = course = renamed(course)
     try:
         other = opened.courses[title]
         courses[title] = beside(course, other, all_of(other))
