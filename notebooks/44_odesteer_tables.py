@@ -404,6 +404,7 @@ page.record("race.planned", len(plan.courses()))
 page.record("race.methods", len(methods))
 page.record("race.rivals", len(rivals))
 page.record("race.budget", plan.budget.amount, digits=2)
+page.record("kl.tokens", plan.budget.max_new_tokens)
 page.record("race.seeds", len(plan.grounds[0].seeds))
 page.text("race.main", main or "none")
 page.text("race.line", told)
@@ -421,7 +422,7 @@ page.text(
     "race.other",
     "" if not courses or main == lm.name
     else f"This page was run with {lm.name}, which is not in the race: what "
-    "follows are the records of other plants, and no claim is checked on them.",
+    "follows are the records of other plants, and no claim about scores is checked on them.",
 )  # fmt: skip
 
 # %% [markdown]
@@ -512,9 +513,25 @@ page.record("floor.most", max(fallen_by.values(), default=0.0), digits=2)
 
 # %% tags=["hide-input"]
 tables_of("preference")
+spent = {}
+for title, course in courses.items():
+    if not title.endswith("/truth"):
+        for name in [*methods, *rivals]:
+            e = race_tables.entry_of(course, name, "budget")
+            if e and e.records:
+                spent[title, name] = race_tables.KL.of(e, e).value
+ours_spent = {k: x for k, x in spent.items() if k[1] in methods}
+dearest = max(ours_spent, key=ours_spent.get, default=None)
+page.record("kl.median", float(np.median([*spent.values()])) if spent else 0.0, digits=2)  # fmt: skip
+page.text(
+    "kl.dearest",
+    f"{dearest[1]} on {dearest[0]}, {ours_spent[dearest]:.2f}" if dearest else "not known yet",
+)  # fmt: skip
 
 # %% [markdown]
 # (A win is a reply that earns more than the unsteered one under the same seed, a tie half a win, as in the paper; rewards are those of the rubric of the Almanac.)
+#
+# A caution on equal budgets. The multiplier is searched on the first {glue:text}`kl.tokens` tokens of answers to validation prompts; the last column of a table is what was spent over whole answers to test prompts. In the median over all rows of the sampled tasks that is {glue:text}`kl.median` nats per token. Among the methods of this part the dearest is: {glue:text}`kl.dearest`. A law that pushes every token by the same length can derail a long answer after a beginning that was cheap, and then an equal budget is none.
 #
 # ### Toxicity and perplexity
 #
@@ -815,27 +832,42 @@ for key, names in GROUPS.items():
 
 # %% tags=["hide-input"]
 PARTS = {
-    "the polynomial": ("linear on directions", "degree 1"),
-    "the normalisation": ("polynomial without normalising",),
-    "hashing noise": ("exact kernel", "other hashes 1", "other hashes 2"),
+    "the polynomial": ("exact kernel", "linear on directions"),
+    "the normalisation": ("linear on directions", "linear"),
+    "the hashing": ("ODESteer", "exact kernel"),
+    "a luckier draw of hashes": ("other hashes 1", "ODESteer"),
+    "another draw": ("other hashes 2", "ODESteer"),
+    "ten steps": ("ODESteer", "1 step"),
+    "the flow": ("ODESteer", "difference of means"),
 }
-rows, verdict_of = [], {}
+parts = {}
 for part, names in PARTS.items():
-    found = [worth[n] for n in names if n in worth]
-    if found:
-        worse = all(d.high < 0 and d.p <= 0.05 for d in found)
-        better = all(d.low > 0 and d.p <= 0.05 for d in found)
-        verdict_of[part] = "is worth something" if worse else "does harm" if better else "is not told from nothing"  # fmt: skip
-        rows.append((part, ", ".join(names), "; ".join(signed(d) for d in found), verdict_of[part]))  # fmt: skip
-page.text(
-    "features.verdict",
-    "; ".join(f"{p} {v}" for p, v in verdict_of.items()) or "not known yet",
-)
-heads = ("is it …", "without it", "less ODESteer", "so it")
-table(rows, *heads) if rows else Markdown("*Not run yet.*")
+    one, two = (race_tables.entry_of(variants, n, "budget") if base else None for n in names)  # fmt: skip
+    if one and two and one.records and two.records:
+        parts[part] = race_tables.gain(one, two)
+
+
+# %% tags=["hide-input"]
+def worth_of(part):
+    """What a part is worth, in words."""
+    if part not in parts:
+        return "is not known yet"
+    d = parts[part]
+    if d.p > 0.05 or d.low <= 0 <= d.high:
+        return f"is not told from nothing ({signed(d)})"
+    return f"{'is worth something' if d.value > 0 else 'does harm'} ({signed(d)})"
+
+
+luck_of_hashes = [abs(parts[p].value) for p in ("a luckier draw of hashes", "another draw") if p in parts]  # fmt: skip
+page.record("features.luck", max(luck_of_hashes, default=0.0), digits=3)
+for key in ("polynomial", "normalisation", "hashing"):
+    page.text(f"worth.{key}", worth_of(f"the {key}"))
+page.text("features.verdict", "; ".join(f"{p} {worth_of(p)}" for p in list(PARTS)[:3]))  # fmt: skip
+rows = [(p, f"{a} less {b}", signed(parts[p]) if p in parts else "not run", f"{parts[p].p:.3f}" if p in parts else "–") for p, (a, b) in PARTS.items()]  # fmt: skip
+table(rows, "what is it worth", "by", "T*I", "p") if base else Markdown("*Not run yet.*")  # fmt: skip
 
 # %% [markdown]
-# So is it the polynomial, the normalisation, or hashing noise? At this budget, on this plant: {glue:text}`features.verdict`. That a polynomial could matter little was to be expected: with $\gamma = 0.1$ and $c_0 = 1$ the kernel of two unit vectors is $(0.1\,x^\top y + 1)^2 = 1 + 0.2\,x^\top y + 0.01\,(x^\top y)^2$.
+# So is it the polynomial, the normalisation, or hashing noise? At this budget, on this plant: the normalisation, with a linear barrier on both sides, {glue:text}`worth.normalisation`; the polynomial, as the exact kernel against the linear barrier, {glue:text}`worth.polynomial`; and the hashing, as the sketch against the exact kernel, {glue:text}`worth.hashing`. For scale: two other draws of the hashes differ from the first by up to {glue:text}`features.luck`, with nothing changed but their seed. That a polynomial could matter little was to be expected: with $\gamma = 0.1$ and $c_0 = 1$ the kernel of two unit vectors is $(0.1\,x^\top y + 1)^2 = 1 + 0.2\,x^\top y + 0.01\,(x^\top y)^2$.
 #
 # :::{prf:proposition} How curved the paper's kernel can be
 # :label: odetables-kernel
@@ -870,8 +902,24 @@ else:
     page.text("steps.said", "not known yet")
     display(Markdown(f"*No figure: {features_told}*"))
 
+# %% tags=["hide-input"]
+for key, part, stair, rival in (
+    ("flow", "the flow", "flow less constant push", "difference of means"),
+    ("steps", "ten steps", "ten steps less one", "ODESteer, one step"),
+):
+    raced = stairs.get((stair, f"{main}/truth", "budget"))
+    chosen_by = [race_tables.entry_of(courses[f"{main}/truth"], n, "budget") for n in ("ODESteer", rival)] if raced else []  # fmt: skip
+    where = " and ".join(e.records[0].cell.law.place for e in chosen_by)
+    page.text(
+        f"choice.{key}",
+        (f"in the race {signed(raced)} (at {where}), " if raced else "in the race not known yet, ")
+        + (f"at one block {signed(parts[part])}" if part in parts else "at one block not known yet"),
+    )  # fmt: skip
+
 # %% [markdown]
 # T*I against the number of steps, at equal divergence: {glue:text}`steps.said`. At equal $T$, as in the paper's figure, more steps also mean a *shorter* way from where the state began, since the norm no longer grows ($\|a_K\|^2 = \|a_0\|^2 + T^2/K$); at equal budget that is taken out.
+#
+# One caution. Here all act at one block, while in the race each has chosen between two on validation prompts, so that the same comparison can come out otherwise. ODESteer less the push along the difference of means, at equal budget: {glue:text}`choice.flow`. Ten steps less one: {glue:text}`choice.steps`.
 #
 # ## How far, and where
 #
@@ -1228,7 +1276,7 @@ def part_of(name, turn=lambda x: x):
 # %% tags=["hide-input"]
 VARIED = {
     "ODESteer": "odesteer", "RK4": "rk4", "linear on directions": "linear-on-directions",
-    "polynomial without normalising": "without-normalising", "exact kernel": "exact-kernel",
+    "linear": "linear", "exact kernel": "exact-kernel",
 }  # fmt: skip
 ran = (
     {n: race_tables.entry_of(variants, n, "budget") for n in VARIED}
