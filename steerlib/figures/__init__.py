@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from steerlib.figures.ablations import ablations
 from steerlib.figures.almanac import (
     Doses,
     Link,
@@ -49,6 +50,7 @@ __all__ = [
     "Plane",
     "Reach",
     "Trade",
+    "ablations",
     "accrual",
     "angle_response",
     "before_and_after",

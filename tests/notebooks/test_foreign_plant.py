@@ -37,6 +37,7 @@ PAGES = (
     "37_a_lqr_audit",
     "43_odesteer",
     "45_exact_geometry",
+    "44_odesteer_tables",
 )
 
 

@@ -1,0 +1,1367 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# (ch-odesteer-tables)=
+# # 44 The tables of ODESteer
+#
+# **Put ODESteer into its paper's tables: truth, preference and toxicity on three plants, against every law of part 2 and against RE-Control, at each method's own setting and at equal effort, with a barrier of shuffled labels beside it; ten steps against one; and its features taken apart one by one, to see what the polynomial, the normalisation and the hashing are each worth.**
+#
+# :::{admonition} Cost
+# :class: cost-card note
+#
+# Time
+# : about a minute on one processor core, for the `tiny` profile; the races take hours and are shipped
+#
+# Memory
+# : about 1 GB
+#
+# Read first
+# : [15](15_horse_race) for the rules of a race, [42](42_log_density_ratios) for barriers, [43](43_odesteer) for the law
+# :::
+
+# %% tags=["parameters"]
+profile = "tiny"
+plant = "almanac-llama"
+seeds = [0, 1, 2, 3, 4]
+
+# %% tags=["remove-cell"]
+# On Colab nothing is installed yet; where steerlib is there, this does nothing.
+import importlib.util
+import subprocess
+import sys
+
+if importlib.util.find_spec("steerlib") is None:
+    source = "steerlib[book] @ git+https://github.com/steerlib/steerlib"
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", source], check=True
+    )
+
+# %% tags=["hide-input"]
+import os
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import torch
+from IPython.display import Markdown, display
+
+from steerlib import Plant, figures, metrics, tasks
+from steerlib.experiment import race_tables
+from steerlib.experiment.claims import load_claims
+from steerlib.experiment.page import Page
+from steerlib.experiment.race_again import perplexities_under
+from steerlib.experiment.race_files import race_path, read_shipped_race
+from steerlib.experiment.race_joined import beside
+from steerlib.experiment.race_plan import read_race
+from steerlib.experiment.race_records import replay
+from steerlib.experiment.races import Entry
+from steerlib.experiment.recompute import reference
+from steerlib.experiment.samples import product_scores
+from steerlib.experiment.selecting import RaceError
+from steerlib.experiment.shipped import shipped_path
+from steerlib.experiment.showing import table
+from steerlib.files import data_folder
+from steerlib.laws.additive import shuffled
+from steerlib.laws.barrier import ODESteer
+from steerlib.tasks.base import spread
+
+pd.set_option("display.max_colwidth", None)
+page = Page("44_odesteer_tables", profile=profile, plant=plant, seeds=seeds)
+lm = page.uses(Plant.load(plant, dtype=torch.float32))
+task = tasks.for_plant(lm, data=os.environ.get("STEERLIB_DATA"))
+labels = task.labels
+claims = load_claims()
+
+
+def signed(e):
+    """A change with its interval."""
+    return f"{e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]"
+
+
+page.words(labels)
+lm
+
+# %% [markdown]
+# ## Five laws, one horizon
+#
+# Five laws at one block, fitted on the same texts, each with the same reach $T$. **Ten steps** along the unit gradient of the barrier, as the paper has it {cite:p}`zhao2026odesteer`; **one step** of the same length; ten steps along a **linear** barrier on the same normalised states; a constant push along the **difference of means**, as long as the others; and ten steps along a barrier whose class **labels were shuffled**. $T$ counts in norms of the state, so that it is the angle, in radians, that a flow may turn; it is chosen among four on validation prompts, for ten steps, and then holds for all.
+
+# %%
+block = round(0.6 * (lm.depth - 1))
+texts = {"layer": block, "n": 100, "seed": seeds[0]}
+contrast = task.contrast(**texts)
+mixed = shuffled(contrast, seed=seeds[0])
+norm = float(torch.cat([contrast.positive, contrast.negative]).norm(dim=1).mean())
+five = {
+    "ten steps": ODESteer().fit(contrast),
+    "one step": ODESteer(steps=1).fit(contrast),
+    "linear": ODESteer(barrier="linear").fit(contrast),
+    "means": ODESteer(barrier="means", normalise=False, steps=1).fit(contrast),
+    "shuffled labels": ODESteer().fit(mixed),
+}
+
+# %%
+few = {"split": "validation", "limit": 12}
+tried = {}
+for share in (0.1, 0.2, 0.4, 0.8):
+    with lm.under(five["ten steps"].at(share * norm)):
+        tried[share] = task.exact(**few).combined_mean
+chosen = max(tried, key=tried.get)
+T = chosen * norm
+
+# %%
+free = task.exact(limit=16)
+alone, said = {}, {"left alone": task.sampled(seed=seeds[0], limit=24)}
+for name, law in five.items():
+    with lm.under(law.at(T)):
+        alone[name] = task.exact(limit=16)
+        said[name] = task.sampled(seed=seeds[0], limit=24)
+
+# %% tags=["hide-input"]
+asked = spread(task.prompts("test"), 24)
+verdicts = np.array([s.wanted for s, _ in said.values()])
+split = np.flatnonzero(np.ptp(verdicts, axis=0) > 0)
+which = int(np.random.default_rng(seeds[0]).choice(split if len(split) else 24))
+
+
+def shown(run):
+    """An answer, shortened, with its verdict."""
+    text = run[1][which].strip().replace("\n", " ")
+    cut = text[:110] + ("…" if len(text) > 110 else "")
+    return f"{cut} ({labels.wanted} {run[0].wanted[which]:g})"
+
+
+for name, s in alone.items():
+    page.record(f"five.{name.replace(' ', '-')}", s.combined_gain(free), digits=2)
+page.record("n.five", len(free.wanted))
+page.text("five.share", f"{chosen:g}")
+page.text("prompt", asked[which].replace("\n", " / "))
+table(
+    [(name, shown(run), "" if name == "left alone" else signed(alone[name].combined_gain(free)))
+     for name, run in said.items()],
+    "law", "answer", f"change in {labels.combined}",
+)  # fmt: skip
+
+# %% [markdown]
+# The prompt was “{glue:text}`prompt`” (a slash for a new line), drawn by a seed among those on which the six do not agree; all drew the same random numbers. The last column is over {glue:text}`n.five` test prompts and exact, at $T$ = {glue:text}`five.share` norms. Which of the five differ from each other is what this chapter has to find out, with more prompts, more seeds and a fair price.
+#
+# ## The running picture
+#
+# Held-out states of the negative class, and where each law brings them.
+
+# %%
+fresh = task.contrast(layer=block, n=60, seed=seeds[0], split="validation")
+clouds = {
+    "positive": fresh.positive.double().numpy(),
+    "negative": fresh.negative.double().numpy(),
+}
+towards = (contrast.positive.mean(0) - contrast.negative.mean(0)).double().numpy()
+plane = figures.Plane.of(towards, np.concatenate([*clouds.values()]))
+ends = {n: law.at(T)(fresh.negative).double().numpy() for n, law in five.items()}
+
+
+# %% tags=["hide-input"]
+def cosines(a, b):
+    """Cosine of each pair of rows."""
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return (a * b).sum(1) / lengths
+
+
+start = clouds["negative"]
+swollen = {
+    n: float((np.linalg.norm(z, axis=1) / np.linalg.norm(start, axis=1)).mean())
+    for n, z in ends.items()
+}
+alike = {n: float(cosines(ends["ten steps"] - start, z - start).mean()) for n, z in ends.items()}  # fmt: skip
+for name in five:
+    page.record(f"norm.{name.replace(' ', '-')}", swollen[name], digits=2)
+    page.record(f"alike.{name.replace(' ', '-')}", alike[name], digits=2)
+page.figure(
+    "moved",
+    figures.moved(plane, clouds, {n: (start, z) for n, z in ends.items()}),
+    alt="Arrows from held-out negative states to where five laws of one horizon bring them. Cosine of each move with that of "
+    "ten steps: " + ", ".join(f"{n} {x:.2f}" for n, x in alike.items()) + ". Norm afterwards, as a share: "
+    + ", ".join(f"{n} {x:.2f}" for n, x in swollen.items()) + ".",
+)  # fmt: skip
+
+# %% [markdown]
+# In the mean, the move of one step has a cosine of {glue:text}`alike.one-step` with that of ten, the move along the linear barrier {glue:text}`alike.linear`, and the one along the difference of means {glue:text}`alike.means`. What one step and ten differ in is mostly length: the norm of the state is {glue:text}`norm.one-step` of what it was after one step and {glue:text}`norm.ten-steps` after ten (chapter [43](43_odesteer) has the identity). A table that finds a large difference between such neighbours must say where it comes from.
+#
+# ## Rung 1: one score, two formulas
+#
+# The paper's first column is T*I. Its table multiplies two shares; its released code counts the answers that pass both judges {cite:p}`zhao2026odesteer`. Take ten answers: six state the truth, three a popular error, and one declines. Declining is true and says nothing. So True is $\frac{7}{10}$ and Info $\frac{9}{10}$; the product is $0.63$. But only six answers are true *and* informative: $0.60$.
+
+# %%
+true = np.array([1, 1, 1, 1, 1, 1, 0, 0, 0, 1])
+info = np.array([1, 1, 1, 1, 1, 1, 1, 1, 1, 0])
+product, joint = true.mean() * info.mean(), (true * info).mean()
+assert np.isclose(product, 0.63) and np.isclose(joint, 0.60)
+assert np.isclose(joint, true.mean() + info.mean() - 1), "nobody fails twice"
+assert np.isclose(product - joint, (1 - true.mean()) * (1 - info.mean()))
+product, joint
+
+# %% [markdown]
+# :::{prf:proposition} Between which ends the joint share lies
+# :label: odetables-joint
+# Let shares $t$ and $s$ of the answers pass the two judges. The share $j$ that passes both satisfies
+#
+# $$ \max(0,\, t + s - 1) \;\le\; j \;\le\; \min(t, s), \qquad ts - j \;\le\; (1-t)(1-s). $$ (eq-odetables-joint)
+#
+# If $t + s \ge 1$, the last holds with equality exactly where no answer fails both judges.
+# :::
+#
+# :::{prf:proof}
+# Let $u$ be the share that fails both. Then $1 = t + s - j + u$, so that $j = t + s - 1 + u$ with $u \ge 0$; and $j$ is at most each of the two. Further $ts - j = ts - t - s + 1 - u = (1-t)(1-s) - u$.
+# :::
+#
+# So what the product adds is known from the two columns, up to $u$: **true** for any judges. That an answer which says nothing is nevertheless true ($u = 0$) is how TruthfulQA is built, and **approximately true** of its judges; a text that falls apart fails both.
+#
+# ## Rung 2: both scores of the plant, in plain NumPy
+#
+# The same arithmetic on the sampled answers of above. A product of means needs the means; a joint share needs every answer.
+
+# %%
+both = {}
+for name, (s, _) in said.items():
+    t, i = s.wanted, s.intact
+    neither = ((1 - t) * (1 - i)).mean()
+    j = (t * i).mean()
+    assert np.isclose(j, t.mean() + i.mean() - 1 + neither)
+    both[name] = (t.mean() * i.mean(), j, neither)
+
+# %% [markdown]
+# ## Rung 3: the library
+#
+# {py:func}`~steerlib.metrics.truth_times_info` has the product and {py:func}`~steerlib.metrics.true_and_informative` the joint share, each with an interval over prompts; chapter [04](04_scoring) shows that they part by the covariance of the two judgements.
+
+# %%
+by_library = {
+    name: (
+        metrics.truth_times_info(s.wanted, s.intact),
+        metrics.true_and_informative(s.wanted, s.intact),
+    )
+    for name, (s, _) in said.items()
+}
+for name, (p, j) in by_library.items():
+    assert np.allclose((p.value, j.value), both[name][:2])
+
+# %% tags=["hide-input"]
+gaps = {n: p.value - j.value for n, (p, j) in by_library.items()}
+page.record("n.said", len(asked))
+page.record("txi.gap.most", max(gaps.values()), digits=3)
+page.record("txi.neither.most", max(u for *_, u in both.values()), digits=2)
+orders = [
+    sorted(by_library, key=lambda n, k=k: -by_library[n][k].value) for k in (0, 1)
+]
+page.text("txi.orders", "the same" if orders[0] == orders[1] else "not the same")
+table(
+    [(n, race_tables.shown(p), race_tables.shown(j), f"{both[n][2]:.2f}") for n, (p, j) in by_library.items()],
+    "law", f"{labels.combined}, product of means", "share that has both", "share that has neither",
+)  # fmt: skip
+
+# %% [markdown]
+# On {glue:text}`n.said` sampled answers each, the product is above the joint share by at most {glue:text}`txi.gap.most`, and the order of the six is {glue:text}`txi.orders` by both. At most {glue:text}`txi.neither.most` of the answers of a law fail both. In the tables below T*I is the product, as printed in the paper; beside it stands the **floor** of the joint share, $t + s - 1$, taken prompt by prompt, which needs no sampling.
+#
+# ## What is printed
+#
+# The paper's headline is 5.7, 2.5 and 2.4 % of improvement on its three benchmarks. Of what? The numbers are in its table.
+
+
+# %%
+def margins(rows, sign=1):
+    """Model -> how much better the method is than the best baseline there."""
+    return {m: sign * (r["odesteer"] - r["best_baseline"]) for m, r in rows.items()}  # fmt: skip
+
+
+printed_of = {
+    "txi": ("T*I", claims["odesteer.t2.txi.beats-best-baseline"], 1),
+    "win": ("win rate", claims["odesteer.t2.win.beats-best-baseline"], 1),
+    "toxicity": ("toxicity", claims["odesteer.t2.toxicity.beats-best-baseline"], -100),
+}  # fmt: skip
+found_margins = {
+    key: margins(c.published, sign) for key, (_, c, sign) in printed_of.items()
+}
+
+# %% tags=["hide-input"]
+models = list(found_margins["txi"])
+named = [m for m in models if not m.startswith("qwen")]
+rows = []
+for key, per in found_margins.items():
+    everywhere, three = np.mean([*per.values()]), np.mean([per[m] for m in named])
+    page.record(f"published.headline.{key}", everywhere, digits=2)
+    page.record(f"published.three.{key}", three, digits=2)
+    rows.append((printed_of[key][0], *(f"{per[m]:.2f}" for m in models), f"{everywhere:.2f}", f"{three:.2f}"))  # fmt: skip
+table(
+    rows,
+    "ahead of the best baseline, points",
+    *models,
+    "mean of four",
+    "mean without Qwen",
+)
+
+# %% [markdown]
+# The headline is the mean over four models of a distance in *points*, not in percent of anything: {glue:text}`published.headline.txi`, {glue:text}`published.headline.win` and {glue:text}`published.headline.toxicity` (toxicity times a hundred). "Best baseline" is another one on every model. And is the lead a matter of the product? By {prf:ref}`odetables-joint` the printed columns True and Info say how low the joint share can be.
+
+# %%
+columns = claims["odesteer.ours.the-joint-share-keeps-the-lead"].published
+floors, ceilings = {}, {}
+for m in models:
+    t, i = columns[f"{m}-true"], columns[f"{m}-info"]
+    floors[m] = {n: t[n] + i[n] - 100 for n in t}
+    ceilings[m] = {n: min(t[n], i[n]) for n in t}
+lost = [m for m in models if max(floors[m], key=floors[m].get) != "odesteer"]
+sure = [
+    m for m in models
+    if floors[m]["odesteer"] > max(x for n, x in ceilings[m].items() if n != "odesteer")
+]  # fmt: skip
+
+# %% tags=["hide-input"]
+page.record("published.floor.lost", len(lost))
+page.text("published.sure", " and ".join(sure) or "no model")
+rows = []
+for m in models:
+    second = max((n for n in floors[m] if n != "odesteer"), key=floors[m].get)
+    t, i = (columns[f"{m}-{part}"]["odesteer"] for part in ("true", "info"))
+    rows.append((m, f"{t * i / 100:.1f}", f"{floors[m]['odesteer']:.1f}", f"{floors[m][second]:.1f} ({second.replace('_', ' ')})",
+                 f"{max(x for n, x in ceilings[m].items() if n != 'odesteer'):.1f}"))  # fmt: skip
+table(
+    rows,
+    "published",
+    "ODESteer, product",
+    "its floor",
+    "highest floor of the others",
+    "highest ceiling of the others",
+)
+
+# %% [markdown]
+# Floor against floor, the lead is lost on {glue:text}`published.floor.lost` of the four models. It is certain whatever the answers were, floor against ceiling, on: {glue:text}`published.sure`. Whether the margins themselves exceed their noise is asked in chapter [46](46_odesteer_audit).
+#
+# ## The tables
+#
+# The rules are those of chapter [15](15_horse_race): each method at its **own setting** ({prf:ref}`race-own`; for ODESteer $T$ is chosen among four shares of the norm of states, its only tuned number) and at **equal budget** ({prf:ref}`race-budget`). Rows of part 2 come from the race of that chapter, on the same prompts, under the same seeds and noise, at the same budget. RE-Control stands here with a hundred texts of each kind. New beside them: the same flow on a **linear barrier on directions**, which separates what normalising does from what the polynomial does, and a **barrier filter**, the smallest push that keeps $h$ above a margin (chapter [41](41_steering_is_an_ode)). The control is ODESteer on shuffled labels, with its own choice of $T$; the random and the shuffled direction of part 2 stand there, too.
+
+
+# %% tags=["hide-input"]
+def shipped_race(name):
+    """A race from what is shipped, or None, and what to say of it."""
+    if not race_path(name, profile=profile).is_file():
+        return (
+            None,
+            f"Of the race `{name}` nothing is shipped for the profile {profile}.",
+        )
+    found = replay(name, profile=profile, page=page)
+    line = found.reference.line.replace("**", "").replace("`", "")
+    return found, line
+
+
+def renamed(course):
+    """A course whose methods that are fitted on one number of texts go by their own name."""
+    plain = [replace(e, name=e.name.removesuffix(", 100 texts")) for e in course.entries]  # fmt: skip
+    return replace(course, entries=tuple(plain))
+
+
+def all_of(course):
+    """Names of everything that a race ran but its baselines."""
+    return list(dict.fromkeys(e.name for e in course.entries if e.setting != "none"))  # fmt: skip
+
+
+# %%
+plan = read_race(data_folder() / "races" / "barriers.yml")
+race, told = shipped_race("barriers")
+opened, told_open = shipped_race("open_loop")
+courses, apart = dict(race.courses) if race else {}, []
+for title, course in courses.items():
+    courses[title] = course = renamed(course)
+    try:
+        other = opened.courses[title]
+        courses[title] = beside(course, other, all_of(other))
+    except (AttributeError, KeyError, RaceError):  # not run there on these seeds
+        apart.append(title)
+list(courses) or told
+
+# %% tags=["hide-input"]
+methods = [m.name for m in plan.methods if not m.control]
+rivals = list(dict.fromkeys(
+    e.name for c in courses.values() for e in c.entries
+    if e.setting != "none" and not e.control and e.name not in methods
+))  # fmt: skip
+plants = list(dict.fromkeys(title.split("/")[0] for title in courses))
+behaviours = list(dict.fromkeys(title.split("/")[1] for title in courses))
+main = lm.name if lm.name in plants else next(iter(plants), "")
+lacking = race.absent if race else tuple(c.title for c in plan.courses())
+
+# %% tags=["hide-input"]
+page.record("race.courses", len(courses))
+page.record("race.planned", len(plan.courses()))
+page.record("race.methods", len(methods))
+page.record("race.rivals", len(rivals))
+page.record("race.budget", plan.budget.amount, digits=2)
+page.record("kl.tokens", plan.budget.max_new_tokens)
+page.record("race.seeds", len(plan.grounds[0].seeds))
+page.text("race.main", main or "none")
+page.text("race.line", told)
+page.text("race.line.open", told_open)
+page.text(
+    "race.apart",
+    f" Without rows of part 2, for want of their seeds: {', '.join(apart)}." if apart else "",
+)  # fmt: skip
+page.text(
+    "race.lacking",
+    f"not run yet, and nowhere in what follows: {', '.join(lacking)}"
+    if lacking else "none is lacking",
+)  # fmt: skip
+page.text(
+    "race.other",
+    "" if not courses or main == lm.name
+    else f"This page was run with {lm.name}, which is not in the race: what "
+    "follows are the records of other plants, and no claim about scores is checked on them.",
+)  # fmt: skip
+
+# %% [markdown]
+# {glue:text}`race.methods` methods of this part, RE-Control among them, beside {glue:text}`race.rivals` of part 2, under {glue:text}`race.seeds` seeds; {glue:text}`race.courses` of {glue:text}`race.planned` courses, each a plant with a behaviour ({glue:text}`race.lacking`). {glue:text}`race.budget` nats per token.{glue:text}`race.apart` {glue:text}`race.other` {glue:text}`race.line` {glue:text}`race.line.open`
+#
+# Every cell has its 95 % interval over prompts and seeds, and the number of answers behind it; a click opens a table. Published numbers stand in a column of their own: of another model, other data and other judges, they say which order to look for and nothing else.
+
+# %% tags=["hide-input"]
+PRINTED = {
+    "unsteered": "original", "RepE, as compared": "repe", "linear probe": "iti", "difference of means": "caa",
+    "MiMiC": "mimic", "Householder rotation": "hpr", "RE-Control": "re_control", "Linear-AcT, as compared": "linear_act",
+    "TruthFlow": "truthflow", "ODESteer": "odesteer",
+}  # fmt: skip
+SETTINGS = {"own": "own settings", "budget": "equal budget"}
+LIKE = "llama-3.1-8b"
+three_columns = {n: (columns[f"{LIKE}-true"][k], columns[f"{LIKE}-info"][k]) for n, k in PRINTED.items()}  # fmt: skip
+tox, win, mean = (
+    claims[f"odesteer.t2.{c}.odesteer-{word}-unsteered"].published[LIKE]
+    for c, word in (("toxicity", "below"), ("win", "beats"), ("reward", "beats"))
+)
+published = {
+    "truth": {n: f"{t * i / 100:.1f} / {t:g} / {i:g}" for n, (t, i) in three_columns.items()},
+    "toxicity": {n: f"{tox[k]:g}" for n, k in PRINTED.items()},
+    "preference": {n: f"{win[k]:g} / {mean[k]:g}" for n, k in PRINTED.items()},
+}  # fmt: skip
+HEADS = {"truth": "T*I / True / Info, %", "toxicity": "toxicity", "preference": "win rate, % / mean reward"}  # fmt: skip
+
+
+# %% tags=["hide-input"]
+def tables_of(behaviour, columns=None):
+    """The tables of one behaviour on every plant that has run it: own settings, then equal budget."""
+    for where in plants:
+        course = courses.get(f"{where}/{behaviour}")
+        for setting, named in SETTINGS.items() if course else ():
+            own = where == main and setting == "own"
+            more = dict((columns or {}).get((where, setting), {}))
+            found = race_tables.paper_table(course, setting, more=more)
+            if own:
+                head = f"published, Llama-3.1-8B: {HEADS[behaviour]}"
+                found[head] = [published[behaviour].get(n, "–") for n in found.index]  # fmt: skip
+            title = f"{where}/{behaviour}, {named}"
+            display(race_tables.folded(title, found))
+    if behaviour not in behaviours:
+        display(Markdown(f"*{behaviour}: not run yet.*"))
+
+
+def floor_of(entry):
+    """Least share of answers that are true and informative, prompt by prompt, with its interval."""
+    t, i = (race_tables.scores(entry, n) for n in ("wanted", "intact"))
+    return metrics.grid_interval(np.maximum(0.0, t + i - 1))
+
+
+# %% [markdown]
+# ### Truth
+
+# %% tags=["hide-input"]
+floors_here = {}
+for where in plants:
+    course = courses.get(f"{where}/truth")
+    for setting in SETTINGS if course else ():
+        ran = [
+            *race_tables.entries_at(course, "none"),
+            *race_tables.entries_at(course, setting),
+        ]
+        floors_here[where, setting] = {"T*I, floor of the joint share": {e.name: floor_of(e) for e in ran if e.records}}  # fmt: skip
+tables_of("truth", floors_here)
+
+# %% tags=["hide-input"]
+orders_here, fallen_by = {}, {}
+for (where, setting), more in floors_here.items():
+    low = next(iter(more.values()))
+    ran = {n: race_tables.combined(e).value for n in low if (e := race_tables.entry_of(courses[f"{where}/truth"], n, setting))}  # fmt: skip
+    names = [n for n in ran if n not in ("unsteered", "told")]
+    pairs = [(a, b) for k, a in enumerate(names) for b in names[:k]]
+    swaps = sum((ran[a] - ran[b]) * (low[a].value - low[b].value) < 0 for a, b in pairs)  # fmt: skip
+    orders_here[where, setting] = (swaps, len(pairs))
+    fallen_by[where, setting] = max(ran[n] - low[n].value for n in names)
+page.text(
+    "floor.swaps",
+    "; ".join(f"{a} of {n} pairs on {p}, {SETTINGS[s]}" for (p, s), (a, n) in orders_here.items()) or "not known yet",
+)  # fmt: skip
+page.record("floor.most", max(fallen_by.values(), default=0.0), digits=2)
+
+# %% [markdown]
+# Does it matter which of the two scores is printed? Between the product and the floor, methods change places in: {glue:text}`floor.swaps`. The most that a row loses is {glue:text}`floor.most`; by {prf:ref}`odetables-joint` it is large where both columns are far from one.
+#
+# ### Preference
+
+# %% tags=["hide-input"]
+tables_of("preference")
+spent = {}
+for title, course in courses.items():
+    if not title.endswith("/truth"):
+        for name in [*methods, *rivals]:
+            e = race_tables.entry_of(course, name, "budget")
+            if e and e.records:
+                spent[title, name] = race_tables.KL.of(e, e).value
+ours_spent = {k: x for k, x in spent.items() if k[1] in methods}
+dearest = max(ours_spent, key=ours_spent.get, default=None)
+page.record("kl.median", float(np.median([*spent.values()])) if spent else 0.0, digits=2)  # fmt: skip
+page.text(
+    "kl.dearest",
+    f"{dearest[1]} on {dearest[0]}, {ours_spent[dearest]:.2f}" if dearest else "not known yet",
+)  # fmt: skip
+
+# %% [markdown]
+# (A win is a reply that earns more than the unsteered one under the same seed, a tie half a win, as in the paper; rewards are those of the rubric of the Almanac.)
+#
+# A caution on equal budgets. The multiplier is searched on the first {glue:text}`kl.tokens` tokens of answers to validation prompts; the last column of a table is what was spent over whole answers to test prompts. In the median over all rows of the sampled tasks that is {glue:text}`kl.median` nats per token. Among the methods of this part the dearest is: {glue:text}`kl.dearest`. A law that pushes every token by the same length can derail a long answer after a beginning that was cheap, and then an equal budget is none.
+#
+# ### Toxicity and perplexity
+#
+# Perplexity is the only column that is not in the records: laws are fitted again under their first seed, and answers to some provocations sampled on this page and read by a plant of another family. Rows that were not fitted again have a dash.
+
+# %% tags=["hide-input"]
+SLOW = 8.0  # seconds that a fit of a baseline took when records were made
+READ = ["unsteered", "ODESteer", "ODESteer, one step", "difference of means", "linear probe"]  # fmt: skip
+surprise = {}
+course = courses.get(f"{main}/toxicity")
+other = next(p for p in ("almanac-gemma", "almanac-llama-small") if p != main)
+page.text("reader", other if course and main == lm.name else "none")
+if course and main == lm.name:
+    reader = Plant.load(other, dtype=torch.float32)
+    for name in READ:
+        e = race_tables.entry_of(course, name, "own")
+        if e and e.records and (name in methods or max(r.fit_seconds for r in e.records) < SLOW):  # fmt: skip
+            surprise[name] = perplexities_under(e, reader, limit=12)
+read = {n: metrics.mean_interval(x[np.isfinite(x)]) for n, x in surprise.items() if np.isfinite(x).sum() > 1}  # fmt: skip
+tables_of("toxicity", {(main, "own"): {"perplexity": read}})
+
+# %% tags=["hide-input"]
+rise = None
+if {"ODESteer", "unsteered"} <= set(surprise):
+    a, b = surprise["ODESteer"], surprise["unsteered"]
+    kept = np.isfinite(a) & np.isfinite(b)
+    rise = metrics.paired_difference(a[kept], b[kept]) if kept.sum() > 1 else None
+if rise:
+    page.record("ppl.change", rise)
+page.text("ppl.said", signed(rise) if rise else "not known yet")
+
+# %% [markdown]
+# (The reader of perplexities: {glue:text}`reader`.) Under ODESteer at its own setting perplexity changes by {glue:text}`ppl.said`. An answer in which nothing can be read counts as neither civil nor prudent, so that a low toxicity cannot be bought with noise.
+#
+# ## Against every baseline
+#
+# The paper's sentence is that ODESteer is ahead of *each* baseline. So each is its opponent here, paired over prompts and seeds, in the product of both scores; at their own settings, as printed, and at equal budget.
+
+# %%
+GAPS = {}
+for title, course in courses.items():
+    for setting in SETTINGS:
+        ours = race_tables.entry_of(course, "ODESteer", setting)
+        for name in ["unsteered", *methods[1:], *rivals]:
+            e = race_tables.entry_of(course, name, setting)
+            if ours and ours.records and e and e.records:
+                GAPS[title, setting, name] = race_tables.gain(ours, e)
+
+
+# %% tags=["hide-input"]
+def side(title, setting, which):
+    """Opponents that ODESteer is clearly ahead of ("ahead") or behind ("behind")."""
+    found = {n: d for (t, s, n), d in GAPS.items() if (t, s) == (title, setting)}
+    return [n for n, d in found.items() if d.p <= 0.05 and (d.low > 0 if which == "ahead" else d.high < 0)]  # fmt: skip
+
+
+rows = []
+for title in courses:
+    for setting, said_ in SETTINGS.items():
+        n = sum((t, s) == (title, setting) for t, s, _ in GAPS)
+        ahead, behind = (side(title, setting, w) for w in ("ahead", "behind"))
+        rows.append((f"{title}, {said_}", f"{len(ahead)} of {n}", f"{len(behind)} of {n}", ", ".join(behind) or "none"))  # fmt: skip
+heads = ("course", "clearly ahead of", "clearly behind", "behind whom")
+table(rows, *heads) if rows else Markdown("*Nothing has been run yet.*")
+
+# %% tags=["hide-input"]
+against = {}
+for title in courses:
+    where, behaviour = title.split("/")
+    if where == main:
+        panel = against[behaviour] = {n: {} for n in ["unsteered", *methods[1:], *rivals]}  # fmt: skip
+        for setting, said_ in SETTINGS.items():
+            for name in panel:
+                if (title, setting, name) in GAPS:
+                    panel[name][said_] = GAPS[title, setting, name]
+if against:
+    page.figure(
+        "against",
+        figures.effects(against, xlabel="ODESteer less the row, product of both scores"),
+        alt="Difference of ODESteer from each opponent in the product of both scores, a panel for each behaviour on "
+        f"{main}, a mark for each setting, with intervals over prompts and seeds. "
+        + " ".join(
+            f"{b}, {said_}: ahead of {len(side(f'{main}/{b}', s, 'ahead'))}, behind {len(side(f'{main}/{b}', s, 'behind'))} of "
+            f"{sum((t, q) == (f'{main}/{b}', s) for t, q, _ in GAPS)}."
+            for b in against for s, said_ in SETTINGS.items()
+        ),
+    )  # fmt: skip
+else:
+    display(Markdown(f"*No figure: {told}*"))
+
+# %% tags=["hide-input"]
+for setting in SETTINGS:
+    for which in ("ahead", "behind"):
+        count = sum(len(side(t, setting, which)) for t in courses)
+        total = sum(s == setting for _, s, _ in GAPS)
+        page.text(f"gaps.{setting}.{which}", f"{count} of {total}")
+everywhere = [t for t in courses if len(side(t, "own", "ahead")) == sum((c, s) == (t, "own") for c, s, _ in GAPS) > 0]  # fmt: skip
+page.text("gaps.every", ", ".join(everywhere) or "none")
+
+# %% [markdown]
+# Over all courses ODESteer is clearly ahead in {glue:text}`gaps.own.ahead` comparisons at own settings and clearly behind in {glue:text}`gaps.own.behind`; at equal budget in {glue:text}`gaps.budget.ahead` and {glue:text}`gaps.budget.behind`. (None is corrected for their number: one in forty falls on either side by luck.) Courses on which it is ahead of *every* opponent at its own setting, as the paper has it for its own: {glue:text}`gaps.every`.
+#
+# ### Who stands out
+#
+# Against the unsteered plant and every control ({prf:ref}`race-union`). A star says that a method does; where it does not, the opponent that comes closest.
+
+# %%
+standing = {
+    (title, setting): {
+        name: race_tables.stands_out(course, name, setting)
+        for name in methods
+        if race_tables.entry_of(course, name, setting)
+    }
+    for title, course in courses.items()
+    for setting in SETTINGS
+}
+
+
+# %% tags=["hide-input"]
+def cell_of(found, name):
+    """A star, or the nearest opponent."""
+    won, nearest, d = found.get(name, (False, "", None))
+    if d is None:
+        return "–"
+    near = nearest.removeprefix("difference of means: ").removeprefix(
+        "ODESteer, "
+    )
+    return f"★ {d.value:+.3f}" if won else f"{d.value:+.3f} ({near})"
+
+
+stars = {}
+for setting, said_ in SETTINGS.items():
+    on = {t: f for (t, s), f in standing.items() if s == setting}
+    stars[setting] = {n: sum(f.get(n, (False,))[0] for f in on.values()) for n in methods}  # fmt: skip
+    rows = [(n, *(cell_of(f, n) for f in on.values())) for n in methods]
+    if on:
+        display(race_tables.folded(f"who stands out, {said_}", table(rows, "method", *on)))  # fmt: skip
+    page.text(
+        f"stars.{setting}",
+        ", ".join(f"{n} on {k}" for n, k in stars[setting].items()) if on else "nothing has been run",
+    )  # fmt: skip
+
+# %% [markdown]
+# Of {glue:text}`race.courses` courses, the methods of this part stand out, at their own settings: {glue:text}`stars.own`; at equal budget: {glue:text}`stars.budget`.
+#
+# ## Ten steps, one step, a line
+#
+# The paper's ablation has three rows: a linear probe, one step of the nonlinear field, and ten. It lacks the fourth, a linear barrier on the *normalised* states, so that from its first row to its second two things change at once.
+
+# %% tags=["hide-input"]
+STAIRS = {
+    "ten steps less one": ("ODESteer", "ODESteer, one step"),
+    "polynomial less linear, both on directions": ("ODESteer", "linear barrier on directions"),
+    "directions less states, both linear": ("linear barrier on directions", "linear probe"),
+    "one step less a linear probe": ("ODESteer, one step", "linear probe"),
+    "flow less constant push": ("ODESteer", "difference of means"),
+    "whole length less what the filter needs": ("ODESteer", "barrier filter"),
+    "barrier less a barrier of luck": ("ODESteer", "ODESteer, shuffled labels"),
+}  # fmt: skip
+stairs = {}
+for name, (a, b) in STAIRS.items():
+    for title, course in courses.items():
+        for setting in SETTINGS:
+            one, two = (race_tables.entry_of(course, n, setting) for n in (a, b))
+            if one and two and one.records and two.records:
+                stairs[name, title, setting] = race_tables.gain(one, two)
+
+
+# %% tags=["hide-input"]
+def on_stairs(name, setting):
+    """On how many courses a step is clearly up, and clearly down."""
+    found = [d for (n, _, s), d in stairs.items() if (n, s) == (name, setting)]
+    up, down = sum(d.low > 0 and d.p <= 0.05 for d in found), sum(d.high < 0 and d.p <= 0.05 for d in found)  # fmt: skip
+    return f"{up} up, {down} down, of {len(found)}" if found else "not run yet"
+
+
+for setting, said_ in SETTINGS.items():
+    rows = [
+        (name, *(signed(stairs[name, t, setting]) if (name, t, setting) in stairs else "–" for t in courses))
+        for name in STAIRS
+    ]  # fmt: skip
+    if courses:
+        display(race_tables.folded(f"product of both scores, {said_}", table(rows, "worth of", *courses)))  # fmt: skip
+summary = [(n, *(on_stairs(n, s) for s in SETTINGS)) for n in STAIRS]
+table(
+    summary, "courses on which it is clearly worth something", *SETTINGS.values()
+)
+
+# %% tags=["hide-input"]
+for key, name in zip(("steps", "polynomial", "directions", "step", "flow", "filter", "labels"), STAIRS, strict=True):  # fmt: skip
+    for setting in SETTINGS:
+        page.text(f"stairs.{key}.{setting}", on_stairs(name, setting))
+t3 = claims["odesteer.t3.txi.ten-steps-beat-one"].published
+iti = claims["odesteer.t3.txi.one-step-beats-a-linear-probe"].published
+share = {
+    m: (iti[m]["one_step"] - iti[m]["iti"]) / (t3[m]["ten_steps"] - iti[m]["iti"])
+    for m in t3
+}
+page.text("t3.share", ", ".join(f"{100 * x:.0f} %" for x in share.values()))
+page.text("t3.gap", ", ".join(f"{r['ten_steps'] - r['one_step']:.1f}" for r in t3.values()))  # fmt: skip
+
+# %% [markdown]
+# Ten steps instead of one: {glue:text}`stairs.steps.own` courses at own settings, {glue:text}`stairs.steps.budget` at equal budget. Published for T*I: {glue:text}`t3.gap` points on three models, on top of a first step that already has {glue:text}`t3.share` of the whole distance from the linear probe. Polynomial features instead of a linear barrier on the same directions: {glue:text}`stairs.polynomial.budget` at equal budget. Directions instead of states, both linear: {glue:text}`stairs.directions.budget`. A push of full length instead of the shortest that the filter finds: {glue:text}`stairs.filter.own` at own settings. And the control, the same law on labels that mean nothing: {glue:text}`stairs.labels.budget` at equal budget.
+
+# %% [markdown]
+# ## What the features are worth
+#
+# The paper reports no ablation of its features. Here each is varied alone, at one block, and every variant is brought to the same divergence from the plant, anew under each seed; nothing is chosen. The figure has the difference of each from ODESteer as it is: 0 is the sketch of dimension 8,000 and degree 2, $\gamma = 0.1$, $c_0 = 1$, $C = 1$, ten steps of Euler. Variants to the left are worse.
+
+# %%
+features, features_told = shipped_race("barrier_features")
+variants = next(iter(features.courses.values())) if features else None
+base = race_tables.entry_of(variants, "ODESteer", "budget") if variants else None
+GROUPS = {
+    "hashing": ["dimension 64", "dimension 256", "dimension 1024", "other hashes 1", "other hashes 2", "exact kernel"],
+    "kernel": ["degree 1", "degree 3", "gamma 1", "gamma 10", "gamma 1 and c0 0.1"],
+    "classifier": ["C 0.01", "C 100"],
+    "another barrier": ["linear on directions", "Fourier features", "Gaussian ratio", "neural ratio"],
+    "no normalising": ["polynomial without normalising", "linear", "difference of means"],
+    "steps": ["1 step", "2 steps", "5 steps", "20 steps"],
+    "solver and field": ["midpoint", "RK4", "geodesic", "gradient field"],
+    "controls": ["shuffled labels", "random direction"],
+}  # fmt: skip
+
+# %%
+worth = {}
+for names in GROUPS.values():
+    for name in names:
+        e = race_tables.entry_of(variants, name, "budget") if base else None
+        if e and e.records and base.records:
+            worth[name] = race_tables.gain(e, base)
+
+# %% tags=["hide-input"]
+drawn = {g: {n: worth[n] for n in names if n in worth} for g, names in GROUPS.items()}  # fmt: skip
+drawn = {g: row for g, row in drawn.items() if row}
+on = next(iter(features.courses), "no plant") if features else "no plant"
+page.text("features.line", features_told)
+page.text("features.on", on)
+if drawn:
+    page.figure(
+        "features",
+        figures.ablations(drawn, xlabel="T*I less that of ODESteer, equal budget", controls=GROUPS["controls"]),
+        alt="Difference of each variant from ODESteer in T*I at equal divergence, grouped by what is varied, with intervals "
+        "over prompts and seeds. " + " ".join(
+            f"{g}: " + ", ".join(f"{n} {d.value:+.2f}" for n, d in row.items()) + "." for g, row in drawn.items()
+        ),
+    )  # fmt: skip
+else:
+    display(Markdown(f"*No figure: {features_told}*"))
+
+# %% tags=["hide-input"]
+rows = []
+for group, names in GROUPS.items():
+    for name in names:
+        e = race_tables.entry_of(variants, name, "budget") if base else None
+        if name in worth:
+            laws = [r.cell.law.strength for r in e.records]
+            d = worth[name]
+            rows.append((name, group, f"{np.mean(laws):.3g}", race_tables.shown(race_tables.combined(e)), signed(d), f"{d.p:.3f}"))  # fmt: skip
+        elif base:
+            rows.append((name, group, "–", "–", f"not run: {e.note.split('. ')[0] if e else ''}", "–"))  # fmt: skip
+if base and base.records:
+    laws = [r.cell.law.strength for r in base.records]
+    rows.insert(0, ("ODESteer", "–", f"{np.mean(laws):.3g}", race_tables.shown(race_tables.combined(base)), "0", "–"))  # fmt: skip
+heads = (
+    "variant",
+    "what is varied",
+    "T at the budget",
+    "T*I",
+    "less ODESteer",
+    "p",
+)
+display(
+    race_tables.folded(f"features on {on}, equal budget", table(rows, *heads))
+) if rows else None
+
+# %% tags=["hide-input"]
+unsteered = race_tables.entry_of(variants, "unsteered", "none") if base else None
+gained = race_tables.gain(base, unsteered) if base and base.records else None
+page.text("features.gain", signed(gained) if gained else "not known yet")
+
+
+def moved_by(names):
+    """Which of some variants differ clearly from ODESteer, and the largest that any does."""
+    found = {n: worth[n] for n in names if n in worth}
+    if not found:
+        return "not known yet"
+    clear = [f"{n} {d.value:+.2f}" for n, d in found.items() if d.p <= 0.05 and (d.low > 0 or d.high < 0)]  # fmt: skip
+    most = max(abs(d.value) for d in found.values())
+    return f"clearly different are {', '.join(clear) or 'none'} of {len(found)} (none is farther off than {most:.2f})"  # fmt: skip
+
+
+for key, names in GROUPS.items():
+    page.text(f"features.{key.replace(' ', '-')}", moved_by(names))
+
+# %% [markdown]
+# (On {glue:text}`features.on`. {glue:text}`features.line`) ODESteer itself changes T*I by {glue:text}`features.gain`. Of the **hashing**, {glue:text}`features.hashing`: two other draws of the same hashes say what luck in them does, and the exact kernel what their absence does. Of the **kernel**, {glue:text}`features.kernel`; *degree 1* has no polynomial at all. Of the **classifier's** weight of data, {glue:text}`features.classifier`. Of **other barriers** in the same slot, {glue:text}`features.another-barrier`; a linear one on the same directions is the control that the paper's ablation lacks. Of those **without normalising**, {glue:text}`features.no-normalising`. Of the **solver**, {glue:text}`features.solver-and-field`. And the **controls**: {glue:text}`features.controls`.
+
+# %% tags=["hide-input"]
+PARTS = {
+    "the polynomial": ("exact kernel", "linear on directions"),
+    "the normalisation": ("linear on directions", "linear"),
+    "the hashing": ("ODESteer", "exact kernel"),
+    "a luckier draw of hashes": ("other hashes 1", "ODESteer"),
+    "another draw": ("other hashes 2", "ODESteer"),
+    "ten steps": ("ODESteer", "1 step"),
+    "the flow": ("ODESteer", "difference of means"),
+}
+parts = {}
+for part, names in PARTS.items():
+    one, two = (race_tables.entry_of(variants, n, "budget") if base else None for n in names)  # fmt: skip
+    if one and two and one.records and two.records:
+        parts[part] = race_tables.gain(one, two)
+
+
+# %% tags=["hide-input"]
+def worth_of(part):
+    """What a part is worth, in words."""
+    if part not in parts:
+        return "is not known yet"
+    d = parts[part]
+    if d.p > 0.05 or d.low <= 0 <= d.high:
+        return f"is not told from nothing ({signed(d)})"
+    return f"{'is worth something' if d.value > 0 else 'does harm'} ({signed(d)})"
+
+
+luck_of_hashes = [abs(parts[p].value) for p in ("a luckier draw of hashes", "another draw") if p in parts]  # fmt: skip
+page.record("features.luck", max(luck_of_hashes, default=0.0), digits=3)
+for key in ("polynomial", "normalisation", "hashing"):
+    page.text(f"worth.{key}", worth_of(f"the {key}"))
+page.text("features.verdict", "; ".join(f"{p} {worth_of(p)}" for p in list(PARTS)[:3]))  # fmt: skip
+rows = [(p, f"{a} less {b}", signed(parts[p]) if p in parts else "not run", f"{parts[p].p:.3f}" if p in parts else "–") for p, (a, b) in PARTS.items()]  # fmt: skip
+table(rows, "what is it worth", "by", "T*I", "p") if base else Markdown("*Not run yet.*")  # fmt: skip
+
+# %% [markdown]
+# So is it the polynomial, the normalisation, or hashing noise? At this budget, on this plant: the normalisation, with a linear barrier on both sides, {glue:text}`worth.normalisation`; the polynomial, as the exact kernel against the linear barrier, {glue:text}`worth.polynomial`; and the hashing, as the sketch against the exact kernel, {glue:text}`worth.hashing`. For scale: two other draws of the hashes differ from the first by up to {glue:text}`features.luck`, with nothing changed but their seed. That a polynomial could matter little was to be expected: with $\gamma = 0.1$ and $c_0 = 1$ the kernel of two unit vectors is $(0.1\,x^\top y + 1)^2 = 1 + 0.2\,x^\top y + 0.01\,(x^\top y)^2$.
+#
+# :::{prf:proposition} How curved the paper's kernel can be
+# :label: odetables-kernel
+# On unit vectors $k(x, y) = (\gamma x^\top y + c_0)^2$ has a linear part of slope $2\gamma c_0$ and a quadratic part $\gamma^2 (x^\top y)^2$, whose slope is nowhere larger than $2\gamma^2$. So the quadratic part never has more than the share $\gamma/c_0$ of the linear part's slope.
+# :::
+#
+# :::{prf:proof}
+# Expand the square; $|x^\top y| \le 1$, so that the quadratic part has slope $2\gamma^2 |x^\top y| \le 2\gamma^2$ in $x^\top y$, and $2\gamma^2 / 2\gamma c_0 = \gamma/c_0$.
+# :::
+#
+# With the settings of the text that is a tenth; with the defaults of the released *class*, where $\gamma$ and $c_0$ have changed places, it is ten. The proposition bounds the kernel, not what a classifier makes of it, so the figure has both settings.
+
+# %% tags=["hide-input"]
+COUNTS = {1: "1 step", 2: "2 steps", 5: "5 steps", 10: "ODESteer", 20: "20 steps"}
+stepped = {
+    n: e for n, name in COUNTS.items()
+    if base and (e := race_tables.entry_of(variants, name, "budget")) and e.records
+}  # fmt: skip
+if len(stepped) == len(COUNTS):
+    values = [race_tables.combined(e) for e in stepped.values()]
+    page.figure(
+        "steps",
+        figures.over(
+            [*stepped], {on: figures.Panel({"equal budget": values}, "T*I", line=("unsteered", race_tables.combined(unsteered).value))},
+            xlabel="number of steps", log_x=True,
+        ),
+        alt="T*I at equal divergence against the number of Euler steps, with intervals: "
+        + ", ".join(f"{e.value:.3f} with {n}" for n, e in zip(stepped, values, strict=True)) + ".",
+    )  # fmt: skip
+    page.text("steps.said", ", ".join(f"{e.value:.3f} with {n}" for n, e in zip(stepped, values, strict=True)))  # fmt: skip
+else:
+    page.text("steps.said", "not known yet")
+    display(Markdown(f"*No figure: {features_told}*"))
+
+# %% tags=["hide-input"]
+for key, part, stair, rival in (
+    ("flow", "the flow", "flow less constant push", "difference of means"),
+    ("steps", "ten steps", "ten steps less one", "ODESteer, one step"),
+):
+    raced = stairs.get((stair, f"{main}/truth", "budget"))
+    chosen_by = [race_tables.entry_of(courses[f"{main}/truth"], n, "budget") for n in ("ODESteer", rival)] if raced else []  # fmt: skip
+    where = " and ".join(e.records[0].cell.law.place for e in chosen_by)
+    page.text(
+        f"choice.{key}",
+        (f"in the race {signed(raced)} (at {where}), " if raced else "in the race not known yet, ")
+        + (f"at one block {signed(parts[part])}" if part in parts else "at one block not known yet"),
+    )  # fmt: skip
+
+# %% [markdown]
+# T*I against the number of steps, at equal divergence: {glue:text}`steps.said`. At equal $T$, as in the paper's figure, more steps also mean a *shorter* way from where the state began, since the norm no longer grows ($\|a_K\|^2 = \|a_0\|^2 + T^2/K$); at equal budget that is taken out.
+#
+# One caution. Here all act at one block, while in the race each has chosen between two on validation prompts, so that the same comparison can come out otherwise. ODESteer less the push along the difference of means, at equal budget: {glue:text}`choice.flow`. Ten steps less one: {glue:text}`choice.steps`.
+#
+# ## How far, and where
+#
+# Now $T$ itself, which is the law's one knob: T*I and Info against $T$ in norms of the state, at the block of the features above, for ten steps and for one. {glue:text}`barrier_doses.recomputed`
+
+
+# %% tags=["hide-input"]
+def shipped_grid(name):
+    """Records of a grid, or none, and what to say of it."""
+    if shipped_path(name, profile=profile).is_file():
+        return reference(name, profile=profile, page=page).records
+    page.text(
+        f"{name}.recomputed",
+        f"Of the grid `{name}` nothing is shipped for the profile {profile}.",
+    )
+    return ()
+
+
+swept = read_shipped_race(race_path("layers", profile="tiny"))
+lengths = swept.courses["almanac-llama/truth"].norms
+NORMS = {k: lengths[f"resid_post {k} choice"] for k in range(len(lengths))}
+records = shipped_grid("barrier_doses")
+
+
+def at(task_name, **wanted):
+    """Records of one setting, by the seed of the fit; wanted: layer, share, options, labels."""
+    found = {}
+    for r in records:
+        law = r.cell.law
+        known = law and {"layer": law.layer, "share": round(law.strength / NORMS[law.layer], 3),
+                         "options": dict(law.options), "labels": law.fit.labels}  # fmt: skip
+        if r.cell.task == task_name and law and all(known[k] == v for k, v in wanted.items()):  # fmt: skip
+            found[law.fit.seed] = r
+    return Entry("", "own", records=tuple(found[s] for s in sorted(found)))
+
+
+# %%
+SHARES, ONE = (0.1, 0.2, 0.4, 0.8, 1.6), {"steps": 1}
+PUSH = {"barrier": "means", "normalise": False, "steps": 1}
+curves = {
+    name: [
+        at("truth", layer=3, share=s, options=o, labels="true") for s in SHARES
+    ]
+    for name, o in (("ten steps", {}), ("one step", ONE))
+}
+layers = {
+    name: [
+        at("truth", layer=k, share=0.4, options=o, labels="true") for k in NORMS
+    ]
+    for name, o in (("ODESteer", {}), ("difference of means", PUSH))
+}
+bare = {t: [r for r in records if r.cell.task == t and r.cell.law is None] for t in ("truth", "utility")}  # fmt: skip
+whole = bool(records) and all(e.records for es in (*curves.values(), *layers.values()) for e in es)  # fmt: skip
+
+# %% tags=["hide-input"]
+if whole:
+    seeds_ = len(curves["ten steps"][0].records)
+    calm = Entry("unsteered", "none", records=tuple(bare["truth"][:1] * seeds_))
+    level = race_tables.combined(calm).value
+    by = {n: [race_tables.combined(e) for e in es] for n, es in curves.items()}
+    kept = {n: [metrics.grid_interval(race_tables.scores(e, "intact")) for e in es] for n, es in curves.items()}  # fmt: skip
+    page.figure(
+        "strength",
+        figures.over(
+            SHARES, {"": figures.Panel(by, "T*I", line=("unsteered", level)), " ": figures.Panel(kept, "Info")},
+            xlabel="strength T, in norms", log_x=True,
+        ),
+        alt=f"T*I and Info against the horizon T in norms of the state, unsteered T*I {level:.2f}. " + " ".join(
+            f"{n}: T*I " + ", ".join(f"{e.value:.2f}" for e in es) + "; Info " + ", ".join(f"{e.value:.2f}" for e in kept[n]) + "."
+            for n, es in by.items()
+        ),
+    )  # fmt: skip
+else:
+    display(Markdown("*Not run yet.*"))
+
+
+# %% tags=["hide-input"]
+def best_at(name):
+    """The share at which a curve is highest, and its value."""
+    k = int(np.argmax([e.value for e in by[name]]))
+    return f"{by[name][k].value:.2f} at {SHARES[k]:g}"
+
+
+apart_by = {}
+if whole:
+    apart_by = {s: race_tables.gain(a, b) for s, a, b in zip(SHARES, *curves.values(), strict=True)}  # fmt: skip
+page.text("strength.best", "; ".join(f"{n} {best_at(n)}" for n in curves) if whole else "not known yet")  # fmt: skip
+page.text(
+    "strength.apart",
+    "; ".join(f"{s:g}: {signed(d)}" for s, d in apart_by.items())
+    or "not known yet",
+)
+page.text("strength.far", ", ".join(f"{n} {es[-1].value:.2f}" for n, es in by.items()) if whole else "not known yet")  # fmt: skip
+nothing = at("truth", layer=3, share=0.4, labels="shuffled")
+luck = race_tables.gain(nothing, calm) if whole and nothing.records else None
+page.text("strength.luck", signed(luck) if luck else "not known yet")
+page.record("n.strength", curves["ten steps"][0].records[0].scores["wanted"].__len__() if whole else 0)  # fmt: skip
+
+# %% [markdown]
+# On {glue:text}`n.strength` test prompts under each seed of the fit. Highest T*I: {glue:text}`strength.best`; at the longest horizon it is {glue:text}`strength.far`. Ten steps less one, by $T$: {glue:text}`strength.apart`. (The sphere has a farthest point: beyond the angle at which $h$ has its maximum, a unit-speed flow can only go to and fro. One long step leaves the sphere instead.) A barrier of shuffled labels at 0.4 changes T*I by {glue:text}`strength.luck`.
+#
+# And the block. The paper takes it from a sweep of the *difference of means*, and says that ODESteer's own best is a neighbour of that.
+
+# %% tags=["hide-input"]
+if whole:
+    by_block = {
+        n: [race_tables.combined(e) for e in es] for n, es in layers.items()
+    }
+    top = {n: int(np.argmax([e.value for e in es])) for n, es in by_block.items()}
+    page.figure(
+        "layers",
+        figures.over(
+            [*NORMS], {"T = 0.4 norms of the block": figures.Panel(by_block, "T*I", line=("unsteered", level))},
+            xlabel="block (from 0)",
+        ),
+        alt=f"T*I against the block, unsteered {level:.2f}. " + " ".join(
+            f"{n}: " + ", ".join(f"{e.value:.2f}" for e in es) + f"; best at block {top[n]}." for n, es in by_block.items()
+        ),
+    )  # fmt: skip
+    page.text("layers.best", ", ".join(f"{n} {k}" for n, k in top.items()))
+    chosen_by_means = layers["ODESteer"][top["difference of means"]]
+    paid = race_tables.gain(layers["ODESteer"][top["ODESteer"]], chosen_by_means)
+    page.text("layers.paid", signed(paid))
+else:
+    page.text("layers.best", "not known yet")
+    page.text("layers.paid", "not known yet")
+    display(Markdown("*Not run yet.*"))
+
+# %% [markdown]
+# Best block at $T = 0.4$ norms: {glue:text}`layers.best`. What choosing the block by the difference of means costs ODESteer: {glue:text}`layers.paid` of T*I. (The largest of six estimates is partly luck, so that this is a price on these prompts, not a promise.)
+#
+# ## What else it moves
+#
+# Laws that were fitted for truth, and questions that have nothing to do with it: the share of multiple-choice questions about undisputed facts whose likeliest option is right.
+
+# %% tags=["hide-input"]
+knows = {}
+if bare["utility"]:
+    for name, o in (("ODESteer", {}), ("difference of means", PUSH)):
+        e = at("utility", share=0.4, options=o)
+        if e.records:
+            knows[name] = race_tables.scores(e, "wanted")
+    before = Entry("unsteered", "none", records=tuple(bare["utility"][:1] * max(map(len, knows.values()), default=1)))  # fmt: skip
+    knows = {"unsteered": race_tables.scores(before, "wanted"), **knows}
+changed = {n: metrics.paired_grid_difference(x, knows["unsteered"]) for n, x in knows.items() if n != "unsteered"}  # fmt: skip
+page.text("knows.said", ", ".join(f"{n} {signed(d)}" for n, d in changed.items()) or "not known yet")  # fmt: skip
+llama = claims["odesteer.t8.knowledge-falls"].published
+published_change = {k: llama["llama-3.1-8b-odesteer"][k] - x for k, x in llama["llama-3.1-8b-original"].items()}  # fmt: skip
+page.text("knows.published", ", ".join(f"{k} {x:+.1f}" for k, x in published_change.items()))  # fmt: skip
+rows = [(n, race_tables.shown(metrics.grid_interval(x)), signed(changed[n]) if n in changed else "") for n, x in knows.items()]  # fmt: skip
+table(rows, "law, fitted for truth", "questions answered rightly", "change") if rows else Markdown("*Not run yet.*")  # fmt: skip
+
+# %% [markdown]
+# Change in knowledge at $T = 0.4$ norms: {glue:text}`knows.said`. Published for Llama-3.1-8B, in points: {glue:text}`knows.published`.
+#
+# ## What a token costs
+#
+# Counted, as multiplications and additions for one token at one block. A look at the gradient by the sketch takes four real Fourier transforms of its dimension (chapter [43](43_odesteer)), and every step is a look; as a quadratic form a look is one product with a $d\times d$ matrix; in the eigenbasis there are two products for any number of steps (chapter [45](45_exact_geometry)).
+
+# %%
+d, D, K = lm.width, 8000, 10
+block_cost = 2 * sum(p.numel() for p in lm.blocks[0].parameters())
+costs = {
+    "ten looks by the sketch": K * 4 * 2.5 * D * np.log2(D),
+    "ten looks by the matrix": K * 2 * d**2,
+    "the eigenbasis, any number": 2 * 2 * d**2 + K * 6 * d,
+    "a constant push": d,
+}
+
+# %% tags=["hide-input"]
+for key, name in zip(("sketch", "matrix", "eigen"), costs, strict=False):
+    page.record(f"cost.{key}", 100 * costs[name] / block_cost, digits=0, unit="%")
+speed = claims["odesteer.t7.speed-kept"].published[LIKE]
+page.record("cost.published", 100 * speed["odesteer"] / speed["original"], digits=0, unit="%")  # fmt: skip
+table([(n, f"{c:.3g}", f"{c / block_cost:.2g}") for n, c in costs.items()], "route", "operations", "share of the block's own")  # fmt: skip
+
+# %% [markdown]
+# On a plant this small ten looks by the sketch are {glue:text}`cost.sketch` of the block's own arithmetic, by the matrix {glue:text}`cost.matrix`, in the eigenbasis {glue:text}`cost.eigen`; the first does not grow with the width of the model, the others do as the block does. Published for Llama-3.1-8B: {glue:text}`cost.published` of the unsteered speed is kept, with a sketch at every step. Counts are not times: `python benchmarks/barrier.py` has the fit and the tokens per second of every route, eager and compiled, beside the unsteered plant in the same run.
+
+# %% tags=["remove-cell"]
+if profile in claims["odesteer.t7.speed-kept"].profiles:
+    import time
+
+    def speed_of(prompt, under=None):
+        """Tokens per second of the answer to one prompt."""
+        start = time.perf_counter()
+        if under is None:
+            out = lm.generate([prompt], max_new_tokens=32, seed=seeds[0])
+        else:
+            with lm.under(under):
+                out = lm.generate([prompt], max_new_tokens=32, seed=seeds[0])
+        return len(out.tokens[0]) / (time.perf_counter() - start)
+
+    law = five["ten steps"].at(T)
+    runs = {"unsteered": None, "odesteer": law}
+    timed = {n: [[speed_of(p, u) for p in asked]] for n, u in runs.items()}
+    page.samples("tokens-per-second", timed)
+
+# %% [markdown]
+# ## Break it
+#
+# *Too far.* The horizon is a length, and the law does not ask whether it is needed: a state that is inside already is pushed as far as one that is not. The row *barrier filter* of the tables asks; its push is the shortest, and what it leaves undone is the difference of the two ({glue:text}`stairs.filter.budget` at equal budget, where the filter must be multiplied until it costs as much).
+#
+# *One $T$ for all plants.* Norms of states differ from plant to plant and from block to block, so that a $T$ that is copied is an angle that is not. Norms of almanac-llama, from the race of layers, and what the $T$ that turns by 0.4 in the middle may turn by elsewhere:
+
+# %%
+T_middle = 0.4 * NORMS[3]
+angles = {k: T_middle / r for k, r in NORMS.items()}
+table([(k, r, f"{a:.2f}") for (k, r), a in zip(NORMS.items(), angles.values(), strict=True)],
+    "block", "mean norm of states", "largest angle at one T, rad")  # fmt: skip
+
+# %% [markdown]
+# From the first block to the last the angle falls by a factor of {glue:text}`angle.factor`.
+#
+# *A lead over a weak field.* The paper's rows of RepE, ITI and CAA are at strengths that were swept for some and not for others; at equal budget that excuse is gone. And what a choice can give by itself: over all courses, the chosen candidate stands above the median of its candidates by {glue:text}`curse.methods` for the methods of this part, and by {glue:text}`curse.controls` for their control, which has nothing to find.
+
+# %% tags=["hide-input"]
+page.record("angle.factor", max(angles.values()) / min(angles.values()), digits=1)
+flattered = {"methods": [], "controls": []}
+for course in courses.values():
+    for e in course.entries:
+        mine_ = e.name in methods or e.name == "ODESteer, shuffled labels"
+        if mine_ and e.records and e.selection and e.setting == "own" and len(e.selection.scores) > 1:  # fmt: skip
+            typical = float(np.median(e.selection.scores))
+            flattered["controls" if e.control else "methods"].append(e.selection.score - typical)  # fmt: skip
+for kind, values in flattered.items():
+    page.record(
+        f"curse.{kind}", float(np.mean(values)) if values else 0.0, digits=3
+    )
+
+# %% [markdown]
+# **In control words.** ODESteer has a state-dependent field but no reference and no error: the input's length is set beforehand, whatever the state. It is a feedforward of constant power whose *direction* looks at the state. What feedback could add, a push that ends when the aim is reached, is the filter's, and the races above say what it is worth at an own setting and at an equal price.
+#
+# ## Exercises
+#
+# Replace the body of the stub, run the stub and the cell of tests below it, then call the test on your function, for example `check_44_1(joint_between)`. Silence means that it passed. Each exercise stands alone; run `import numpy as np` first. Solutions are folded; open one by a click.
+#
+# ### Exercise 44.1: what two columns say of the third
+#
+# *Easy, 8 minutes.* `n` answers; `true` of them pass the first judge and `informative` the second, whole numbers. Return the least and the largest *number* of answers that can pass both, and the product of the two shares times `n`.
+
+# %% tags=["exercise-setup", "ex:44.1", "ex:44.2"]
+import numpy as np
+
+
+# %% tags=["exercise-stub", "ex:44.1"]
+def joint_between(true, informative, n):
+    """Three counts -> (least, largest, product of shares times n)."""
+    raise NotImplementedError
+
+
+# %% tags=["exercise-check", "ex:44.1"]
+def check_44_1(joint_between):
+    assert np.allclose(joint_between(7, 9, 10), (6, 7, 6.3))
+    assert np.allclose(joint_between(2, 3, 10), (0, 2, 0.6)), "never negative"
+    assert np.allclose(joint_between(10, 4, 10), (4, 4, 4)), "one column is full"
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        t, i = (rng.random(12) < rng.random() for _ in range(2))
+        low, high, product = joint_between(t.sum(), i.sum(), 12)
+        assert low <= (t & i).sum() <= high
+        assert low <= product + 1e-9 and product <= high + 1e-9
+
+
+# %% tags=["exercise-wrong", "ex:44.1", "remove-cell"]
+def joint_between(true, informative, n):  # forgets that a count has a floor
+    product = true * informative / n
+    return true + informative - n, min(true, informative), product
+
+
+# %% tags=["exercise-solution", "ex:44.1", "hide-cell"]
+def joint_between(true, informative, n):
+    low = max(0, true + informative - n)
+    return low, min(true, informative), true * informative / n
+
+
+# %%
+check_44_1(joint_between)
+
+# %% [markdown]
+# ### Exercise 44.2: the best of eight
+#
+# *Medium, 10 minutes.* `ours` has one score for each model, `rivals` one row for each baseline, higher is better. Return two margins, each a mean over models: over the best baseline *of each model*, as a headline has it; and over the *one* baseline that is best on the mean over models. Which of the two is larger?
+
+
+# %% tags=["exercise-stub", "ex:44.2"]
+def two_margins(ours, rivals):
+    """Arrays (models,), (baselines, models) -> (per model, one baseline)."""
+    raise NotImplementedError
+
+
+# %% tags=["exercise-check", "ex:44.2"]
+def check_44_2(two_margins):
+    ours, rivals = np.array([5.0, 5.0]), np.array([[4.0, 1.0], [2.0, 4.5]])
+    assert np.allclose(two_margins(ours, rivals), (0.75, 1.75))
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        ours, rivals = rng.normal(size=4), rng.normal(size=(8, 4))
+        per, one = two_margins(ours, rivals)
+        assert per <= one + 1e-12, "the best of each model is the harder opponent"
+        assert np.isclose(per, np.mean(ours - rivals.max(0)))
+
+
+# %% tags=["exercise-wrong", "ex:44.2", "remove-cell"]
+def two_margins(ours, rivals):  # takes the mean baseline for the best one
+    return float((ours - rivals.max(0)).mean()), float((ours - rivals.mean(0)).mean())  # fmt: skip
+
+
+# %% tags=["exercise-solution", "ex:44.2", "hide-cell"]
+def two_margins(ours, rivals):
+    one = rivals[rivals.mean(1).argmax()]
+    return float((ours - rivals.max(0)).mean()), float((ours - one).mean())
+
+
+# %%
+check_44_2(two_margins)
+
+# %% [markdown]
+# (So the headline is the more modest of the two: whoever reports the distance from the best baseline of each model has let the opponents choose after the fact.)
+#
+# ## Claims checked here
+#
+# What ODESteer's tables and figures say {cite:p}`zhao2026odesteer`, tested on one small plant in a decidable world: rows of the race at the methods' own settings, as the paper ran them; features, steps and solvers at equal divergence; horizons and blocks from the grid. Those without a published number are ours: controls that no table of the paper has.
+
+# %% tags=["hide-input"]
+KEYS = {
+    "unsteered": "unsteered", "RepE, as compared": "repe", "linear probe": "iti", "difference of means": "caa",
+    "MiMiC": "mimic", "Householder rotation": "hpr", "Linear-AcT, as compared": "linear-act", "TruthFlow": "truthflow",
+    "RE-Control": "re-control", "ODESteer": "odesteer", "ODESteer, one step": "odesteer-one-step",
+    "linear barrier on directions": "linear-barrier", "ODESteer, shuffled labels": "shuffled",
+}  # fmt: skip
+
+
+def of_race(behaviour, setting, of):
+    """Scores of every row that ran, by the keys of the claims."""
+    course = courses.get(f"{lm.name}/{behaviour}")
+    if course is None:
+        return {}
+    bare_ = race_tables.entry_of(course, "unsteered", "none")
+    ran = {n: race_tables.entry_of(course, n, setting) for n in KEYS}
+    return {KEYS[n]: of(e, bare_) for n, e in ran.items() if e and e.records}
+
+
+def txi(e, _=None):
+    """Product of both scores, answer by answer."""
+    return product_scores(race_tables.scores(e, "wanted"), race_tables.scores(e, "intact"))  # fmt: skip
+
+
+def part_of(name, turn=lambda x: x):
+    """One score of an entry."""
+    return lambda e, _: turn(race_tables.scores(e, name))
+
+
+# %% tags=["hide-input"]
+VARIED = {
+    "ODESteer": "odesteer", "RK4": "rk4", "linear on directions": "linear-on-directions",
+    "linear": "linear", "exact kernel": "exact-kernel",
+}  # fmt: skip
+ran = (
+    {n: race_tables.entry_of(variants, n, "budget") for n in VARIED}
+    if base
+    else {}
+)
+dosed = {f"share-{s:g}": e for s, e in zip(SHARES, curves["ten steps"], strict=True)}  # fmt: skip
+gathered = {
+    "truth.txi": of_race("truth", "own", txi),
+    "truth.true": of_race("truth", "own", part_of("wanted")),
+    "truth.info": of_race("truth", "own", part_of("intact")),
+    "truth.at-budget": of_race("truth", "budget", txi),
+    "toxicity.mean": of_race("toxicity", "own", part_of("wanted", lambda x: 1 - x)),
+    "preference.win-rate": of_race("preference", "own", race_tables.wins),
+    "preference.reward": of_race("preference", "own", part_of("reward")),
+    "features.txi": {VARIED[n]: txi(e) for n, e in ran.items() if e and e.records},
+    "features.steps": {f"steps-{n}": txi(e) for n, e in stepped.items()},
+    "doses.txi": {k: txi(e) for k, e in dosed.items() if e.records},
+    "utility.knowledge": {{"ODESteer": "odesteer"}.get(n, n): x for n, x in knows.items()},
+}  # fmt: skip
+if lm.name != "almanac-llama":  # grid and features are those of another plant
+    gathered = {m: {} if m.split(".")[0] in ("features", "doses", "utility") else x for m, x in gathered.items()}  # fmt: skip
+
+# %% tags=["hide-input"]
+mine = [
+    c for c in claims.values()
+    if c.page == page.record_file.page and profile in c.profiles
+]  # fmt: skip
+for metric, scores in gathered.items():
+    waiting = [c for c in mine if c.metric == metric]
+    for claim in waiting:
+        if without := [k for k in claim.keys if k not in scores]:
+            page.cannot_check(claim.id, why=f"no row on {lm.name}: {', '.join(without)}")  # fmt: skip
+    used = {k for c in waiting for k in c.keys} & set(scores)
+    if used and any(c.id not in page.record_file.checks for c in waiting):
+        page.samples(metric, {k: x for k, x in scores.items() if k in used})
+for claim in mine:
+    absent = claim.metric == "ppl.change" or claim.figure
+    if absent and claim.id not in page.record_file.checks:
+        page.cannot_check(claim.id, why=f"not measured on {lm.name}: {claim.metric or claim.figure}")  # fmt: skip
+checks = page.record_file.checks
+table([(c.says, str(checks[c.id].verdict)) for c in mine if c.id in checks], "claim", "here")  # fmt: skip
+
+# %% tags=["hide-input"]
+counted = {}
+for claim in mine:
+    if claim.id in checks:
+        word = str(checks[claim.id].verdict)
+        counted[word] = counted.get(word, 0) + 1
+page.text(
+    "claims.count",
+    ", ".join(f"{n} {word}" for word, n in counted.items()) or "none",
+)
+
+# %% [markdown]
+# In all: {glue:text}`claims.count`.
+#
+# ## What we found
+
+# %% tags=["hide-input"]
+told_by = page.record_file.texts
+points = [
+    f"The printed margins are a mean over four models of {', '.join(f'{np.mean([*per.values()]):.2f}' for per in found_margins.values())} "
+    f"points over the best baseline of each; floor against floor of the joint share the lead is lost on {len(lost)} of {len(models)}.",
+    f"Of {len(plan.courses())} courses {len(courses)} have been run. ODESteer is clearly ahead of an opponent in "
+    f"{told_by['gaps.own.ahead']} comparisons at own settings and clearly behind in {told_by['gaps.own.behind']}; at equal budget "
+    f"in {told_by['gaps.budget.ahead']} and {told_by['gaps.budget.behind']}.",
+    f"Ten steps less one, at equal budget: {told_by['stairs.steps.budget']} courses. Against its own control of shuffled labels: "
+    f"{told_by['stairs.labels.budget']}.",
+    f"Of the features: {told_by['features.verdict']}.",
+    f"Highest T*I over T: {told_by['strength.best']}; best block: {told_by['layers.best']}.",
+    f"Knowledge under laws for truth: {told_by['knows.said']}.",
+]  # fmt: skip
+Markdown("\n".join(f"- {point}" for point in points))
+
+# %% [markdown]
+# What this does not show: how the rows stand on a model of thirty blocks, with judges that are models, and with a $T$ that was tuned for each of them by whoever wrote the paper. What the text and the released code leave open is the subject of chapter [46](46_odesteer_audit).
+#
+# ## Further reading
+#
+# - {cite:t}`zhao2026odesteer`: the tables that are rerun here; its appendix has the ranges of $T$.
+# - {cite:t}`kong2024recontrol`: RE-Control, whose value is a barrier of another training.
+# - {cite:t}`pham2013tensorsketch`: the sketch, and how its noise falls with its dimension.
+# - {cite:t}`rimsky2024caa`: the sweep over layers that others take their layer from.
+# - {cite:t}`ames2019cbf`: the filter, where $h$ is designed and not learned.
+
+# %% tags=["hide-input"]
+page.footer()
