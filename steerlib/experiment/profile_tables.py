@@ -39,7 +39,6 @@ from steerlib.plant import Plant
 from steerlib.registry import task_class
 from steerlib.tasks.base import Task
 
-
 #: Whose rows a table has: what tells the row of a cell, and all names.
 LAYOUTS = {
     "values": (value_tables.row_of, value_tables.ROWS),

@@ -91,10 +91,8 @@ class CompletionJudge(BaseJudge):
     def opinions(self, prompts: Sequence[str], answers: Sequence[str]) -> list[Opinion]:
         """Read every text up to its colon, and the next token; texts that are too long have no score."""
         texts = [self.text(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
-        lengths = [len(ids) for ids in self._reader._ids(texts)]
-        found = [
-            Opinion(None, f"too long: {length} tokens, the judge reads {self.max_tokens}") for length in lengths
-        ]
+        lengths = [len(ids) for ids in self._reader.tokenizer(texts, verbose=False).input_ids]
+        found = [Opinion(None, f"too long: {length} tokens, the judge reads {self.max_tokens}") for length in lengths]
         fit = sorted((i for i, length in enumerate(lengths) if length <= self.max_tokens), key=lambda i: lengths[i])
         for start in range(0, len(fit), self._batch_size):
             places = fit[start : start + self._batch_size]
