@@ -549,6 +549,8 @@ angle = {
     for n, laws in made.items()
     if n != "ODESteer"
 }
+
+# %% tags=["hide-input"]
 rows = []
 for name, gained in change.items():
     t, s = stacked(grids[name])
@@ -858,6 +860,8 @@ for name, key in (("T*I", "txi"), ("win rate", "win"), ("toxicity", "tox")):
     page.record(f"headline.{key}", headline[name], digits=2)
 off = {k: abs(headline[n] - told[k]) for n, k in (("T*I", "txi"), ("win rate", "win"), ("toxicity", "tox"))}  # fmt: skip
 page.record("headline.gap", max(off.values()), digits=3)
+
+# %% tags=["hide-input"]
 named = {n: float(np.mean([c["gap"] for m, c in g.items() if not m.startswith("qwen")])) for n, g in gaps.items()}  # fmt: skip
 page.text("headline.three", ", ".join(f"{x:.1f}" for x in named.values()))
 rates = printed.txi / 100
@@ -935,6 +939,7 @@ def said_of(name):
     return f"{C} {signed(change[name])}" if name in change else "not run here"
 
 
+# %% tags=["hide-input"]
 C = labels.combined
 EVERY, NONE = "every row", "none that we can see"
 effects = [

@@ -136,6 +136,17 @@ def test_odesteers_table_has_its_rows_models_and_strengths() -> None:
     assert set(paper.datasets) >= {"truthfulqa", "ultrafeedback", "decodingtrust_rtp", "jigsaw"}
 
 
+def test_odesteers_table_on_a_small_model_has_both_folds_and_a_control() -> None:
+    table, seeds = read_table("odesteer", profile="gpu")
+    cells = table.cells(seeds)
+    for fold in (0, 1):
+        here = [c for c in cells if c.task_options["fold"] == fold and c.split == "test"]
+        assert {barrier_tables.row_of(c) for c in here} == set(table.rows) and len(here) == len(table.rows) * len(seeds)
+    assert "shuffled-labels" in table.rows
+    assert {c.law.layer for c in cells if c.law is not None} == {12}
+    assert "truthfulqa" in load_profile(data_folder().parent, "gpu").datasets
+
+
 def test_a_setting_may_sweep_by_itself_and_a_row_without_a_law_has_no_layer(tmp_path: Path) -> None:
     def given(value: Any) -> dict[str, Any]:
         return {"value": value, "chosen": "a test"}
