@@ -55,6 +55,7 @@ TASKS: dict[str, str] = {
 JUDGES: dict[str, str] = {
     "oracle": "steerlib.judges.oracle.OracleJudge",
     "classifier": "steerlib.judges.classifier.ClassifierJudge",
+    "completion": "steerlib.judges.completion.CompletionJudge",
     "reward": "steerlib.judges.classifier.RewardJudge",
     "encoder": "steerlib.judges.encoder.EncoderJudge",
     "api": "steerlib.judges.api.ApiJudge",

@@ -21,9 +21,10 @@ class JudgeSpec(_Data):
     """Who judges sampled answers.
 
     Attributes:
-        kind: see `steerlib.registry.JUDGES`: "oracle", "classifier", "reward", "encoder", "api" or "api-pairs".
-        model: of a classifier, reward model or encoder its folder or hub id, of an API the model's name there; none for
-            an oracle.
+        kind: see `steerlib.registry.JUDGES`: "oracle", "classifier", "completion", "reward", "encoder", "api" or
+            "api-pairs".
+        model: of a classifier, a completion or reward model or an encoder its folder or hub id, of an API the model's
+            name there; none for an oracle.
         revision: commit, branch or tag of a hub id. A whole commit is all that a key needs to know of the weights; at
             any other revision they are looked at.
         options: further arguments of the judge's constructor, such as the label of a classifier, the rubric and journal
@@ -58,7 +59,7 @@ class JudgeSpec(_Data):
     @property
     def local(self) -> bool:
         """Whether it is a model that is loaded here, and so known by its weights."""
-        return self.kind in ("classifier", "reward", "encoder")
+        return self.kind in ("classifier", "completion", "reward", "encoder")
 
     @property
     def title(self) -> str:

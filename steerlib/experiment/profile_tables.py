@@ -23,21 +23,27 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from steerlib.errors import SteerlibError, unknown
+from steerlib.experiment import barrier_tables, value_tables
 from steerlib.experiment.cells import Cell
 from steerlib.experiment.grid import _nested
 from steerlib.experiment.judging import seat
-from steerlib.experiment.value_tables import ROWS, row_of
 from steerlib.experiment.written import _Data
 from steerlib.experiment.yaml_files import problems, read_yaml
 from steerlib.files import data_folder
 from steerlib.plant import Plant
 from steerlib.registry import task_class
 from steerlib.tasks.base import Task
+
+#: Whose rows a table has: what tells the row of a cell, and all names.
+LAYOUTS = {
+    "values": (value_tables.row_of, value_tables.ROWS),
+    "barriers": (barrier_tables.row_of, barrier_tables.ROWS),
+}
 
 
 class TableError(SteerlibError, ValueError):
@@ -66,6 +72,12 @@ class Given(_Data):
 Fields = dict[str, Given]
 
 
+def _check_lists(sweeps: Mapping[str, Fields]) -> None:
+    for row, fields in sweeps.items():
+        if wrong := [name for name, given in fields.items() if not isinstance(given.value, list)]:
+            raise ValueError(f"sweep of {row}, {wrong[0]}: got {fields[wrong[0]].value!r}, expected a list")
+
+
 class TableSetting(_Data):
     """One column of a published table: a plant on a data set.
 
@@ -73,11 +85,18 @@ class TableSetting(_Data):
         fields: of all its cells.
         rows: of those of a row.
         without: rows that it has not, with the reason.
+        sweeps: its own, in the place of those of the table; row -> field -> a list of values.
     """
 
     fields: Fields = {}
     rows: dict[str, Fields] = {}
+    sweeps: dict[str, Fields] = {}
     without: dict[str, Annotated[str, Field(min_length=1)]] = {}
+
+    @model_validator(mode="after")
+    def _lists(self) -> TableSetting:
+        _check_lists(self.sweeps)
+        return self
 
 
 class Validation(_Data):
@@ -93,9 +112,7 @@ class Validation(_Data):
 
     @model_validator(mode="after")
     def _lists(self) -> Validation:
-        for row, fields in self.sweeps.items():
-            if wrong := [name for name, given in fields.items() if not isinstance(given.value, list)]:
-                raise ValueError(f"sweep of {row}, {wrong[0]}: got {fields[wrong[0]].value!r}, expected a list")
+        _check_lists(self.sweeps)
         return self
 
 
@@ -104,14 +121,18 @@ class TableSpec(_Data):
 
     Attributes:
         about: what it is, for people.
+        layout: whose rows it has: "values", RE-Control's, or "barriers", ODESteer's; see `LAYOUTS`.
+        seeds: of its runs; empty for those of the profile.
         fields: of every cell.
         tested: of the cells that are no validation, such as a judge that costs money and that no setting is chosen by.
-        rows: name of a row, see `steerlib.experiment.value_tables.ROWS` -> fields of its cells.
+        rows: name of a row of the layout -> fields of its cells.
         validation: None where nothing is chosen anew.
         settings: by the names that the published numbers have in `data/claims`.
     """
 
     about: str
+    layout: Literal["values", "barriers"] = "values"
+    seeds: tuple[int, ...] = ()
     fields: Fields = {}
     tested: Fields = {}
     rows: Annotated[dict[str, Fields], Field(min_length=1)]
@@ -120,11 +141,14 @@ class TableSpec(_Data):
 
     @model_validator(mode="after")
     def _rows(self) -> TableSpec:
-        named = [set(self.rows) - set(ROWS)]
-        named += [(set(one.rows) | set(one.without)) - set(self.rows) for one in self.settings.values()]
+        known = LAYOUTS[self.layout][1]
+        named = [set(self.rows) - set(known)]
+        named += [
+            (set(one.rows) | set(one.without) | set(one.sweeps)) - set(self.rows) for one in self.settings.values()
+        ]
         named += [set(self.validation.sweeps) - set(self.rows)] if self.validation is not None else []
         if odd := sorted(set().union(*named)):
-            raise ValueError(unknown("row", odd[0], ROWS if odd[0] not in ROWS else self.rows))
+            raise ValueError(unknown("row", odd[0], known if odd[0] not in known else self.rows))
         return self
 
     def given(self, setting: str, row: str) -> Fields:
@@ -138,7 +162,10 @@ class TableSpec(_Data):
         one = self.settings[setting]
         if row not in self.rows or row in one.without:
             raise TableError(f"{setting}: has no row {row!r}: {one.without.get(row) or unknown('row', row, self.rows)}")
-        return {**self.fields, **self.rows[row], **one.fields, **one.rows.get(row, {})}
+        found = {**self.fields, **self.rows[row], **one.fields, **one.rows.get(row, {})}
+        # What holds for all laws of a setting says nothing of a row that has none.
+        acts = "law.name" in found
+        return {name: value for name, value in found.items() if acts or not name.startswith("law.")}
 
     def cells(self, seeds: Sequence[int], *, settings: Sequence[str] = ()) -> list[Cell]:
         """All cells, validation first; those of a plant stand together, since it is loaded once for neighbours.
@@ -151,6 +178,7 @@ class TableSpec(_Data):
             TableError: no such setting, or fields that make no cell, or one of another row.
         """
         found: dict[Cell, None] = {}
+        row_of = LAYOUTS[self.layout][0]
         for setting in settings or tuple(self.settings):
             for flat, row in self._flats(setting, seeds):
                 try:
@@ -169,9 +197,10 @@ class TableSpec(_Data):
             raise TableError(unknown("setting", setting, self.settings))
         here = [row for row in self.rows if row not in self.settings[setting].without]
         if self.validation is not None:
-            for row in (row for row in here if row in self.validation.sweeps):
+            sweeps = {**self.validation.sweeps, **self.settings[setting].sweeps}
+            for row in (row for row in here if row in sweeps):
                 base = {**self.given(setting, row), **self.validation.fields}
-                names, lists = zip(*((n, g.value) for n, g in self.validation.sweeps[row].items()), strict=True)
+                names, lists = zip(*((n, g.value) for n, g in sweeps[row].items()), strict=True)
                 for values in itertools.product(*lists):
                     tried = dict(zip(names, values, strict=True))
                     yield {**_seeded(base, seeds[0]), **tried, "split": "validation"}, row
@@ -206,7 +235,7 @@ def profile_file(profile: str | Path) -> Path:
 
 
 def read_table(name: str, *, profile: str | Path) -> tuple[TableSpec, list[int]]:
-    """A table of a profile, and the profile's seeds.
+    """A table of a profile, and its seeds, which are the profile's unless it has its own.
 
     Raises:
         TableError: no such profile or table, or one with a field misspelt or without a source; names file and field.
@@ -217,9 +246,10 @@ def read_table(name: str, *, profile: str | Path) -> tuple[TableSpec, list[int]]
     if name not in tables:
         raise TableError(f"{file}: {unknown('table', name, tables) if tables else 'has no tables of real models'}")
     try:
-        return TableSpec.model_validate(tables[name]), list(raw.get("seeds", [0]))
+        spec = TableSpec.model_validate(tables[name])
     except ValidationError as error:
         raise TableError(f"{file}, table {name}:\n{problems(error, whole='table')}") from error
+    return spec, list(spec.seeds or raw.get("seeds", [0]))
 
 
 def task_for(

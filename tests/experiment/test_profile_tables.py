@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from steerlib import cli
 from steerlib.data.sources import SOURCES
+from steerlib.experiment import barrier_tables
 from steerlib.experiment.claims import load_claims
 from steerlib.experiment.profile_tables import Given, TableError, profile_file, read_table, task_for
 from steerlib.experiment.value_tables import ROWS, row_of
@@ -105,6 +106,69 @@ def test_the_papers_settings_are_those_it_states() -> None:
     assert raters == {("validation",), ("test", "gpt-4")}, "the paper's judge, where it judges"
     with pytest.raises(TableError, match="hh-falcon-7b-instruct: has no row 'cd': as in the paper"):
         table.given("hh-falcon-7b-instruct", "cd")
+
+
+def test_odesteers_table_has_its_rows_models_and_strengths() -> None:
+    table, seeds = read_table("odesteer", profile="paper")
+    assert len(seeds) == 3, "three runs, not the one of RE-Control"
+    known = load_claims()["odesteer.t2.txi.beats-best-baseline"].published
+    models = {name.split("-", 1)[1].split("-fold")[0] for name in table.settings}
+    assert models == set(known) and len(table.settings) == 4 * len(models), "two folds, preference, toxicity"
+    assert [row for row in table.rows if row in barrier_tables.PAPER] == list(barrier_tables.PAPER)
+    ranges = {"falcon-7b": (20, 23), "mistral-7b-v0.3": (3, 4), "llama-3.1-8b": (4, 6), "qwen2.5-7b": (13, 16)}
+    blocks = {"falcon-7b": 14, "mistral-7b-v0.3": 15, "llama-3.1-8b": 13, "qwen2.5-7b": 13}
+    for name, setting in table.settings.items():
+        cells = table.cells(seeds, settings=[name])
+        model = next(m for m in models if f"-{m}" in name)
+        tested = [barrier_tables.row_of(cell) for cell in cells if cell.split == "test"]
+        assert set(tested) == set(table.rows) - set(setting.without) and len(tested) == len(set(tested)) * 3
+        laws = [cell.law for cell in cells if cell.law is not None]
+        assert {law.layer for law in laws} == {blocks[model]} and len({cell.plant for cell in cells}) == 1
+        tried = [c.law.strength for c in cells if c.split == "validation" and c.law and c.law.name == "odesteer"]
+        low, high = (48, 48) if name == "toxicity-qwen2.5-7b" else ranges[model]
+        assert (min(tried), max(tried)) == (low, high)
+        assert all(law.fit.seed == cell.seed for cell in cells if (law := cell.law) is not None)
+    folds = {table.given(name, "odesteer")["task_options.fold"].value for name in table.settings if "fold" in name}
+    assert folds == {0, 1}
+    judges = {spec.model for c in table.cells(seeds[:1]) for role, spec in c.judges.items() if c.task == "truthfulqa"}
+    assert judges == {f"allenai/truthfulqa-{kind}-judge-llama2-7B" for kind in ("truth", "info")}
+    paper = load_profile(data_folder().parent, "paper")
+    assert set(paper.datasets) >= {"truthfulqa", "ultrafeedback", "decodingtrust_rtp", "jigsaw"}
+
+
+def test_odesteers_table_on_a_small_model_has_both_folds_and_a_control() -> None:
+    table, seeds = read_table("odesteer", profile="gpu")
+    cells = table.cells(seeds)
+    for fold in (0, 1):
+        here = [c for c in cells if c.task_options["fold"] == fold and c.split == "test"]
+        assert {barrier_tables.row_of(c) for c in here} == set(table.rows) and len(here) == len(table.rows) * len(seeds)
+    assert "shuffled-labels" in table.rows
+    assert {c.law.layer for c in cells if c.law is not None} == {12}
+    assert "truthfulqa" in load_profile(data_folder().parent, "gpu").datasets
+
+
+def test_a_setting_may_sweep_by_itself_and_a_row_without_a_law_has_no_layer(tmp_path: Path) -> None:
+    def given(value: Any) -> dict[str, Any]:
+        return {"value": value, "chosen": "a test"}
+
+    table = changed(
+        layout="barriers",
+        rows={"unsteered": {}, "odesteer": {"law.name": given("odesteer")}},
+        validation={"sweeps": {"odesteer": {"law.strength": given([1.0])}}},
+        settings={
+            "a": {"fields": {"law.layer": given(3)}},
+            "b": {"fields": {"law.layer": given(4)}, "sweeps": {"odesteer": {"law.strength": given([2.0, 3.0])}}},
+        },
+        seeds=[5],
+    )
+    spec, seeds = read_table("re_control", profile=written(tmp_path, table))
+    assert seeds == [5]
+    found = [(c.law.layer, c.law.strength) for c in spec.cells(seeds) if c.split == "validation" and c.law]
+    assert found == [(3, 1.0), (4, 2.0), (4, 3.0)]
+    assert [c.law for c in spec.cells(seeds) if barrier_tables.row_of(c) == "unsteered"] == [None]
+    wrong = changed(rows={"odesteer": {}}, settings={"one": {}})
+    with pytest.raises(TableError, match="odesteer"):
+        read_table("re_control", profile=written(tmp_path, wrong))
 
 
 def test_a_judge_is_swapped_by_one_line(tmp_path: Path) -> None:
