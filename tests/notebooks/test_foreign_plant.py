@@ -35,9 +35,12 @@ PAGES = (
     "35_tracking_bounds",
     "36_lqr_tables",
     "37_a_lqr_audit",
+    "41_steering_is_an_ode",
+    "42_log_density_ratios",
     "43_odesteer",
-    "45_exact_geometry",
     "44_odesteer_tables",
+    "45_exact_geometry",
+    "46_odesteer_audit",
 )
 
 
