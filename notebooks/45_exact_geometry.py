@@ -323,7 +323,7 @@ table([(f"{d}", k, *(f"{row[name] / 1e6:.2g}" for name in row)) for (d, k), row 
 #
 # :::{prf:proposition} What hashing alone would give
 # :label: exact-semicircle
-# Were the entries of $w$ independent, with mean zero and variance $\|w\|^2/D$, the entries of $B$ off the diagonal would have variance $\sigma^2 = \gamma^2\|w\|^2/(2D)$, and for $d$ large, but small beside $D$, its eigenvalues would fill the semicircle on $[-2\sigma\sqrt d,\ 2\sigma\sqrt d]$ {cite:p}`wigner1955`. Then {glue:text}`semicircle.share` of the rank is needed for 99 % of the energy $\sum_i\lambda_i^2$, whatever the plant, the task and $d$ are.
+# Were the entries of $w$ independent, with mean zero and variance $\|w\|^2/D$, the entries of $B$ off the diagonal would have variance $\sigma^2 = \gamma^2\|w\|^2/(2D)$, and for $d$ large, but small beside $D$, its eigenvalues would fill the semicircle on $[-2\sigma\sqrt d,\ 2\sigma\sqrt d]$ {cite:p}`wigner1955bordered`. Then {glue:text}`semicircle.share` of the rank is needed for 99 % of the energy $\sum_i\lambda_i^2$, whatever the plant, the task and $d$ are.
 # :::
 #
 # :::{prf:proof}
@@ -1123,7 +1123,7 @@ Markdown("\n".join(f"- {point}" for point in points))
 # - {cite:t}`gander1989constrained`: secular equations for least squares on spheres.
 # - {cite:t}`martinez1994local`: why there is at most one local maximum besides the global one.
 # - {cite:t}`pham2013tensorsketch`: what the sketch was made for: dimensions in which $d^2$ is out of the question.
-# - {cite:t}`wigner1955`: the semicircle.
+# - {cite:t}`wigner1955bordered`: the semicircle.
 
 # %% tags=["hide-input"]
 page.footer()
