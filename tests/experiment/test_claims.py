@@ -80,11 +80,18 @@ def test_what_is_checked_for_us_alone_has_no_counterpart_and_says_where_it_comes
 
 
 def test_the_published_numbers_say_what_the_claim_says() -> None:
-    """A row ends with our method; a wrong sign or a mistyped digit would turn a verdict around."""
+    """A row ends with our method; a wrong sign or a mistyped digit would turn a verdict around.
+
+    A claim that is about the unsteered plant alone may quote a whole row of a table, other methods included.
+    """
     seen = 0
     for claim in load_claims(ROOT / "data" / "claims").values():
         if isinstance(claim, SignClaim | RankClaim):
-            for *others, ours in (tuple(row.values()) for row in claim.published.values()):
+            alone = claim.methods is not None and claim.methods.rivals == ("unsteered",)
+            for row in claim.published.values():
+                *others, ours = row.values()
+                if alone and "original" in row:
+                    others = [row["original"]]
                 assert others
                 assert all((ours > other) == (claim.expects == "positive") for other in others), claim.id
                 seen += 1
