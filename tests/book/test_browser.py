@@ -324,6 +324,19 @@ def test_a_text_that_is_hard_to_read_is_found_though_its_kind_is_known(address: 
             assert problems and all(problem.startswith("color-contrast") for problem in problems)
 
 
+def test_what_is_asked_of_another_machine_is_told_and_not_answered(address: str, browser: Browser) -> None:
+    elsewhere = ["http://203.0.113.7/", "https://example.org/"]  # an address of documentation, and a name
+    with watched(browser, width="desktop") as seen:
+        assert not seen.open(address + "book/notation.html")
+        answered = seen.page.evaluate(
+            "some => Promise.all(some.map(one => fetch(one, {mode: 'no-cors'}).then(() => true, () => false)))",
+            elsewhere,
+        )
+        assert answered == [False, False]
+        assert {told for told in seen.trouble if "asked" in told} == {f"asked for {one}" for one in elsewhere}
+        assert sum("ERR_NAME_NOT_RESOLVED" in told for told in seen.trouble) == 2
+
+
 def test_a_phone_opens_a_chapter(site: Site, address: str, browser: Browser) -> None:
     """Opened at that width, and not only shrunk to it; the shortest chapter stands for all."""
     shortest = min(site.chapters, key=lambda page: page.path.stat().st_size)
