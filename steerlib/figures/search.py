@@ -98,9 +98,12 @@ def more_for_time(
                 x[0], y[0], xerr=x[1:].clip(0), yerr=y[1:].clip(0), color=tone, marker=marker, linewidth=1,
                 elinewidth=0.8, label=name,
             )  # fmt: skip
-            beside = (4, 5) if place % 2 == 0 else (4, -12)  # neighbours write on different sides
-            for number, point in zip(numbers.get(name, ()), zip(x[0], y[0], strict=True), strict=False):
-                axis.annotate(str(number), point, beside, textcoords="offset points", fontsize=8, color=tone)
+            above = 5 if place % 2 == 0 else -12  # neighbours write on different sides, methods and points
+            for i, (number, point) in enumerate(zip(numbers.get(name, ()), zip(x[0], y[0], strict=True), strict=False)):
+                side, ha = ((-4, "right"), (4, "left"))[i % 2]
+                axis.annotate(
+                    str(number), point, (side, above), ha=ha, textcoords="offset points", fontsize=8, color=tone
+                )
         axis.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
         axis.xaxis.set_minor_locator(NullLocator())
         axis.xaxis.set_major_locator(MaxNLocator(nbins=5))
