@@ -73,7 +73,7 @@ def work_precision(
 
 
 def before_and_after(
-    laws: Mapping[str, Mapping[str, tuple[Float[np.ndarray, " states"], Float[np.ndarray, " states"]]]],
+    laws: Mapping[str, Mapping[str, tuple[Float[np.ndarray, " _"], Float[np.ndarray, " _"]]]],
     *,
     line: tuple[str, float],
     label: str = "h",
