@@ -68,6 +68,7 @@ from steerlib.experiment.showing import percent, table
 from steerlib.laws.act import LinearAcT
 from steerlib.laws.additive import DifferenceOfMeans
 from steerlib.laws.barrier import ODESteer
+from steerlib.laws.base import Contrast
 from steerlib.laws.mimic import MiMiC
 from steerlib.laws.repe import RepE
 from steerlib.recorder import record
@@ -128,6 +129,8 @@ said = {name: read(found.barrier, both) for name, found in first.items()}
 # %% tags=["hide-input"]
 texts = [side[:3] for side in task.contrast_texts(n=150, seed=seeds[0], split="test")]  # fmt: skip
 places = [0, 1, 2, len(held.positive), len(held.positive) + 1, len(held.positive) + 2]  # fmt: skip
+page.text("nats.means", f"{float(said['difference of means'].abs().mean()):.0e}")  # fmt: skip
+page.record("nats.sketch", said["ODESteer's sketch"].abs().mean(), digits=1)
 four = ("difference of means", "two covariances", "ODESteer's sketch", "small network")  # fmt: skip
 rows = [
     (text.strip().replace("\n", " / ")[-70:], "yes" if k < 3 else "no", *(f"{float(said[name][i]):,.1f}" for name in four))
@@ -136,7 +139,7 @@ rows = [
 table(rows, "text (its end)", labels.behaviour, *four)
 
 # %% [markdown]
-# All four have (nearly always) the right sign. The first claims odds of one to $e^{40\,000}$, which nobody can have learned from a few hundred texts; the third, odds that many a bookmaker would give. They cannot all be log-density ratios. Does it matter?
+# Signs are right, nearly always. The first claims {glue:text}`nats.means` nats on average, odds that nobody can have learned from a few hundred texts; the third {glue:text}`nats.sketch`, odds that many a bookmaker would give. They cannot all be log-density ratios. Does it matter?
 #
 # ## What a log ratio is
 #
@@ -243,6 +246,19 @@ page.record("ray.gap", float((read(sketch, 3 * wide) - read(sketch, wide)).abs()
 
 # %% [markdown]
 # (Largest change of $h$ when states are made three times as long: {glue:text}`ray.gap`.)
+#
+# ## Nine ways to learn it
+#
+# What differs between barriers is what $h$ may be a function of, and how it is fitted. With $x = a/\|a\|$:
+#
+# | name | $h$ | fitted by |
+# |---|---|---|
+# | difference of means; one covariance; two covariances | linear, linear, quadratic in $a$ | the formulas of {prf:ref}`lr-gauss` with estimated moments |
+# | linear probe; probe on directions | $w^\top a + b$; $w^\top x + b$ | logistic regression, $C=1$ |
+# | ODESteer's sketch | $w^\top\varphi(x) + b$, with a {term}`count sketch` $\varphi$ of 8,000 numbers, $\varphi(x)^\top\varphi(y)\approx(0.1\,x^\top y + 1)^2$ | the same |
+# | its exact kernel | quadratic in $x$: what the sketch approximates | the same, through inner products |
+# | Fourier features | $w^\top\varphi(x)+b$ with {term}`random Fourier features` of a Gaussian kernel | the same |
+# | small network | a ReLU network of $x$ | the same loss, by gradient descent |
 #
 # ## Is it a log ratio?
 #
@@ -425,7 +441,7 @@ page.record("value.gap", gap / float(climbed.abs().max()))
 # RE-Control's input and that of a barrier flow differ by {glue:text}`value.gap` of the largest, for each of three thresholds. Now the table. *Constant* is decided by measurement: the cosine between the fields at pairs of held-out negative states. RepE {cite:p}`zou2023repe` is derived from no ratio; its $h$ is the reading along its direction.
 
 # %%
-contrast = type(pool)(plus, minus, pool.header, paired=pool.paired and len(plus) == len(minus))  # fmt: skip
+contrast = Contrast(plus, minus, pool.header, paired=pool.paired and len(plus) == len(minus))  # fmt: skip
 dom = DifferenceOfMeans().fit(contrast)
 repe = RepE(variant="paired" if contrast.paired else "unpaired").fit(contrast)
 mimic = MiMiC(gate="none", reg_scale="relative").fit(contrast)

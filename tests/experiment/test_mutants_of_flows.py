@@ -75,7 +75,7 @@ def test_the_barrier_tells_held_out_texts_apart(
             some = shuffled(some, seed=seed)
         if how == "reversed":
             some = Contrast(some.negative, some.positive, some.header)
-        h = fit_ratio(*some, features=DIRECTIONS).barrier
+        h = fit_ratio(some.positive, some.negative, features=DIRECTIONS).barrier
         read = [barriers.value(h, side.double()) for side in fresh]
         above.append(auc(*read) - 0.5)
     assert verdict("odesteer.eq12.barrier-tells-held-out-texts-apart", metrics.mean_interval(above)) is expected
@@ -95,8 +95,11 @@ def turned(measured: tuple[Contrast, Contrast]) -> dict[str, np.ndarray]:
         "linear-on-directions": ("linear", DIRECTIONS),
         "odesteer": ("sketch", DIRECTIONS),
     }
+    parts = [part(fit, seed) for seed in SEEDS]
     return {
-        name: np.stack([turning(fit_ratio(*part(fit, s), kind, features=how).barrier, fresh.negative) for s in SEEDS])
+        name: np.stack(
+            [turning(fit_ratio(p.positive, p.negative, kind, features=how).barrier, fresh.negative) for p in parts]
+        )
         for name, (kind, how) in kinds.items()
     }
 
