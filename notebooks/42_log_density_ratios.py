@@ -129,7 +129,7 @@ said = {name: read(found.barrier, both) for name, found in first.items()}
 # %% tags=["hide-input"]
 texts = [side[:3] for side in task.contrast_texts(n=150, seed=seeds[0], split="test")]  # fmt: skip
 places = [0, 1, 2, len(held.positive), len(held.positive) + 1, len(held.positive) + 2]  # fmt: skip
-page.text("nats.means", f"{float(said['difference of means'].abs().mean()):.0e}")  # fmt: skip
+page.text("nats.means", f"{round(float(said['difference of means'].abs().mean()), -3):,.0f}")  # fmt: skip
 page.record("nats.sketch", said["ODESteer's sketch"].abs().mean(), digits=1)
 four = ("difference of means", "two covariances", "ODESteer's sketch", "small network")  # fmt: skip
 rows = [
@@ -282,11 +282,22 @@ def loss_of(h):
     return float(torch.nn.functional.softplus((1 - 2 * y) * h).mean())
 
 
+def share(met):
+    """Share of ones with Wilson's interval, which has a width at 0 and 1 too."""
+    n, p, z2 = len(met), float(met.mean()), 1.96**2
+    middle = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half_width = math.sqrt(z2 * (p * (1 - p) / n + z2 / (4 * n**2))) / (
+        1 + z2 / n
+    )
+    low, high = min(p, middle - half_width), max(p, middle + half_width)
+    return metrics.Estimate(p, low, high, n)
+
+
 def bins(h, count=6):
     """Mean probability said and share met, in bins of equally many texts."""
     parts = h.argsort().tensor_split(count)
     return [float(h[i].sigmoid().mean()) for i in parts], [
-        metrics.mean_interval(y[i].numpy()) for i in parts
+        share(y[i]) for i in parts
     ]
 
 
@@ -581,8 +592,8 @@ steer = ODESteer(barrier="held").hold(sketch, pool.header)
 late = task.contrast(layer=layer, n=40, seed=seeds[0], at="end", split="test")
 page.record("end.auc", auc(*(read(sketch, side) for side in late)), digits=2)
 ways, promised, kept_word = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8), [], []
-for share in ways:
-    steer.at(share * r)
+for length in ways:
+    steer.at(length * r)
     h = slope * steer.h(steer(entering)).double() + shift
     promised.append(metrics.mean_interval(h.sigmoid().numpy()))
     with lm.under(steer):
@@ -603,7 +614,7 @@ page.figure(
             "What h promises, and what is said": figures.Panel(
                 {
                     "promised: σ(h), mended": promised,
-                    f"law: {labels.wanted}": kept_word,
+                    f"{labels.wanted}, by the plant": kept_word,
                 },
                 f"probability of {labels.wanted}",
             )
