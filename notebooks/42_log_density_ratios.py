@@ -68,6 +68,7 @@ from steerlib.experiment.showing import percent, table
 from steerlib.laws.act import LinearAcT
 from steerlib.laws.additive import DifferenceOfMeans
 from steerlib.laws.barrier import ODESteer
+from steerlib.laws.base import Contrast
 from steerlib.laws.mimic import MiMiC
 from steerlib.laws.repe import RepE
 from steerlib.recorder import record
@@ -128,6 +129,8 @@ said = {name: read(found.barrier, both) for name, found in first.items()}
 # %% tags=["hide-input"]
 texts = [side[:3] for side in task.contrast_texts(n=150, seed=seeds[0], split="test")]  # fmt: skip
 places = [0, 1, 2, len(held.positive), len(held.positive) + 1, len(held.positive) + 2]  # fmt: skip
+page.text("nats.means", f"{round(float(said['difference of means'].abs().mean()), -3):,.0f}")  # fmt: skip
+page.record("nats.sketch", said["ODESteer's sketch"].abs().mean(), digits=1)
 four = ("difference of means", "two covariances", "ODESteer's sketch", "small network")  # fmt: skip
 rows = [
     (text.strip().replace("\n", " / ")[-70:], "yes" if k < 3 else "no", *(f"{float(said[name][i]):,.1f}" for name in four))
@@ -136,7 +139,7 @@ rows = [
 table(rows, "text (its end)", labels.behaviour, *four)
 
 # %% [markdown]
-# All four have (nearly always) the right sign. The first claims odds of one to $e^{40\,000}$, which nobody can have learned from a few hundred texts; the third, odds that many a bookmaker would give. They cannot all be log-density ratios. Does it matter?
+# Signs are right, nearly always. The first claims {glue:text}`nats.means` nats on average, odds that nobody can have learned from a few hundred texts; the third {glue:text}`nats.sketch`, odds that many a bookmaker would give. They cannot all be log-density ratios. Does it matter?
 #
 # ## What a log ratio is
 #
@@ -244,6 +247,19 @@ page.record("ray.gap", float((read(sketch, 3 * wide) - read(sketch, wide)).abs()
 # %% [markdown]
 # (Largest change of $h$ when states are made three times as long: {glue:text}`ray.gap`.)
 #
+# ## Nine ways to learn it
+#
+# What differs between barriers is what $h$ may be a function of, and how it is fitted. With $x = a/\|a\|$:
+#
+# | name | $h$ | fitted by |
+# |---|---|---|
+# | difference of means; one covariance; two covariances | linear, linear, quadratic in $a$ | the formulas of {prf:ref}`lr-gauss` with estimated moments |
+# | linear probe; probe on directions | $w^\top a + b$; $w^\top x + b$ | logistic regression, $C=1$ |
+# | ODESteer's sketch | $w^\top\varphi(x) + b$, with a {term}`count sketch` $\varphi$ of 8,000 numbers, $\varphi(x)^\top\varphi(y)\approx(0.1\,x^\top y + 1)^2$ | the same |
+# | its exact kernel | quadratic in $x$: what the sketch approximates | the same, through inner products |
+# | Fourier features | $w^\top\varphi(x)+b$ with {term}`random Fourier features` of a Gaussian kernel | the same |
+# | small network | a ReLU network of $x$ | the same loss, by gradient descent |
+#
 # ## Is it a log ratio?
 #
 # If $h$ is a log ratio, then among held-out texts of both classes (as many of each) for which $\sigma(h) = 0.8$, eight in ten are positive. Beside that **{term}`calibration`** curve goes a number: the *slope* of a logistic regression of the class on $h$ alone. One means that $h$ counts in nats; above one it is too modest, below one too sure.
@@ -266,11 +282,22 @@ def loss_of(h):
     return float(torch.nn.functional.softplus((1 - 2 * y) * h).mean())
 
 
+def share(met):
+    """Share of ones with Wilson's interval, which has a width at 0 and 1 too."""
+    n, p, z2 = len(met), float(met.mean()), 1.96**2
+    middle = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half_width = math.sqrt(z2 * (p * (1 - p) / n + z2 / (4 * n**2))) / (
+        1 + z2 / n
+    )
+    low, high = min(p, middle - half_width), max(p, middle + half_width)
+    return metrics.Estimate(p, low, high, n)
+
+
 def bins(h, count=6):
     """Mean probability said and share met, in bins of equally many texts."""
     parts = h.argsort().tensor_split(count)
     return [float(h[i].sigmoid().mean()) for i in parts], [
-        metrics.mean_interval(y[i].numpy()) for i in parts
+        share(y[i]) for i in parts
     ]
 
 
@@ -425,7 +452,7 @@ page.record("value.gap", gap / float(climbed.abs().max()))
 # RE-Control's input and that of a barrier flow differ by {glue:text}`value.gap` of the largest, for each of three thresholds. Now the table. *Constant* is decided by measurement: the cosine between the fields at pairs of held-out negative states. RepE {cite:p}`zou2023repe` is derived from no ratio; its $h$ is the reading along its direction.
 
 # %%
-contrast = type(pool)(plus, minus, pool.header, paired=pool.paired and len(plus) == len(minus))  # fmt: skip
+contrast = Contrast(plus, minus, pool.header, paired=pool.paired and len(plus) == len(minus))  # fmt: skip
 dom = DifferenceOfMeans().fit(contrast)
 repe = RepE(variant="paired" if contrast.paired else "unpaired").fit(contrast)
 mimic = MiMiC(gate="none", reg_scale="relative").fit(contrast)
@@ -565,8 +592,8 @@ steer = ODESteer(barrier="held").hold(sketch, pool.header)
 late = task.contrast(layer=layer, n=40, seed=seeds[0], at="end", split="test")
 page.record("end.auc", auc(*(read(sketch, side) for side in late)), digits=2)
 ways, promised, kept_word = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8), [], []
-for share in ways:
-    steer.at(share * r)
+for length in ways:
+    steer.at(length * r)
     h = slope * steer.h(steer(entering)).double() + shift
     promised.append(metrics.mean_interval(h.sigmoid().numpy()))
     with lm.under(steer):
@@ -587,7 +614,7 @@ page.figure(
             "What h promises, and what is said": figures.Panel(
                 {
                     "promised: σ(h), mended": promised,
-                    f"law: {labels.wanted}": kept_word,
+                    f"{labels.wanted}, by the plant": kept_word,
                 },
                 f"probability of {labels.wanted}",
             )

@@ -6,13 +6,14 @@ Knows arrays and estimates; knows nothing about laws or how anything was measure
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from steerlib.figures.plane import Plane, name_clouds
-from steerlib.figures.style import GREY, look, panels
+from steerlib.figures.style import GREY, PALETTE, look, panels
 from steerlib.figures.sweeps import colour
 from steerlib.metrics import Estimate
 
@@ -21,7 +22,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 def flow_paths(
     plane: Plane,
-    clouds: Mapping[str, Float[np.ndarray, "n width"]],
+    clouds: Mapping[str, Float[np.ndarray, "_ width"]],
     paths: Mapping[str, Float[np.ndarray, "points states width"]],
 ) -> Figure:
     """The running picture with the ways that states take through it, a dot for each step.
@@ -37,8 +38,9 @@ def flow_paths(
             points, tone = plane.project(states), colour(name, i)
             axis.scatter(*points.T, s=8, alpha=0.25, linewidths=0, color=tone, label=name)
             axis.plot(*points.mean(0), marker="X", markersize=9, color=tone, markeredgecolor="white")
-        for i, (name, path) in enumerate(paths.items(), start=len(clouds)):
-            tone = colour(name, i)
+        taken = {colour(name, i) for i, name in enumerate(clouds)}
+        free = [tone for tone in PALETTE if tone not in taken]
+        for tone, (name, path) in zip(cycle(free), paths.items(), strict=False):
             for k in range(path.shape[1]):
                 label = name if k == 0 else "_nolegend_"
                 axis.plot(*plane.project(path[:, k]).T, marker=".", linewidth=1.2, color=tone, label=label)
@@ -73,7 +75,7 @@ def work_precision(
 
 
 def before_and_after(
-    laws: Mapping[str, Mapping[str, tuple[Float[np.ndarray, " states"], Float[np.ndarray, " states"]]]],
+    laws: Mapping[str, Mapping[str, tuple[Float[np.ndarray, " _"], Float[np.ndarray, " _"]]]],
     *,
     line: tuple[str, float],
     label: str = "h",

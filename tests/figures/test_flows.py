@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
-from steerlib.figures import Plane, before_and_after, flow_paths, reliability, work_precision
+from steerlib.figures import ROLES, Plane, before_and_after, flow_paths, reliability, work_precision
 from steerlib.metrics import Estimate
 
 
@@ -20,13 +22,16 @@ def test_every_state_has_its_path_and_every_name_one_entry() -> None:
     plane = Plane(np.zeros(3), np.eye(3)[0], np.eye(3)[1])
     rng = np.random.default_rng(0)
     path = rng.normal(size=(4, 2, 3))
-    (axis,) = flow_paths(plane, {"positive": rng.normal(size=(5, 3))}, {"law: Euler": path}).axes
-    drawn = [line.get_xydata() for line in axis.get_lines() if len(line.get_xdata()) == 4]
+    (axis,) = flow_paths(plane, {"positive": rng.normal(size=(5, 3))}, {"Euler": path}).axes
+    drawn = [points for line in axis.get_lines() if len(points := np.asarray(line.get_xydata())) == 4]
     assert len(drawn) == 2
     for k, line in enumerate(drawn):
         np.testing.assert_allclose(line, path[:, k, :2])
-    assert axis.get_legend() is not None
-    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["positive", "law: Euler", "class mean"]
+    tones = {line.get_label(): line.get_color() for line in axis.get_lines()}
+    assert tones["Euler"] != ROLES["positive"], "a path has a colour of its own"
+    legend = axis.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["positive", "Euler", "class mean"]
 
 
 def test_errors_stand_over_their_work_on_logarithmic_axes() -> None:
@@ -44,7 +49,7 @@ def test_a_law_is_seen_beside_what_it_was_asked_for() -> None:
     (axis,) = figure.axes
     np.testing.assert_array_equal(axis.collections[0].get_offsets(), [[-1, 1], [0, 1], [2, 2]])
     level = next(line for line in axis.get_lines() if line.get_label() == "margin")
-    assert list(level.get_ydata()) == [1.0, 1.0]
+    np.testing.assert_array_equal(np.asarray(level.get_ydata()), [1.0, 1.0])
     with pytest.raises(ValueError, match="got 3 before and 2 after"):
         before_and_after({"filter": {"negative": (before, before[:2])}}, line=("margin", 1.0))
 
@@ -53,9 +58,9 @@ def test_bins_have_their_intervals_and_the_diagonal_stands_beside() -> None:
     met = [Estimate(0.2, 0.1, 0.4, 30), Estimate(0.9, 0.7, 1.0, 30)]
     figure = reliability({"means": ([0.0, 1.0], met), "sketch": ([0.3, 0.7], met)}, columns=2)
     assert [axis.get_title() for axis in figure.axes] == ["means", "sketch"]
-    container = figure.axes[1].containers[0]
+    container: Any = figure.axes[1].containers[0]
     np.testing.assert_array_equal(container.lines[0].get_xydata(), [[0.3, 0.2], [0.7, 0.9]])
     segments = container.lines[2][0].get_segments()
     np.testing.assert_allclose(segments[0], [[0.3, 0.1], [0.3, 0.4]])
     diagonal = figure.axes[1].get_lines()[0]
-    assert list(diagonal.get_xdata()) == list(diagonal.get_ydata()) == [0, 1]
+    np.testing.assert_array_equal(np.asarray(diagonal.get_xydata()), [[0, 0], [1, 1]])
