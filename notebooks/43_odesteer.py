@@ -855,6 +855,8 @@ page.record("turns.linear", quality["linear in the direction"][2], digits=2)
 page.record("same.field", quality[main_][3], digits=3)
 page.record("like.twin", likeness(main_, twin), digits=2)
 page.record("like.kernel", likeness(main_, "exact kernel"), digits=2)
+own_noise = 1 - likeness(main_, "exact kernel") ** 2
+page.record("noise.share", 100 * own_noise, digits=1, unit="%")
 page.record("like.large", likeness("sketch, D = 64000", "exact kernel"), digits=2)
 page.record("auc.sketch", quality[main_][0], digits=3)
 page.record("auc.kernel", quality["exact kernel"][0], digits=3)
@@ -874,7 +876,7 @@ table(
 )  # fmt: skip
 
 # %% [markdown]
-# One inner product of features misses the kernel by {glue:text}`hash.sd` (standard deviation over hashes, mean over pairs of states); the quadratic term of the kernel is {glue:text}`hash.term`. What the classifier learns follows suit. Of the slope $m + 2Bx$, the part that varies from state to state is {glue:text}`varies.sketch` of the mean with the sketch and {glue:text}`varies.kernel` with the exact kernel, and the matrix $B$ of the sketch has a cosine of {glue:text}`like.kernel` with the kernel's and of {glue:text}`like.twin` with that of other hashes ({glue:text}`like.large` with eight times as many buckets): at the paper's dimension most of $B$ is {term}`hashing noise`. It does little harm, because $B$ does little: the fields agree to a cosine of {glue:text}`same.field`.
+# One inner product of features misses the kernel by {glue:text}`hash.sd` (standard deviation over hashes, mean over pairs of states); the quadratic term of the kernel is {glue:text}`hash.term`. What the classifier learns follows suit. Of the slope $m + 2Bx$, the part that varies from state to state is {glue:text}`varies.sketch` of the mean with the sketch and {glue:text}`varies.kernel` with the exact kernel, and the matrix $B$ of the sketch has a cosine of {glue:text}`like.kernel` with the kernel's and of {glue:text}`like.twin` with that of other hashes ({glue:text}`like.large` with eight times as many buckets). Of the squared size of $B$, {glue:text}`noise.share` is not along the kernel's: {term}`hashing noise`, at the paper's dimension. How much harm it does depends on how much $B$ does; the fields of sketch and kernel agree to a cosine of {glue:text}`same.field`.
 #
 # Fields at two different states have a mean cosine of {glue:text}`turns.sketch` all the same. Where does that come from? A barrier *linear in the direction* has no $B$, and its fields have a cosine of {glue:text}`turns.linear`: {glue:text}`turns.share` of the turning is the projection $I - xx^\top$, that is, the normalisation. Held-out AUC is {glue:text}`auc.sketch` with the sketch, {glue:text}`auc.kernel` with the kernel, {glue:text}`auc.linear` with the linear probe on directions: the control that the paper's ablation lacks. Whether behaviour can tell them apart at equal effort is asked in chapter [44](#ch-odesteer-tables).
 #
@@ -1005,7 +1007,7 @@ table(
 )  # fmt: skip
 
 # %% [markdown]
-# The mean length of a state is {glue:text}`block.first` after the first block and {glue:text}`block.last` after the last. The setting in the paper's example for its Llama, $T = 5$, turns a state by {glue:text}`angle.copied` radians here: nothing. At the median the budget is {glue:text}`angle.fit` radians on the texts of the fit and {glue:text}`angle.prompt` at the last token of a prompt, the first that is steered, and {glue:text}`angle.answer` at the last of an answer; over the 5 to 95 % of all it lies between {glue:text}`angle.low` and {glue:text}`angle.high`. The barrier cannot see this, for it is blind to length.
+# The mean length of a state is {glue:text}`block.first` after the first block and {glue:text}`block.last` after the last. The setting in the paper's example for its Llama, $T = 5$, turns a state by {glue:text}`angle.copied` radians here. At the median the budget is {glue:text}`angle.fit` radians on the texts of the fit and {glue:text}`angle.prompt` at the last token of a prompt, the first that is steered, and {glue:text}`angle.answer` at the last of an answer; over the 5 to 95 % of all it lies between {glue:text}`angle.low` and {glue:text}`angle.high`. The barrier cannot see this, for it is blind to length.
 #
 # A state of length zero has no direction; the law leaves it alone, and so it does with one at which the gradient is rounding.
 #
@@ -1028,11 +1030,25 @@ for name in family if lm.name in family else []:
 
 # %% tags=["hide-input"]
 if carried_over:
+    away_from_home = [
+        row for name, row in carried_over.items() if name != lm.name
+    ]
+    page.samples(
+        "carried.txi",
+        {key: np.concatenate([product_scores(row[k].wanted[None], row[k].intact[None]) for row in away_from_home], axis=1)
+         for k, key in ((3, "length"), (4, "angle"))},
+        note="validation prompts of the two other plants",
+    )  # fmt: skip
     table(
         [(name, f"{there:.0f}", f"{turn:.2f}", *(f"{s_.combined_mean:.2f}" for s_ in found))
          for name, (there, turn, *found) in carried_over.items()],
         "plant", "mean length", "this T / length", f"{labels.combined}, unsteered", "this T", "this angle",
     )  # fmt: skip
+else:
+    page.cannot_check(
+        "odesteer.ours.an-angle-carries-over",
+        why="no other plant of this one's family is at hand",
+    )
 
 # %% [markdown]
 # **In control words.** A constant push is {term}`open loop`. ODESteer is feedback *within* a token: it reads the state and chooses where to push, ten times, before the next block sees anything. Towards the tokens that follow it is open loop again. The barrier is a merit that is climbed and not a constraint that is kept: a {term}`barrier filter` would push only those outside, and only until they are inside.
@@ -1256,11 +1272,13 @@ points = [
     f"end inside, {percent(inside['shuffled labels'].value)} under the law of shuffled labels.",
     f"{labels.combined} changes by {gain['ODESteer']} in ten steps and by {gain['ODESteer, one step']} in one: at "
     f"{chosen:g} lengths of the state the two end in the same direction (cosine {by_share[chosen, 1][2]:.3f}).",
-    f"At the paper's γ the part of the slope that varies is {percent(quality[main_][1])} of the rest with the sketch and "
+    f"Of the squared size of the learned quadratic form {percent(own_noise)} is noise of the hash. At the paper's γ the part of the slope that varies is {percent(quality[main_][1])} of the rest with the sketch and "
     f"{percent(quality['exact kernel'][1])} with the exact kernel; two draws of the hashes agree in B to a cosine of "
     f"{likeness(main_, twin):.2f}. Of the turning of the field {percent(linear_turn)} is the normalisation.",
     f"T is an angle times a length: the paper's example of T = 5 would turn a state of this plant by {5 / radius:.3f} "
-    "radians. Far beyond the top of the barrier the unit field goes to and fro; the gradient field does not.",
+    "radians." + "".join(f" On {name} it is {row[1]:.2f} radians, and {labels.combined} {row[3].combined_mean:.2f} with "
+    f"this plant's T against {row[4].combined_mean:.2f} with its angle." for name, row in carried_over.items() if name != lm.name)
+    + " Far beyond the top of the barrier the unit field goes to and fro; the gradient field does not.",
 ]  # fmt: skip
 Markdown("\n".join(f"- {point}" for point in points))
 
