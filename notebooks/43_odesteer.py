@@ -1276,8 +1276,8 @@ points = [
     f"{percent(quality['exact kernel'][1])} with the exact kernel; two draws of the hashes agree in B to a cosine of "
     f"{likeness(main_, twin):.2f}. Of the turning of the field {percent(linear_turn)} is the normalisation.",
     f"T is an angle times a length: the paper's example of T = 5 would turn a state of this plant by {5 / radius:.3f} "
-    "radians." + "".join(f" On {name} it is {row[1]:.2f} radians, and {labels.combined} {row[3].combined_mean:.2f} with "
-    f"this plant's T against {row[4].combined_mean:.2f} with its angle." for name, row in carried_over.items() if name != lm.name)
+    "radians." + "".join(f" This page's T is {row[1]:.2f} radians on {name}: {labels.combined} is {row[3].combined_mean:.2f} with "
+    f"it, and {row[4].combined_mean:.2f} with this plant's angle." for name, row in carried_over.items() if name != lm.name)
     + " Far beyond the top of the barrier the unit field goes to and fro; the gradient field does not.",
 ]  # fmt: skip
 Markdown("\n".join(f"- {point}" for point in points))
