@@ -26,7 +26,7 @@ def test_paths_are_drawn_on_the_disc_and_their_heights_beside_it() -> None:
     lines = {line.get_label(): line.get_xydata() for line in disc.get_lines()}
     np.testing.assert_array_equal(lines["steered"], path[:, :2])
     heights = {line.get_label(): line.get_xydata() for line in curves.get_lines()}
-    np.testing.assert_allclose(heights["other"], np.stack([times, height(-path)], 1))
+    np.testing.assert_allclose(np.asarray(heights["other"]), np.stack([times, height(-path)], 1))
     held = disc.collections[0].get_array()
     assert held is not None
     drawn = np.ma.filled(held, np.nan).ravel()
