@@ -1074,7 +1074,6 @@ if bare["utility"]:
 changed = {n: metrics.paired_grid_difference(x, knows["unsteered"]) for n, x in knows.items() if n != "unsteered"}  # fmt: skip
 page.text("knows.said", ", ".join(f"{n} {signed(d)}" for n, d in changed.items()) or "not known yet")  # fmt: skip
 llama = claims["odesteer.t8.knowledge-falls"].published
-published_change = {k: x["odesteer"] - x["original"] for k, x in llama.items()}
 published_change = {k.split("-")[-1].upper(): r["odesteer"] - r["original"] for k, r in llama.items()}  # fmt: skip
 page.text("knows.published", ", ".join(f"{k} {x:+.1f}" for k, x in published_change.items()))  # fmt: skip
 rows = [(n, race_tables.shown(metrics.grid_interval(x)), signed(changed[n]) if n in changed else "") for n, x in knows.items()]  # fmt: skip
