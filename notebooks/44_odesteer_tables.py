@@ -1353,6 +1353,9 @@ points = [
     f"in {told_by['gaps.budget.ahead']} and {told_by['gaps.budget.behind']}.",
     f"Ten steps less one, at equal budget: {told_by['stairs.steps.budget']} courses. Against its own control of shuffled labels: "
     f"{told_by['stairs.labels.budget']}.",
+    f"The shortest push that the filter finds, in the place of one of full length: full less shortest, own settings, "
+    f"{told_by['stairs.filter.own']} courses; equal budget, {told_by['stairs.filter.budget']}. A linear barrier that looks at "
+    f"directions, in the place of one that looks at states: {told_by['stairs.directions.budget']} at equal budget.",
     f"Of the features: {told_by['features.verdict']}.",
     f"Highest T*I over T: {told_by['strength.best']}; best block: {told_by['layers.best']}.",
     f"Knowledge under laws for truth: {told_by['knows.said']}.",
