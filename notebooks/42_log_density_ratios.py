@@ -282,6 +282,7 @@ def loss_of(h):
     return float(torch.nn.functional.softplus((1 - 2 * y) * h).mean())
 
 
+# %%
 def share(met):
     """Share of ones with Wilson's interval, which has a width at 0 and 1 too."""
     n, p, z2 = len(met), float(met.mean()), 1.96**2

@@ -57,7 +57,7 @@ def test_a_law_is_seen_beside_what_it_was_asked_for() -> None:
 def test_bins_have_their_intervals_and_the_diagonal_stands_beside() -> None:
     met = [Estimate(0.2, 0.1, 0.4, 30), Estimate(0.9, 0.7, 1.0, 30)]
     figure = reliability({"means": ([0.0, 1.0], met), "sketch": ([0.3, 0.7], met)}, columns=2)
-    assert [axis.get_title() for axis in figure.axes] == ["means", "sketch"]
+    assert [axis.get_title(loc="left") for axis in figure.axes] == ["means", "sketch"]
     container: Any = figure.axes[1].containers[0]
     np.testing.assert_array_equal(container.lines[0].get_xydata(), [[0.3, 0.2], [0.7, 0.9]])
     segments = container.lines[2][0].get_segments()
