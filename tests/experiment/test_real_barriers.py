@@ -61,7 +61,7 @@ def profile(tmp_path_factory: pytest.TempPathFactory, sample_models: Path, sampl
         "judges.informed.options": {**judge, "template": "Q: {prompt}\nA: {answer}\nHelpful:"},
     }  # fmt: skip
     table = {
-        "about": "a test", "layout": "barriers", "seeds": [0, 1], "fields": given(fields),
+        "about": "a test", "layout": "barriers", "seeds": [3], "fields": given(fields),
         "rows": {row: given(own) for row, own in ROWS.items()},
         "validation": {"fields": given({"limit": 3}), "sweeps": {}},
         "settings": {
@@ -85,7 +85,7 @@ def made(profile: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[Cell, 
     found = CliRunner().invoke(cli.app, command)
     assert found.exit_code == 0, found.output
     table, seeds = read_table("odesteer", profile=profile)
-    assert seeds == [0, 1], "a table's own seeds, not the profile's"
+    assert seeds == [3], "a table's own seeds, not the profile's"
     kept = {cell: Store(store).get(key_of(cell)) for cell in table.cells(seeds)}
     assert all(record is not None for record in kept.values())
     return {cell: record for cell, record in kept.items() if record is not None}
@@ -101,7 +101,7 @@ def test_the_table_has_the_published_rows_and_columns(made: dict[Cell, CellRecor
     assert tuple(table)[:10] == barrier_tables.PAPER
     for name, columns in table.items():
         assert list(columns) == ["T*I", "True", "Info"]
-        assert all(e.n == 16 and np.isfinite([e.value, e.low, e.high]).all() for e in columns.values()), name
+        assert all(e.n == 8 and np.isfinite([e.value, e.low, e.high]).all() for e in columns.values()), name
         assert 0 < columns["True"].value < 1
     answers = {name: [r.answers for r in of(made, name)] for name in table}
     still = {name for name in table if name != "unsteered" and answers[name] == answers["unsteered"]}
