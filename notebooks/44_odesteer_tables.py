@@ -240,7 +240,7 @@ for name, (s, _) in said.items():
 # %% [markdown]
 # ## Rung 3: the library
 #
-# {py:func}`~steerlib.metrics.truth_times_info` has the product and {py:func}`~steerlib.metrics.true_and_informative` the joint share, each with an interval over prompts; chapter [04](04_scoring) shows that they part by the covariance of the two judgements.
+# {py:func}`~steerlib.metrics.answers.truth_times_info` has the product and {py:func}`~steerlib.metrics.answers.true_and_informative` the joint share, each with an interval over prompts; chapter [04](04_scoring) shows that they part by the covariance of the two judgements.
 
 # %%
 by_library = {
