@@ -59,7 +59,7 @@ from steerlib.experiment.claims import load_claims
 from steerlib.experiment.page import Page
 from steerlib.experiment.race_again import perplexities_under
 from steerlib.experiment.race_files import race_path, read_shipped_race
-from steerlib.experiment.race_joined import beside
+from steerlib.experiment.race_joined import beside, on_shared_seeds
 from steerlib.experiment.race_plan import read_race
 from steerlib.experiment.race_records import replay
 from steerlib.experiment.races import Entry
@@ -381,13 +381,15 @@ def all_of(course):
 plan = read_race(data_folder() / "races" / "barriers.yml")
 race, told = shipped_race("barriers")
 opened, told_open = shipped_race("open_loop")
-courses, apart = dict(race.courses) if race else {}, []
+courses, apart, fewer = dict(race.courses) if race else {}, [], []
 for title, course in courses.items():
     courses[title] = course = renamed(course)
     try:
         other = opened.courses[title]
-        courses[title] = beside(course, other, all_of(other))
-    except (AttributeError, KeyError, RaceError):  # not run there on these seeds
+        cut = on_shared_seeds(course, other)
+        courses[title] = beside(cut, other, all_of(other))
+        fewer += [title] if cut != course else []
+    except (AttributeError, KeyError, RaceError):  # not run there
         apart.append(title)
 list(courses) or told
 
@@ -415,7 +417,8 @@ page.text("race.line", told)
 page.text("race.line.open", told_open)
 page.text(
     "race.apart",
-    f" Without rows of part 2, for want of their seeds: {', '.join(apart)}." if apart else "",
+    (f" Without rows of part 2, for want of them: {', '.join(apart)}." if apart else "")
+    + (f" On the seeds alone that both races have: {', '.join(fewer)}." if fewer else ""),
 )  # fmt: skip
 page.text(
     "race.lacking",

@@ -44,6 +44,19 @@ def beside(race: Race, other: Race, names: Sequence[str]) -> Race:
     return replace(race, entries=(*race.entries, *taken))
 
 
+def on_shared_seeds(race: Race, other: Race) -> Race:
+    """A race on those of its seeds that another one has too, in its own order.
+
+    Raises:
+        RaceError: they share no seed.
+    """
+    ours, theirs = _seeds(race), _seeds(other)
+    places = [place for place, seed in enumerate(ours) if seed in theirs]
+    if not places:
+        raise RaceError(f"races share no seed: got {ours} and {theirs}. Fix: run either under a seed of the other.")
+    return replace(race, entries=tuple(_at(entry, places) for entry in race.entries))
+
+
 def grouped(records: Sequence[CellRecord], name_of: Callable[[Cell], str]) -> dict[str, Entry]:
     """Cells of a grid as entries, one for each name, its records in the order of the seeds.
 
@@ -106,10 +119,16 @@ def _on(entry: Entry, seeds: Sequence[int]) -> Entry:
     own = [seed_of(record.cell) for record in entry.records]
     if lacking := [seed for seed in seeds if seed not in own]:
         raise RaceError(f"{entry.name}: was not run under seed {lacking[0]}; got the seeds {own}")
-    places = [own.index(seed) for seed in seeds]
+    return _at(entry, [own.index(seed) for seed in seeds])
+
+
+def _at(entry: Entry, places: Sequence[int]) -> Entry:
+    """An entry on some of its seeds, by their places; one that did not run as it is."""
+    if not entry.records:
+        return entry
     spent = entry.calibrations
     return replace(
         entry,
         records=tuple(entry.records[place] for place in places),
-        calibrations=tuple(spent[place] for place in places) if len(spent) == len(own) else spent,
+        calibrations=tuple(spent[place] for place in places) if len(spent) == len(entry.records) else spent,
     )

@@ -8,7 +8,7 @@ import pytest
 from steerlib.experiment import race_tables
 from steerlib.experiment.cells import Cell, Fit, LawSpec
 from steerlib.experiment.methods import controls_of
-from steerlib.experiment.race_joined import beside, grouped, seed_of
+from steerlib.experiment.race_joined import beside, grouped, on_shared_seeds, seed_of
 from steerlib.experiment.races import Race, horse_race
 from steerlib.experiment.selecting import RaceError
 from tests.experiment.racetrack import Runner, method, spend
@@ -38,6 +38,21 @@ def test_methods_of_another_race_come_on_the_seeds_of_this_one() -> None:
     against = race_tables.gain(race_tables.entry_of(both, "shove", "own"), race_tables.entry_of(both, "push", "own"))
     assert against.value == pytest.approx(0, abs=1e-12), "one law under two names"
     assert "shove" in race_tables.paper_table(both, "budget").index
+
+
+@pytest.mark.parametrize("kind", ["exact", "sampled"])
+def test_a_race_can_be_cut_to_the_seeds_that_another_has(kind: str) -> None:
+    whole, theirs = race("push", (3, 2, 0), kind=kind), race("shove", (0, 1, 3), kind=kind)
+    cut = on_shared_seeds(whole, theirs)
+    for entry, full in zip(cut.entries, whole.entries, strict=True):
+        assert entry.records == tuple(full.records[place] for place in (0, 2))
+        assert entry.calibrations == tuple(full.calibrations[place] for place in (0, 2) if full.calibrations)
+    assert [seed_of(r.cell) for r in race_tables.entry_of(cut, "push", "own").records] == [3, 0]
+    both = beside(cut, theirs, ["shove"])
+    assert [seed_of(r.cell) for r in race_tables.entry_of(both, "shove", "own").records] == [3, 0]
+    assert on_shared_seeds(theirs, theirs) == theirs
+    with pytest.raises(RaceError, match=r"share no seed: got \[3, 2, 0\] and \[1\]"):
+        on_shared_seeds(whole, race("shove", (1,), kind=kind))
 
 
 @pytest.mark.parametrize(
