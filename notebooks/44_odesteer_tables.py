@@ -228,10 +228,16 @@ product, joint
 #
 # The same arithmetic on the sampled answers of above. A product of means needs the means; a joint share needs every answer.
 
+
 # %%
+def passed(scores):
+    """Verdicts: a judge that is undecided, as one of feelings may be, has not passed an answer."""
+    return (scores > 0.5).astype(float)
+
+
 both = {}
 for name, (s, _) in said.items():
-    t, i = s.wanted, s.intact
+    t, i = passed(s.wanted), passed(s.intact)
     neither = ((1 - t) * (1 - i)).mean()
     j = (t * i).mean()
     assert np.isclose(j, t.mean() + i.mean() - 1 + neither)
@@ -245,8 +251,8 @@ for name, (s, _) in said.items():
 # %%
 by_library = {
     name: (
-        metrics.truth_times_info(s.wanted, s.intact),
-        metrics.true_and_informative(s.wanted, s.intact),
+        metrics.truth_times_info(passed(s.wanted), passed(s.intact)),
+        metrics.true_and_informative(passed(s.wanted), passed(s.intact)),
     )
     for name, (s, _) in said.items()
 }
