@@ -61,7 +61,7 @@ from steerlib.experiment.race_again import perplexities_under
 from steerlib.experiment.race_files import race_path, read_shipped_race
 from steerlib.experiment.race_joined import beside, on_shared_seeds
 from steerlib.experiment.race_plan import read_race
-from steerlib.experiment.race_records import replay
+from steerlib.experiment.race_records import shipped_race
 from steerlib.experiment.races import Entry
 from steerlib.experiment.recompute import reference
 from steerlib.experiment.samples import product_scores
@@ -360,18 +360,6 @@ table(
 
 
 # %% tags=["hide-input"]
-def shipped_race(name):
-    """A race from what is shipped, or None, and what to say of it."""
-    if not race_path(name, profile=profile).is_file():
-        return (
-            None,
-            f"Of the race `{name}` nothing is shipped for the profile {profile}.",
-        )
-    found = replay(name, profile=profile, page=page)
-    line = found.reference.line.replace("**", "").replace("`", "")
-    return found, line
-
-
 def renamed(course):
     """A course whose methods that are fitted on one number of texts go by their own name."""
     plain = [replace(e, name=e.name.removesuffix(", 100 texts")) for e in course.entries]  # fmt: skip
@@ -385,9 +373,11 @@ def all_of(course):
 
 # %%
 plan = read_race(data_folder() / "races" / "barriers.yml")
-race, told = shipped_race("barriers")
-opened, told_open = shipped_race("open_loop")
+race, told = shipped_race("barriers", profile=profile, page=page)
 courses, apart, fewer = dict(race.courses) if race else {}, [], []
+opened, told_open = shipped_race(
+    "open_loop", profile=profile, page=page, only=courses, measure=0
+)
 for title, course in courses.items():
     courses[title] = course = renamed(course)
     try:
@@ -756,7 +746,9 @@ page.text("t3.gap", ", ".join(f"{r['ten_steps'] - r['one_step']:.1f}" for r in t
 # The paper reports no ablation of its features. Here each is varied alone, at one block, and every variant is brought to the same divergence from the plant, anew under each seed; nothing is chosen. The figure has the difference of each from ODESteer as it is: 0 is the sketch of dimension 8,000 and degree 2, $\gamma = 0.1$, $c_0 = 1$, $C = 1$, ten steps of Euler. Variants to the left are worse.
 
 # %%
-features, features_told = shipped_race("barrier_features")
+features, features_told = shipped_race(
+    "barrier_features", profile=profile, page=page
+)
 variants = next(iter(features.courses.values())) if features else None
 base = race_tables.entry_of(variants, "ODESteer", "budget") if variants else None
 GROUPS = {
