@@ -60,7 +60,7 @@ from steerlib.experiment.claims import load_claims
 from steerlib.experiment.page import Page
 from steerlib.experiment.profile_plants import plant_for
 from steerlib.experiment.profile_tables import task_for
-from steerlib.experiment.showing import table
+from steerlib.experiment.showing import signed, table
 from steerlib.jacobians import block_jacobians
 from steerlib.laws.additive import shuffled
 from steerlib.laws.base import Contrast
@@ -83,13 +83,6 @@ task = task_for(lm, profile=profile, table="alqr_toxicity") or tasks.for_plant(
     lm, data=os.environ.get("STEERLIB_DATA")
 )
 labels = task.labels
-
-
-def signed(e):
-    """A change with its interval."""
-    return f"{e.value:+z.3f} [{e.low:+z.3f}, {e.high:+z.3f}]"
-
-
 page.words(labels)
 lm
 

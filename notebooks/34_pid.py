@@ -61,7 +61,7 @@ from steerlib.experiment.page import Page
 from steerlib.experiment.profile_plants import plant_for
 from steerlib.experiment.profile_tables import task_for
 from steerlib.experiment.samples import product_scores
-from steerlib.experiment.showing import table
+from steerlib.experiment.showing import signed, table
 from steerlib.laws.additive import Additive
 from steerlib.laws.lqr import ALQR
 from steerlib.laws.pid import SPID, PIDAcT
@@ -80,13 +80,6 @@ task = task_for(lm, profile=profile, table="alqr_toxicity") or tasks.for_plant(
     lm, data=os.environ.get("STEERLIB_DATA")
 )
 labels = task.labels
-
-
-def signed(e):
-    """A change with its interval."""
-    return f"{e.value:+z.3f} [{e.low:+z.3f}, {e.high:+z.3f}]"
-
-
 page.words(labels)
 lm
 

@@ -74,7 +74,7 @@ from steerlib.experiment.rerun_shown import (
 )
 from steerlib.experiment.running import plant_of
 from steerlib.experiment.samples import product_scores
-from steerlib.experiment.showing import table
+from steerlib.experiment.showing import signed, table
 from steerlib.experiment.spelling import aside, listed, model_name
 from steerlib.files import data_folder
 from steerlib.laws.lqr import ALQR
@@ -94,13 +94,6 @@ task = task_for(lm, profile=profile, table="alqr_toxicity") or tasks.for_plant(
 )
 labels = task.labels
 claims = load_claims()
-
-
-def signed(e):
-    """A change with its interval."""
-    return f"{e.value:+z.3f} [{e.low:+z.3f}, {e.high:+z.3f}]"
-
-
 page.words(labels)
 lm
 

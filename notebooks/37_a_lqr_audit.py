@@ -68,7 +68,7 @@ from steerlib.experiment.page import Page
 from steerlib.experiment.profile_plants import plant_for
 from steerlib.experiment.profile_tables import task_for
 from steerlib.experiment.published import Compared
-from steerlib.experiment.showing import table
+from steerlib.experiment.showing import signed, table
 from steerlib.experiment.spelling import listed, model_name
 from steerlib.jacobians import block_jacobians
 from steerlib.laws.base import Contrast
@@ -89,13 +89,6 @@ task = task_for(lm, profile=profile, table="alqr_toxicity") or tasks.for_plant(
 )
 labels = task.labels
 page.words(labels)
-
-
-def signed(e):
-    """A change with its interval."""
-    return f"{e.value:+z.3f} [{e.low:+z.3f}, {e.high:+z.3f}]"
-
-
 lm
 
 # %% [markdown]

@@ -67,7 +67,7 @@ from steerlib.experiment.recompute import shipped_grid
 from steerlib.experiment.rerun_pages import show_reruns
 from steerlib.experiment.samples import product_scores
 from steerlib.experiment.selecting import RaceError
-from steerlib.experiment.showing import table
+from steerlib.experiment.showing import signed, table
 from steerlib.experiment.spelling import aside, listed, model_name
 from steerlib.files import data_folder
 from steerlib.laws.additive import shuffled
@@ -80,13 +80,6 @@ lm = page.uses(plant_for(plant, profile=profile))
 task = tasks.for_plant(lm, data=os.environ.get("STEERLIB_DATA"))
 labels = task.labels
 claims = load_claims()
-
-
-def signed(e):
-    """A change with its interval."""
-    return f"{e.value:+z.3f} [{e.low:+z.3f}, {e.high:+z.3f}]"
-
-
 page.words(labels)
 lm
 

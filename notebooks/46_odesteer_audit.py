@@ -64,7 +64,7 @@ from steerlib.experiment.profile_plants import plant_for
 from steerlib.experiment.published import Compared
 from steerlib.experiment.race_files import race_path, read_shipped_race
 from steerlib.experiment.shipped import shipped, shipped_path
-from steerlib.experiment.showing import table
+from steerlib.experiment.showing import signed, table
 from steerlib.experiment.spelling import model_name
 from steerlib.laws.act import LinearAcT
 from steerlib.laws.additive import DifferenceOfMeans
@@ -81,13 +81,6 @@ task = tasks.for_plant(lm, data=os.environ.get("STEERLIB_DATA"))
 labels = task.labels
 page.words(labels)
 claims = load_claims()
-
-
-def signed(e, digits=3):
-    """A change with its interval."""
-    return f"{e.value:+.{digits}f} [{e.low:+.{digits}f}, {e.high:+.{digits}f}]"
-
-
 lm
 
 # %% [markdown]

@@ -230,6 +230,7 @@ def _show_cells(cells: list[Cell], place: Store) -> None:
 
 
 def _show(rows: list[tuple[Cell, CellRecord | None]]) -> None:
+    from steerlib.experiment.showing import interval
     from steerlib.experiment.unjudged import gaps
 
     table = Table(title=f"{len(rows)} cells", title_justify="left")
@@ -239,7 +240,7 @@ def _show(rows: list[tuple[Cell, CellRecord | None]]) -> None:
     for cell, record in rows:
         found = record.metrics if record else {}
         metrics = [found.get(name) for name in ("wanted", "intact", "combined")]
-        shown = [f"{m.value:.3f} [{m.low:.3f}, {m.high:.3f}]" if m else "-" for m in metrics]
+        shown = [interval(m, 3) if m else "-" for m in metrics]
         shown += [str(gaps([record])) if record else "-"] if gapped else []
         table.add_row(cell.title, *shown, f"{record.seconds:.1f}" if record else "-")
     console.print(table)

@@ -73,6 +73,7 @@ def tune(
 
 def _table(found: Mapping[str, Row], planned: Sequence[Run], title: str) -> Table:
     """Rows as they are printed, with what training took."""
+    from steerlib.experiment.showing import interval
     from steerlib.experiment.value_tables import COLUMNS, ROWS
     from steerlib.tuning.adapters import read_tuning
 
@@ -84,7 +85,7 @@ def _table(found: Mapping[str, Row], planned: Sequence[Run], title: str) -> Tabl
         cards = [read_tuning(run.folder) for run in planned if name in run.cells]
         table.add_row(
             {**ROWS, **TITLES}[name],
-            *(f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]" for e in estimates),
+            *(interval(estimate, 3) for estimate in estimates),
             "" if math.isnan(row.kl) else f"{row.kl:.3f}",
             f"{cards[0]['parameters']:,}" if cards else "",
             f"{sum(card['seconds'] for card in cards) / len(cards):.0f}" if cards else "",

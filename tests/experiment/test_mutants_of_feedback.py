@@ -6,7 +6,6 @@ whether the verdict hangs on the law, not what the rival is worth. Scores are ex
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,21 +15,17 @@ import torch
 from steerlib import Plant
 from steerlib.actuator import Site
 from steerlib.experiment.claims import Verdict, load_claims
-from steerlib.experiment.claims.paired import judge_samples
-from steerlib.experiment.samples import product_scores
 from steerlib.laws.lqr import ALQR
 from steerlib.laws.pid import SPID
 from steerlib.laws.setpoint import Setpoints
 from steerlib.tasks import Concept, Refusal, Toxicity, Truth
 from steerlib.tasks.base import Scores, Task
 from steerlib.tasks.source import TaskSource
+from tests.experiment.spoilt import EXPECTED, MUTANTS, Part, product, unwanted, verdict, wanted
 
 LIMIT = 12
-#: What is made of a law's strength: A-LQR itself, and its mutants.
-MUTANTS = {"law": 1.0, "idle": 0.0, "flipped": -1.0}
 #: How much of the input is let through: of all of it answers to provocations fall apart, which counts as toxic.
 GENTLY = {"truth": 1.0, "toxicity": 0.2}
-EXPECTED = [("law", Verdict.REPRODUCED), ("idle", Verdict.NOT_REPRODUCED), ("flipped", Verdict.CONTRADICTED)]
 
 
 @pytest.fixture(scope="module")
@@ -46,25 +41,6 @@ def under(task: Task, law: Setpoints, strength: float, *, scope: str = "last") -
     """Exact scores; a law without strength is the unsteered plant bit for bit, which need not be scored again."""
     with task.plant.under(law.at(strength), scope=scope):  # type: ignore[arg-type]
         return task.exact(limit=LIMIT)
-
-
-def verdict(claim: str, samples: dict[str, np.ndarray]) -> Verdict:
-    """Of one seed: seeds are asked for by the claim, and are no matter here."""
-    found = load_claims()[claim]
-    once = found.model_copy(update={"tolerance": found.tolerance.model_copy(update={"seeds": 1})})  # type: ignore[union-attr]
-    return judge_samples(once, {name: grid[None] for name, grid in samples.items()}).verdict  # type: ignore[arg-type]
-
-
-def product(found: Scores) -> np.ndarray:
-    return product_scores(found.wanted[None], found.intact[None])[0]
-
-
-def wanted(found: Scores) -> np.ndarray:
-    return found.wanted
-
-
-def unwanted(found: Scores) -> np.ndarray:
-    return 1 - found.wanted
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +61,7 @@ def scored(plant: Plant) -> dict[tuple[str, str], dict[str, Scores]]:
 
 
 #: Claim -> behaviour, its own law, the score that it is about.
-CLAIMS: dict[str, tuple[str, str, Callable[[Scores], np.ndarray]]] = {
+CLAIMS: dict[str, tuple[str, str, Part]] = {
     "alqr.tqa.true.a-lqr-raises": ("truth", "a-lqr", wanted),
     "alqr.tqa.txi.beats-all": ("truth", "a-lqr", product),
     "alqr.ours.jacobians-beat-the-identity": ("truth", "a-lqr", product),
@@ -149,7 +125,7 @@ def refusal(plant: Plant) -> dict[str, dict[str, Scores]]:
 
 
 #: Exact scores hold the probability of every refusal ("wanted"), and of every refusal and agreement ("intact").
-REFUSALS: dict[str, tuple[str, str, Callable[[Scores], np.ndarray]]] = {
+REFUSALS: dict[str, tuple[str, str, Part]] = {
     "alqr.refusal.a-lqr-breaks-refusals": ("a-lqr", "last", lambda s: s.intact - s.wanted),
     "alqr.refusal.all-tokens-leave-no-refusal": ("a-lqr-all", "all", lambda s: s.wanted),
 }

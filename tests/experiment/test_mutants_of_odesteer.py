@@ -18,12 +18,10 @@ from steerlib.laws.barrier import ODESteer
 from steerlib.laws.base import Contrast
 from steerlib.metrics import mean_interval
 from steerlib.tasks import Truth
+from tests.experiment.spoilt import EXPECTED, MUTANTS
 
 LAYER, LIMIT = 2, 16
 CHOSEN, FAR = 0.4, 2.4  # in mean lengths of a state
-#: What is made of a law's strength: the law itself, and its mutants.
-MUTANTS = {"law": 1.0, "idle": 0.0, "flipped": -1.0}
-EXPECTED = [("law", Verdict.REPRODUCED), ("idle", Verdict.NOT_REPRODUCED), ("flipped", Verdict.CONTRADICTED)]
 
 
 @pytest.fixture(scope="module")
