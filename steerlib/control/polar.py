@@ -14,8 +14,8 @@ singular value known at the start, each step's g follows from the one before. Fi
 100, nine for any.
 
 The eigendecomposition of L^T T L, the other way to H, loses twice as many digits to a bad condition, since that matrix
-squares the condition of K^T L. Above a certain width all but the Cholesky factors is computed in float32 here: H is
-then right to one part in 10^7 of its largest eigenvalue, and no better for small ones. So each map is tried before it
+squares the condition of K^T L. Above a certain width the same iteration is made in float32, without factors, as
+`steerlib.control.geometric` has it; how much that resolves depends on the covariances. So each map is tried before it
 is given away, and where it would miss the target's covariance the eigendecomposition takes its place.
 """
 
@@ -29,27 +29,28 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steerlib.control import transport
+from steerlib.control.geometric import geometric_map
 from steerlib.control.transport import AffineMap, RegScale, bures_map, moments
+from steerlib.control.wide_moments import wide_moments
 
 _LARGE = 4_000_000  # numbers in a matrix beyond which float32 is used
 _CLOSE = 4e-4  # of an eigenvalue of H, at most: less than half of _MISS, and computed with room to spare
+_ENTANGLED = 3e-5  # of what other coordinates leave unexplained of a variance: what float32's rounding may be at most
 _STEPS = 14  # of Newton's iteration; nine reach rounding from a condition of 1e16
 _POWERS = 6  # steps of the power method; the scaling forgives estimates that are off by a factor
 _MISS = 1e-3  # of a variance, in a random direction: a tenth of what sampling 10,000 states makes of it
-_HOPELESS = 1e-4  # what float32 may make of it by the condition alone; in the end it is a few times as much
+_HOPELESS = 1e-4  # what rounding may make of it by the condition alone; in the end it is a few times as much
 _TRIALS = 8  # directions on which a map is tried
 
 
 def polar_factor(
-    matrix: Float[Tensor, "width width"], *, most: float = math.inf, close: float = 0.0
+    matrix: Float[Tensor, "width width"], *, most: float = math.inf
 ) -> Float[Tensor, "width width"] | None:
     """The orthogonal Q nearest to a matrix, of matrix = Q H with H symmetric positive, in the precision of the matrix.
 
     Args:
         matrix: square.
         most: largest error of a relative variance that the precision may lead to, by the first inverse's norm.
-        close: how far the factor's singular values may stay from 1; 0 for as near as the precision allows. Its singular
-            vectors are right at every step, so that Q^T matrix is wrong by that share of each eigenvalue of H alone.
 
     Returns:
         None where the matrix is singular, or too close to it for its precision.
@@ -69,10 +70,8 @@ def polar_factor(
         # Both ends of the spectrum land here, all between them below; the next scale centres them about 1 again.
         spread = (spread + 1 / spread) / 2
         new = inverse.T.mul(0.5 / scale).add_(turned, alpha=0.5 * scale)
-        last = turned.neg_().add_(new) if step else new - turned  # the matrix itself is the caller's
-        change, moved, turned = float(last.norm()), _stretch(last) if close else math.inf, new
-        # Convergence is quadratic: what is left is at most half of the square of the last change.
-        if change <= 12 * eps**0.5 or (2 * moved) ** 2 / 2 <= close:  # twice, for a power method that fell short
+        change, turned = float((new - turned).norm()), new
+        if change <= 12 * eps**0.5:  # convergence is quadratic: what is left is at most half of the square
             return turned
         scale, spread = spread**-0.5, spread**0.5
     return None
@@ -92,42 +91,55 @@ def polar_map(
     """The symmetric positive A with A S A = T, as `transport.bures_map` gives it, in less time for large matrices.
 
     Args:
-        source: covariance S, symmetric, in float64.
+        source: covariance S, symmetric; in float64, or in float32 where matrices are large.
         target: covariance T, likewise.
 
     Returns:
         A in float64, symmetric. What it makes of S differs from T by less than 1e-3 of the variance in each of a few
-        random directions, on average; where factors do not exist or that would not hold, it is computed by eigenvalues.
+        random directions, on average; where inverses do not exist or that would not hold, it is computed by
+        eigenvalues.
 
     Raises:
         ContrastError: if the source is not positive definite; the target may be singular.
     """
-    found = _by_polar(source, target)
-    return bures_map(source, target) if found is None else found
+    found = (_by_mean if source.numel() > _LARGE else _by_polar)(source, target)
+    return bures_map(source.double(), target.double()) if found is None else found
 
 
 def _by_polar(source: Tensor, target: Tensor) -> Tensor | None:
     (lower, bad), (other, worse) = (torch.linalg.cholesky_ex(matrix) for matrix in (source, target))
     if bad or worse:
         return None
-    dtype = torch.float32 if source.numel() > _LARGE else torch.float64
-    factor = lower.to(dtype)
-    product = other.T.to(dtype) @ factor
-    turn = polar_factor(product, most=_HOPELESS, close=_CLOSE if dtype == torch.float32 else 0.0)
+    turn = polar_factor(other.T @ lower, most=_HOPELESS)
     if turn is None:
         return None
     # H L^-1 = Q^T K^T L L^-1: one product, and one system to solve.
-    found = torch.linalg.solve_triangular(factor.T, turn.T @ other.T.to(dtype), upper=True).double()
+    found = torch.linalg.solve_triangular(lower.T, turn.T @ other.T, upper=True)
     found = (found + found.T).div_(2)
-    return found if _miss(found, source, other) <= _MISS else None
+    return found if _miss(found, source, target, other) <= _MISS else None
 
 
-def _miss(found: Tensor, source: Tensor, other: Tensor) -> float:
-    """How far A S A is from T = K K^T, in units of the target's variances: of K^-1 A S A K^-T - I, the mean length."""
-    some = torch.randn(len(found), _TRIALS, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(found)
-    made = found @ (source @ (found @ torch.linalg.solve_triangular(other.T, some, upper=True)))
-    away = torch.linalg.solve_triangular(other, made, upper=False) - some
-    miss = float(away.norm() / some.norm())
+def _by_mean(source: Tensor, target: Tensor) -> Tensor | None:
+    first, second = source.float(), target.float()
+    other, bad = torch.linalg.cholesky_ex(second)
+    if bad:
+        return None
+    found = geometric_map(first, second, close=_CLOSE, most=_ENTANGLED)
+    if found is None:
+        return None
+    found = (found + found.T).div_(2).double()
+    return found if _miss(found, source.double(), target.double(), other) <= _MISS else None
+
+
+def _miss(found: Tensor, source: Tensor, target: Tensor, other: Tensor) -> float:
+    """How far A S A is from T = K K^T, in units of the target's variances: of K^-1 (A S A - T) K^-T, the mean length.
+
+    K says in which directions and units; it may be of lower precision than the difference itself.
+    """
+    some = torch.randn(len(found), _TRIALS, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(other)
+    aside = torch.linalg.solve_triangular(other.T, some, upper=True).to(found)
+    away = found @ (source @ (found @ aside)) - target @ aside
+    miss = float(torch.linalg.solve_triangular(other, away.to(other), upper=False).norm() / some.norm())
     return miss if math.isfinite(miss) else math.inf
 
 
@@ -156,7 +168,8 @@ def gaussian_map(
     enough = target.shape[-1] == width <= len(source) + len(target) and min(len(source), len(target)) > 1
     if not (enough and 0 <= reg < math.inf and scale in get_args(RegScale)):
         return transport.gaussian_map(source, target, reg=reg, scale=scale)
-    (start, first), (end, second) = moments(source), moments(target)
+    measured = wide_moments if width**2 > _LARGE else moments
+    (start, first), (end, second) = measured(source), measured(target)
     if not first.diagonal().any():
         return transport.gaussian_map(source, target, reg=reg, scale=scale)
     added = reg if scale == "absolute" else reg * float(first.trace() + second.trace()) / (2 * width)

@@ -23,8 +23,8 @@ from torch import Tensor
 
 from steerlib.control.logistic import LogisticFit, fit_logistic
 from steerlib.control.polar import gaussian_map
+from steerlib.control.refined_logistic import fit_refined
 from steerlib.control.transport import RegScale
-from steerlib.control.wide_logistic import fit_wide
 from steerlib.errors import ContrastError, LawError
 from steerlib.laws.base import Contrast, Law, check_width, one_of
 
@@ -91,9 +91,9 @@ class MiMiC(Law):
         return state.to(self.weight.dtype) @ self.weight + self.bias <= 0
 
     def fit(self, contrast: Contrast) -> Self:
-        """Fit the map and, for a gate, the probe; in float64.
+        """Fit the map and, for a gate, the probe; in float64, or for large sets as near to that as float32 can tell.
 
-        The inverses that lead to a polar factor of the width take most of the time.
+        The inverses that lead to the map take most of the time.
 
         Raises:
             ContrastError: if a class has a single state, all negative states are the same, or reg is 0 and they do not
@@ -108,8 +108,9 @@ class MiMiC(Law):
             )
         found = gaussian_map(negative, positive, reg=self.reg, scale=self.reg_scale)
         shift = found.target - found.source
-        excess = found.matrix - torch.eye(contrast.width).to(found.matrix)
-        if shift.norm() <= 1e-12 * contrast.largest and excess.norm() <= 1e-6 * found.matrix.norm():
+        size, excess = found.matrix.norm(), found.matrix
+        excess.diagonal().sub_(1)
+        if shift.norm() <= 1e-12 * contrast.largest and excess.norm() <= 1e-6 * size:
             raise LawError(
                 "MiMiC: both classes have the same mean and covariance. Likely cause: the same states twice."
             )
@@ -126,5 +127,4 @@ def _probe(positive: Tensor, negative: Tensor, c: float) -> LogisticFit:
     """The probe, by whichever method is faster; both end at the optimum of one objective."""
     if positive.numel() + negative.numel() <= _LARGE:
         return fit_logistic(positive, negative, c=c)
-    # In float64: raw states have coordinates a thousand times as large as others, which float32 cannot resolve.
-    return fit_wide(torch.cat([positive, negative]).detach().double(), len(positive), c=c, spoil=True)
+    return fit_refined(positive, negative, c=c)
