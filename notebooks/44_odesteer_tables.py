@@ -486,6 +486,7 @@ def tables_of(behaviour, columns=None):
     if behaviour not in behaviours:
         display(Markdown(f"*{behaviour}: not run yet.*"))
 
+
 # %% [markdown]
 # ### Truth
 #
@@ -497,7 +498,9 @@ measured = {r.cell: r for r in shipped_grid("joint", profile=profile, page=page)
 
 def measured_of(entry):
     """Records of what the races did not measure, one for each seed; none where a row has not all of them."""
-    found = [measured.get(scored_on(r.cell, "truth-joint")) for r in entry.records]
+    found = [
+        measured.get(scored_on(r.cell, "truth-joint")) for r in entry.records
+    ]
     return found if all(found) else []
 
 
@@ -517,7 +520,10 @@ for where in plants:
         ]
         on_truth[where, setting] = {e.name: e for e in ran if measured_of(e)}
 joint_here = {
-    key: {n: metrics.grid_interval(jointly(e), resamples=race_tables.RESAMPLES) for n, e in ran.items()}
+    key: {
+        n: metrics.grid_interval(jointly(e), resamples=race_tables.RESAMPLES)
+        for n, e in ran.items()
+    }
     for key, ran in on_truth.items()
 }
 apart_by = [
@@ -712,8 +718,12 @@ JOINT_GAPS = {}
 for (where, setting), ran in on_truth.items():
     for name in ["unsteered", *methods[1:], *rivals]:
         if name in ran and "ODESteer" in ran:
-            JOINT_GAPS[f"{where}/truth", setting, name] = metrics.paired_grid_difference(
-                jointly(ran["ODESteer"]), jointly(ran[name]), resamples=race_tables.RESAMPLES
+            JOINT_GAPS[f"{where}/truth", setting, name] = (
+                metrics.paired_grid_difference(
+                    jointly(ran["ODESteer"]),
+                    jointly(ran[name]),
+                    resamples=race_tables.RESAMPLES,
+                )
             )
 both_gaps = {"product": {k: GAPS[k] for k in JOINT_GAPS}, "both": JOINT_GAPS}
 clear = {
