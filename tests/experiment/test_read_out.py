@@ -46,8 +46,8 @@ def rows() -> list[Entry]:
 
 def test_the_grid_has_the_laws_of_the_table_and_no_others(rows: list[Entry]) -> None:
     """Same laws, options, blocks, strengths, prompts and seeds: a race that is run anew asks for the grid anew."""
-    raced = {record.cell for row in rows for record in row.records}
-    assert {scored_on(cell, "truth-joint") for cell in raced} == set(read_grid(GRID))
+    wanted = [scored_on(record.cell, "truth-joint") for row in rows for record in row.records]
+    assert set(wanted) == set(read_grid(GRID))
     assert {row.setting for row in rows} == {"none", "own", "budget"}
 
 
@@ -81,7 +81,7 @@ def test_a_law_stays_fitted_for_the_task_that_it_was_fitted_for() -> None:
 def test_cells_of_one_race_are_those_of_its_table_on_test_prompts() -> None:
     raced = raced_cells(["barriers"], "truth", profile="tiny")
     assert {(cell.task, cell.split) for cell in raced} == {("truth", "test")} and len(raced) == len(set(raced))
-    assert None in {cell.law for cell in raced} and raced_cells(["barriers"], "refusal", profile="tiny") == []
+    assert any(cell.law is None for cell in raced) and raced_cells(["barriers"], "refusal", profile="tiny") == []
     with pytest.raises(ShippedError, match=r"steerlib run data/races/absent.yml --ship tiny"):
         raced_cells(["absent"], "truth", profile="tiny")
 
