@@ -63,6 +63,7 @@ from steerlib.experiment.race_joined import beside, on_shared_seeds
 from steerlib.experiment.race_plan import read_race
 from steerlib.experiment.race_records import shipped_race
 from steerlib.experiment.races import Entry
+from steerlib.experiment.read_out import scored_on
 from steerlib.experiment.recompute import shipped_grid
 from steerlib.experiment.rerun_pages import show_reruns
 from steerlib.experiment.samples import product_scores
@@ -272,7 +273,7 @@ table(
 )  # fmt: skip
 
 # %% [markdown]
-# On {glue:text}`n.said` sampled answers each, the product less the joint share lies between {glue:text}`txi.gap.least` and {glue:text}`txi.gap.most`, and the order of the six is {glue:text}`txi.orders` by both. The difference can have either sign, since up to {glue:text}`txi.neither.most` of the answers of a law fail both judges. In the tables below T*I is the product, as printed in the paper; beside it stands the **floor** of the joint share, $t + s - 1$, taken prompt by prompt, which needs no sampling.
+# On {glue:text}`n.said` sampled answers each, the product less the joint share lies between {glue:text}`txi.gap.least` and {glue:text}`txi.gap.most`, and the order of the six is {glue:text}`txi.orders` by both. The difference can have either sign, since up to {glue:text}`txi.neither.most` of the answers of a law fail both judges. In the tables below T*I is the product, as printed in the paper, and in the column *True and Info* stands the joint share. Both are exact there: on the Almanac an answer is true *and* informative only if it states the truth, so that the joint share is the probability of all such statements, and needs no sampling.
 #
 # ## What is printed
 #
@@ -312,10 +313,10 @@ table(
 )
 
 # %% [markdown]
-# The headline is the mean over four models of a distance in *points*, not in percent of anything: {glue:text}`published.headline.txi`, {glue:text}`published.headline.win` and {glue:text}`published.headline.toxicity` (toxicity times a hundred). "Best baseline" is another one on every model. And is the lead a matter of the product? By {prf:ref}`odetables-joint` the printed columns True and Info say how low the joint share can be.
+# The headline is the mean over four models of a distance in *points*, not in percent of anything: {glue:text}`published.headline.txi`, {glue:text}`published.headline.win` and {glue:text}`published.headline.toxicity` (toxicity times a hundred). "Best baseline" is another one on every model. And is the lead a matter of the product? The joint share is not printed, but by {prf:ref}`odetables-joint` the columns True and Info say between which ends it lies: a **floor**, $t + s - 1$, and a ceiling, the smaller of the two.
 
 # %%
-columns = claims["odesteer.ours.the-joint-share-keeps-the-lead"].published
+columns = claims["odesteer.ours.the-least-joint-share-keeps-the-lead"].published
 floors, ceilings = {}, {}
 for m in models:
     t, i = columns[f"{m}-true"], columns[f"{m}-info"]
@@ -475,7 +476,8 @@ def tables_of(behaviour, columns=None):
         for setting, named in SETTINGS.items() if course else ():
             own = where == main and setting == "own"
             more = dict((columns or {}).get((where, setting), {}))
-            found = race_tables.paper_table(course, setting, more=more)
+            digits = 3 if behaviour == "truth" else 2
+            found = race_tables.paper_table(course, setting, more=more, digits=digits)  # fmt: skip
             if own:
                 head = f"published, Llama-3.1-8B: {HEADS[behaviour]}"
                 found[head] = [published[behaviour].get(n, "–") for n in found.index]  # fmt: skip
@@ -485,17 +487,30 @@ def tables_of(behaviour, columns=None):
         display(Markdown(f"*{behaviour}: not run yet.*"))
 
 
-def floor_of(entry):
-    """Least share of answers that are true and informative, prompt by prompt, with its interval."""
-    t, i = (race_tables.scores(entry, n) for n in ("wanted", "intact"))
-    return metrics.grid_interval(np.maximum(0.0, t + i - 1))
-
-
 # %% [markdown]
 # ### Truth
+#
+# The share of answers that are true *and* informative is not in the records of the races, which hold the two columns. It is in a grid of its own, whose cells are the rows of the races: the laws that they chose, fitted on the same texts, at the same blocks and strengths, on the same prompts. {glue:text}`joint.recomputed` {glue:text}`joint.same`
 
 # %% tags=["hide-input"]
-floors_here = {}
+measured = {r.cell: r for r in shipped_grid("joint", profile=profile, page=page)}  # fmt: skip
+
+
+def measured_of(entry):
+    """Records of what the races did not measure, one for each seed; none where a row has not all of them."""
+    found = [
+        measured.get(scored_on(r.cell, "truth-joint")) for r in entry.records
+    ]
+    return found if all(found) else []
+
+
+def jointly(entry):
+    """Scores of shape (seeds, prompts): the probability of an answer that is true and informative."""
+    return np.array([r.scores["wanted"] for r in measured_of(entry)])
+
+
+# %% tags=["hide-input"]
+on_truth = {}
 for where in plants:
     course = courses.get(f"{where}/truth")
     for setting in SETTINGS if course else ():
@@ -503,32 +518,60 @@ for where in plants:
             *race_tables.entries_at(course, "none"),
             *race_tables.entries_at(course, setting),
         ]
-        floors_here[where, setting] = {"T*I, floor of the joint share": {e.name: floor_of(e) for e in ran if e.records}}  # fmt: skip
-tables_of("truth", floors_here)
+        on_truth[where, setting] = {e.name: e for e in ran if measured_of(e)}
+joint_here = {
+    key: {
+        n: metrics.grid_interval(jointly(e), resamples=race_tables.RESAMPLES)
+        for n, e in ran.items()
+    }
+    for key, ran in on_truth.items()
+}
+apart_by = [
+    float(np.abs(np.array([r.more[more] for r in measured_of(e)]) - race_tables.scores(e, name)).max())
+    for ran in on_truth.values() for e in ran.values() for more, name in (("true", "wanted"), ("info", "intact"))
+]  # fmt: skip
+page.text(
+    "joint.same",
+    f"True and Info were measured there again: of no row and prompt do they differ from those of the races by more than {max(apart_by):.1g}."
+    if apart_by else "",
+)  # fmt: skip
+tables_of("truth", {k: {"True and Info": x} for k, x in joint_here.items()})
 
 # %% tags=["hide-input"]
-orders_here, fallen_by = {}, {}
-for (where, setting), more in floors_here.items():
-    low = next(iter(more.values()))
-    ran = {n: race_tables.combined(e).value for n in low if (e := race_tables.entry_of(courses[f"{where}/truth"], n, setting))}  # fmt: skip
+orders_here, less_than_product, leaders = {}, {}, {}
+for key, ran in on_truth.items():
+    products = {n: race_tables.value_of(e) for n, e in ran.items()}
+    joint = {n: joint_here[key][n].value for n in ran}
     names = [n for n in ran if n not in ("unsteered", "told")]
     pairs = [(a, b) for k, a in enumerate(names) for b in names[:k]]
-    swaps = sum((ran[a] - ran[b]) * (low[a].value - low[b].value) < 0 for a, b in pairs)  # fmt: skip
-    orders_here[where, setting] = (swaps, len(pairs))
-    fallen_by[where, setting] = max(ran[n] - low[n].value for n in names)
+    swaps = sum((products[a] - products[b]) * (joint[a] - joint[b]) < 0 for a, b in pairs)  # fmt: skip
+    orders_here[key] = (swaps, len(pairs))
+    less_than_product[key] = {n: joint[n] - products[n] for n in names}
+    if names:
+        leaders[key] = tuple(max(names, key=by.get) for by in (products, joint))
+differences = [d for found in less_than_product.values() for d in found.values()]
 page.text(
-    "floor.swaps",
+    "joint.swaps",
     "; ".join(f"{a} of {n} pairs on {p}, {SETTINGS[s]}" for (p, s), (a, n) in orders_here.items()) or "not known yet",
 )  # fmt: skip
-page.record("floor.most", max(fallen_by.values(), default=0.0), digits=2)
+page.record("joint.least", min(differences, default=0.0), digits=2)
+page.record("joint.most", max(differences, default=0.0), digits=2)
+page.text("joint.below", f"{sum(d < 0 for d in differences)} of {len(differences)}")  # fmt: skip
+page.text(
+    "joint.first",
+    f"{sum(a == b for a, b in leaders.values())} of {len(leaders)}",
+)
+for score in (0, 1):
+    first_is_ours = sum(x[score] == "ODESteer" for x in leaders.values())
+    page.text(f"joint.ours.{('product', 'both')[score]}", f"{first_is_ours} of {len(leaders)}")  # fmt: skip
 told_swaps = {key: f"{a} of {n}" for key, (a, n) in orders_here.items()}
 table(
     [(p, *(told_swaps.get((p, s), "–") for s in SETTINGS)) for p in plants],
-    "pairs of methods that change places", *SETTINGS.values(),
+    "pairs of methods and controls that change places", *SETTINGS.values(),
 )  # fmt: skip
 
 # %% [markdown]
-# Does it matter which of the two scores is printed? The table counts the pairs of methods that change places between the product and the floor. The most that a row loses is {glue:text}`floor.most`; by {prf:ref}`odetables-joint` it is large where both columns are far from one.
+# Does it matter which of the two scores is printed? The table counts the pairs of rows that change places between the product and the joint share. The joint share less the product lies between {glue:text}`joint.least` and {glue:text}`joint.most`, and is below zero for {glue:text}`joint.below` rows; by {prf:ref}`odetables-joint` it can be large only where both columns are far from one, and it is above zero where more answers fail both judges than if the two had nothing to do with each other. (In exact scores an answer outside the grammar fails both.) The same row is first by both scores in {glue:text}`joint.first` tables; that row is ODESteer in {glue:text}`joint.ours.product` by the product and in {glue:text}`joint.ours.both` by the joint share.
 #
 # ### Preference
 
@@ -671,9 +714,32 @@ for setting in SETTINGS:
         page.text(f"gaps.{setting}.{which}", f"{count} of {total}")
 everywhere = [t for t in courses if len(side(t, "own", "ahead")) == sum((c, s) == (t, "own") for c, s, _ in GAPS) > 0]  # fmt: skip
 page.text("gaps.every", listed(map(course_name, everywhere)))
+JOINT_GAPS = {}
+for (where, setting), ran in on_truth.items():
+    for name in ["unsteered", *methods[1:], *rivals]:
+        if name in ran and "ODESteer" in ran:
+            JOINT_GAPS[f"{where}/truth", setting, name] = (
+                metrics.paired_grid_difference(
+                    jointly(ran["ODESteer"]),
+                    jointly(ran[name]),
+                    resamples=race_tables.RESAMPLES,
+                )
+            )
+both_gaps = {"product": {k: GAPS[k] for k in JOINT_GAPS}, "both": JOINT_GAPS}
+clear = {
+    n: {k: (d.low > 0) - (d.high < 0) if d.p <= 0.05 else 0 for k, d in found.items()}
+    for n, found in both_gaps.items()
+}  # fmt: skip
+for n, found in clear.items():
+    for word, sign in (("ahead", 1), ("behind", -1)):
+        page.text(f"gaps.{n}.{word}", f"{sum(x == sign for x in found.values())} of {len(found)}")  # fmt: skip
+otherwise = [k for k in JOINT_GAPS if clear["product"][k] != clear["both"][k]]
+page.record("gaps.otherwise", len(otherwise))
 
 # %% [markdown]
 # (The figure has the rows of the paper's table and those of this part; the table above counts all.) Over all courses ODESteer is clearly ahead in {glue:text}`gaps.own.ahead` comparisons at own settings and clearly behind in {glue:text}`gaps.own.behind`; at equal budget in {glue:text}`gaps.budget.ahead` and {glue:text}`gaps.budget.behind`. (None is corrected for their number: one in forty falls on either side by luck.) Courses on which it is ahead of *every* opponent at its own setting, as the paper has it for its own: {glue:text}`gaps.every`.
+#
+# Had the joint share been compared in place of the product: on the courses of truth, at both settings, ODESteer is clearly ahead in {glue:text}`gaps.both.ahead` comparisons instead of {glue:text}`gaps.product.ahead`, and clearly behind in {glue:text}`gaps.both.behind` instead of {glue:text}`gaps.product.behind`; {glue:text}`gaps.otherwise` come out otherwise.
 #
 # ### Who stands out
 #
@@ -1476,6 +1542,7 @@ gathered = {
     "truth.true": of_race("truth", "own", part_of("wanted")),
     "truth.info": of_race("truth", "own", part_of("intact")),
     "truth.at-budget": of_race("truth", "budget", txi),
+    "truth.joint": {k: x for k, x in of_race("truth", "own", lambda e, _: jointly(e)).items() if x.size},
     "toxicity.mean": of_race("toxicity", "own", part_of("wanted", lambda x: 1 - x)),
     "preference.win-rate": of_race("preference", "own", race_tables.wins),
     "preference.reward": of_race("preference", "own", part_of("reward")),
@@ -1537,6 +1604,9 @@ def better(name, setting, than):
 points = [
     f"The printed margins over the best baseline of each model are {listed(f'{np.mean([*per.values()]):.2f}' for per in found_margins.values())} "
     f"points in the mean over four models. Floor against floor of the joint share, the lead is lost on {len(lost)} of {len(models)}.",
+    "On the small plants the joint share is known exactly: of the courses of truth, at both settings, the same row is first by it "
+    f"and by the product in {told_by['joint.first']} tables, and {len(otherwise)} of "
+    f"{len(JOINT_GAPS)} comparisons of ODESteer come out otherwise.",
     f"{len(courses)} of {len(plan.courses())} courses have been run. ODESteer is clearly ahead of an opponent in "
     f"{told_by['gaps.own.ahead']} comparisons at own settings and clearly behind in {told_by['gaps.own.behind']}; at equal budget "
     f"in {told_by['gaps.budget.ahead']} and {told_by['gaps.budget.behind']}.",

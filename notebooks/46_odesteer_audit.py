@@ -383,7 +383,7 @@ table(
 )  # fmt: skip
 
 # %% [markdown]
-# AND less product is {glue:text}`and.free` unsteered and {glue:text}`and.less` under ODESteer: even its sign may change with the law. The gain by steering is {glue:text}`product.gain` by the product and {glue:text}`and.gain` by AND.{glue:text}`and.how`
+# AND less product is {glue:text}`and.free` unsteered and {glue:text}`and.less` under ODESteer: even its sign may change with the law (the tables of chapter [44](44_odesteer_tables) have AND beside the product for every law). The gain by steering is {glue:text}`product.gain` by the product and {glue:text}`and.gain` by AND.{glue:text}`and.how`
 #
 # Which of the two was printed? The forty rows of the paper's main table:
 

@@ -37,6 +37,7 @@ LAWS: dict[str, str] = {
 #: Behaviours of a plant: name -> class.
 TASKS: dict[str, str] = {
     "truth": "steerlib.tasks.truth.Truth",
+    "truth-joint": "steerlib.tasks.joint.JointTruth",
     "toxicity": "steerlib.tasks.toxicity.Toxicity",
     "toxicity-read": "steerlib.tasks.fluent.ReadToxicity",
     "refusal": "steerlib.tasks.refusal.Refusal",

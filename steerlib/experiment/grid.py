@@ -1,4 +1,4 @@
-"""Grids: many cells written as a product of lists, of which only the missing ones are computed.
+"""Grids: many cells, as products of lists or as the rows of races, of which only the missing ones are computed.
 
 Knows grid files and progress. Knows nothing about what a cell computes, how it is kept, or worker processes.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, field_validator
 from tqdm import tqdm
 
 from steerlib.errors import SteerlibError
@@ -19,6 +19,7 @@ from steerlib.experiment.cells import Cell
 from steerlib.experiment.store import Store
 from steerlib.experiment.workers import Item, in_processes, said_of
 from steerlib.experiment.yaml_files import problems, read_yaml
+from steerlib.registry import TASKS, place_of
 
 
 class GridError(SteerlibError, ValueError):
@@ -51,6 +52,37 @@ class Block(BaseModel):
             yield Cell.model_validate(_nested(flat))
 
 
+class Rows(BaseModel):
+    """Rows of shipped races, scored on another task; see `steerlib.experiment.read_out`.
+
+    Attributes:
+        rows_of: names of races, whose rows stand in one table.
+        raced: the task that they were scored on there.
+        task: the one that they are scored on here.
+        profile: whose races.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rows_of: list[str]
+    raced: str
+    task: str
+    profile: str = "tiny"
+
+    @field_validator("raced", "task")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        place_of(name, TASKS, "task")
+        return name
+
+    def cells(self) -> Iterator[Cell]:
+        """A cell for each of the races, in their order."""
+        from steerlib.experiment.read_out import raced_cells, scored_on
+
+        for cell in raced_cells(self.rows_of, self.raced, profile=self.profile):
+            yield scored_on(cell, self.task)
+
+
 def _nested(flat: dict[str, Any]) -> dict[str, Any]:
     """{"law.fit.n": 5} -> {"law": {"fit": {"n": 5}}}; a whole law may be given, too, and is then refined."""
     out: dict[str, Any] = {}
@@ -78,9 +110,10 @@ def read_grid(path: str | Path) -> list[Cell]:
     cells: dict[Cell, None] = {}
     for number, entry in enumerate(raw["blocks"]):
         try:
-            block = Block.model_validate(entry)
-            unused = {name for rule in block.skip for name in rule} - set(block.over)
-            if unused:
+            block = (Rows if isinstance(entry, dict) and "rows_of" in entry else Block).model_validate(entry)
+            if isinstance(block, Block) and (
+                unused := {name for rule in block.skip for name in rule} - set(block.over)
+            ):
                 raise GridError(f"{file}, block {number}: skip names {sorted(unused)}, which `over` does not list")
             for cell in block.cells():
                 cells[cell] = None

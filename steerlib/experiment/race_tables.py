@@ -211,7 +211,7 @@ def estimates(race: Race, setting: Setting) -> dict[str, dict[str, Estimate]]:
 
 
 def paper_table(
-    race: Race, setting: Setting, *, more: Mapping[str, Mapping[str, Estimate]] | None = None
+    race: Race, setting: Setting, *, more: Mapping[str, Mapping[str, Estimate]] | None = None, digits: int = 2
 ) -> pd.DataFrame:
     """A table as the papers print it, each cell with its interval and the number of answers behind it.
 
@@ -219,6 +219,7 @@ def paper_table(
         race: one course.
         setting: "own" or "budget".
         more: further columns: title -> method -> estimate.
+        digits: of what is printed in the further columns.
     """
     import pandas as pd
 
@@ -228,7 +229,7 @@ def paper_table(
     for name, cells in estimates(race, setting).items():
         row = {"method": name, "acts": _where(found[name])}
         row |= {c.title: shown(cells[c.title], c.digits) for c in columns}
-        row |= {title: shown(values.get(name, NOTHING), 2) for title, values in extra.items()}
+        row |= {title: shown(values.get(name, NOTHING), digits) for title, values in extra.items()}
         rows.append(row)
     return pd.DataFrame(rows).set_index("method")
 
