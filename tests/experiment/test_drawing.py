@@ -204,6 +204,12 @@ def test_every_way_of_drawing_is_said_before_a_run(monkeypatch: pytest.MonkeyPat
         "answers to preference: max new tokens 128, temperature 0.7, top p 0.9, top k 50, repetition penalty 1.1, "
         r"no repeat ngram size 2, cut at '\nQ:'",
     ]
+    spec, seeds = read_table("re_control", profile="paper")
+    (line,) = drawing_lines(spec.cells(seeds, settings=["hh-vicuna-7b"]))
+    assert line.startswith("answers to preference: max new tokens 128, temperature 0, repetition penalty 1, cut for ")
+    assert (
+        r"cut for reward at '(?i:human:)', cut for diversity, coherence and wins at '###USER:' or '\n\nUSER:'" in line
+    )
     told = ["table", "--paper", "alqr", "--table", "refusal", "--profile", "paper", "--dry-run"]
     found = CliRunner().invoke(cli.app, [*told, "--setting", "gemma-2-2b-instruct"])
     assert found.exit_code == 0, found.output
