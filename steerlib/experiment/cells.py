@@ -161,9 +161,13 @@ class Sampling(_Data):
         top_k: keep the k most likely tokens, before top_p.
         repetition_penalty: see `steerlib.decoding.repetition`; None is what the plant's own generation_config says.
         no_repeat_ngram_size: likewise.
+        cache: "none" to read the whole text anew for each token, as A-LQR's earlier code does: a law of scope "last"
+            then steers one position at a time, and none stays steered. "dynamic" is as leaving it out.
     """
 
-    later = frozenset({"max_new_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "no_repeat_ngram_size"})
+    later = frozenset(
+        {"max_new_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "no_repeat_ngram_size", "cache"}
+    )
     #: Those that a task on public data has itself.
     of_tasks: ClassVar[tuple[str, ...]] = ("max_new_tokens", "temperature", "top_p")
 
@@ -173,6 +177,13 @@ class Sampling(_Data):
     top_k: Annotated[int, Field(ge=1)] | None = None
     repetition_penalty: Annotated[float, Field(gt=0)] | None = None
     no_repeat_ngram_size: Annotated[int, Field(ge=1)] | None = None
+    cache: Literal["none"] | None = None
+
+    @field_validator("cache", mode="before")
+    @classmethod
+    def _no_default(cls, cache: Any) -> Any:
+        """Leave out the plant's own cache: two names for one cell would be computed twice."""
+        return None if cache == "dynamic" else cache
 
     @property
     def given(self) -> dict[str, Any]:
@@ -188,6 +199,11 @@ class Sampling(_Data):
     def drawn(self) -> dict[str, Any]:
         """The others: what the plant's own sampling is asked for."""
         return {name: value for name, value in self.given.items() if name not in _REPETITION}
+
+
+def plain(value: float | str) -> str:
+    """A setting as people write it: 1.1, 50, none."""
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 _REPETITION = ("repetition_penalty", "no_repeat_ngram_size")
@@ -267,6 +283,11 @@ class Cell(_Data):
                 f"settings={self.settings.repetition} with decoder={self.decoder.name!r}, which scores candidates by "
                 "the plant's plain probabilities; expected none, or 'prompted' or 'best-of-n'"
             )
+        if self.settings.cache is not None and self.decoder is not None:
+            raise ValueError(
+                f"settings.cache={self.settings.cache!r} with decoder={self.decoder.name!r}, which keeps caches of its "
+                "own; expected none"
+            )
         if self.kind == "exact" and self.seed != 0:
             raise ValueError(f"seed={self.seed} with kind='exact', where nothing is sampled; expected 0")
         if self.kind == "exact" and self.judges:
@@ -317,7 +338,7 @@ class Cell(_Data):
         told += f", {self.decoder.title}" if self.decoder is not None else ""
         options = "".join(f" {value}" for value in self.task_options.values())
         seed = f", seed {self.seed}" if self.kind == "sampled" else ""
-        seed += "".join(f", {name} {value:g}" for name, value in self.settings.given.items())
+        seed += "".join(f", {name} {plain(value)}" for name, value in self.settings.given.items())
         seed += f", {self.judged}" if self.judges else ""
         seed += f", {self.precision.title}" if self.precision.title else ""
         return f"{self.plant}: {self.task}{options}, {law}{told} ({self.kind}{seed})"

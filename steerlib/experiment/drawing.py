@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steerlib.errors import SteerlibError
-from steerlib.experiment.cells import Cell, Sampling, canonical
+from steerlib.experiment.cells import Cell, Sampling, canonical, plain
 from steerlib.experiment.spelling import listed
 from steerlib.registry import task_class
 from steerlib.tasks.real.settings import settings_of
@@ -85,7 +85,7 @@ def drawing_lines(cells: Iterable[Cell]) -> list[str]:
 def _told(cell: Cell) -> str:
     said = {**_of_task(cell), **cell.settings.given}
     stop = said.pop("stop", ())
-    words = [f"{name.replace('_', ' ')} {value:g}" for name, value in said.items() if value is not None]
+    words = [f"{name.replace('_', ' ')} {plain(value)}" for name, value in said.items() if value is not None]
     if cell.settings.repetition_penalty is None:
         words.append("repetition penalty as the model's own generation_config says")
     words += [f"cut at {' or '.join(map(repr, stop))}"] if stop else []

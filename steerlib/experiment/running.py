@@ -286,7 +286,8 @@ def _computed(cell: Cell, device: str) -> CellRecord:
         if law is not None or before is not None:
             bare = spread(task.prompts(cell.split), cell.limit)
             prompts = [item.text for item in _told(task, cell)] if cell.told else bare
-            if law is not None:
+            # A reading of finished answers steers every position of them: it is of generation with a cache.
+            if law is not None and cell.settings.cache is None:
                 found |= effort(plant, lambda: plant.under(law, scope=scope), prompts, answers)
             elif before is not None:
                 found |= departure(plant, before, prompts, answers)

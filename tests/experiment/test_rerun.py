@@ -302,6 +302,29 @@ def test_a_figure_varies_one_field_and_nothing_else() -> None:
     assert not strengths.validation(), "what the figure varies is not chosen"
 
 
+def test_a_grid_varies_all_its_fields_together() -> None:
+    made = Rerun.of("alqr", "sweep-grid", profile="paper", settings=["llama-3-8b"])
+    laws = [law for cell in command._due(made) if (law := cell.law) is not None and cell.seed == 0]
+    weights = {(law.options["q"], law.options["r"], law.options["setpoint"]) for law in laws}
+    assert len(laws) == len(weights) == 5**3 and {law.options["q_f"] for law in laws} == {1.0}
+    assert not made.validation()
+    (stage,) = [dict(made.tests("llama-3-8b", {}))]
+    assert "q=0.1 r=100 q_f=1 setpoint=2.5" in stage
+
+
+def test_what_the_earlier_code_drew_without_a_cache_stands_beside_what_the_later_draws_with_one() -> None:
+    made = Rerun.of("alqr", "toxicity-no-cache", profile="paper", settings=["gemma-2-2b"])
+    tried = {row: Choice(values, False, {}, 0) for row, values, _ in made.trials("gemma-2-2b")}
+    cells = dict(made.tests("gemma-2-2b", tried))
+    for row in ("a-lqr", "s-pid"):
+        with_one, without = cells[f"{row}, dynamic"], cells[f"{row}, none"]
+        assert (with_one.settings.cache, without.settings.cache) == (None, "none")
+        assert without.law == with_one.law and without.law is not None and without.law.scope == "last"
+    main = Rerun.of("alqr", "toxicity", profile="paper", settings=["gemma-2-2b"])
+    shared = dict(main.tests("gemma-2-2b", tried))
+    assert shared["a-lqr"] == cells["a-lqr, dynamic"], "those of the main table are not computed again"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
