@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steerlib.errors import SteerlibError
-from steerlib.experiment.cells import Cell, Sampling, canonical, plain
+from steerlib.experiment.cells import Cell, Sampling, canonical
+from steerlib.experiment.sampling_spec import plain
 from steerlib.experiment.spelling import listed
 from steerlib.registry import task_class
 from steerlib.tasks.real.settings import settings_of

@@ -234,7 +234,7 @@ def test_blank_answers_are_counted_below_the_table_and_end_nothing() -> None:
     (setting,) = made.settings
     tried = {row: Choice(values, False, {}, 0) for row, values, _ in made.trials(setting)}
     cells = tuple(made.tests(setting, made.choices(setting, lambda _: None) | tried))
-    assert {cell.task_options["blank"] for _, cell in cells} == {"asked"}
+    assert {str(cell.task_options["blank"]) for _, cell in cells} == {"asked"}
     flat = dict.fromkeys(("wanted", "intact"), (0.5,) * 3)
 
     def found(cell: Cell) -> CellRecord:
@@ -305,8 +305,8 @@ def test_a_figure_varies_one_field_and_nothing_else() -> None:
 def test_a_grid_varies_all_its_fields_together() -> None:
     made = Rerun.of("alqr", "sweep-grid", profile="paper", settings=["llama-3-8b"])
     laws = [law for cell in command._due(made) if (law := cell.law) is not None and cell.seed == 0]
-    weights = {(law.options["q"], law.options["r"], law.options["setpoint"]) for law in laws}
-    assert len(laws) == len(weights) == 5**3 and {law.options["q_f"] for law in laws} == {1.0}
+    weights = {str([law.options[name] for name in ("q", "r", "setpoint")]) for law in laws}
+    assert len(laws) == len(weights) == 5**3 and all(law.options["q_f"] == 1.0 for law in laws)
     assert not made.validation()
     (stage,) = [dict(made.tests("llama-3-8b", {}))]
     assert "q=0.1 r=100 q_f=1 setpoint=2.5" in stage
@@ -379,6 +379,20 @@ def test_what_is_needed_is_said_before_anything_is_fetched(tmp_path: Path, monke
     assert "this GPU has 24.0 GB, which is too little" in other.output
     assert "Did you mean h200" in typed("table", *told, "--gpu", "h20", code=2).output
     assert not list(tmp_path.iterdir())
+
+
+def test_offline_with_nothing_here_it_stops_before_the_first_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.delenv("STEERLIB_MODELS", raising=False)
+    told = ["--paper", "alqr", "--table", "refusal", "--setting", "gemma-2-2b-instruct", "--store", tmp_path / "store"]
+    found = typed("table", *told, "--out", tmp_path / "out", code=2)
+    said = " ".join(found.output.split())
+    assert "HF_HUB_OFFLINE is set, and no setting has all that it needs: google/gemma-2-2b-it" in said
+    assert "Fix: unset it and run `steerlib fetch --profile paper --table alqr_jailbreak`, or put folders" in said
+    assert "failed:" not in said and not (tmp_path / "out").exists()
 
 
 def test_numbers_are_written_with_their_interval_and_deviation() -> None:

@@ -49,10 +49,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plant() -> Plant:
     """A plant whose template and whose tokenizer both write the first token."""
     made = Plant.from_model(families.model("llama"), deepcopy(families.tokenizer()))
-    made.tokenizer.chat_template = TEMPLATE
-    made.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-        single="<bos> $A", special_tokens=[("<bos>", 1)]
-    )
+    tokenizer: Any = made.tokenizer
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 1)])
     return made
 
 
