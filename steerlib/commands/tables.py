@@ -66,6 +66,7 @@ def table(
             _list(paper)
             raise SteerlibError(f"got --paper {paper} without --table, expected one of those above")
         from steerlib.experiment.rerun import Rerun
+        from steerlib.experiment.rerun_needs import refuse_in_vain
         from steerlib.experiment.store import Store
 
         rerun = Rerun.of(paper, number, profile=profile, settings=setting or ())
@@ -80,6 +81,7 @@ def table(
             _forecast(rerun, place, ask=ask, gpu=gpu)
             return
         _forecast(rerun, place, ask=ask, gpu=gpu)
+        refuse_in_vain(rerun)
         if not device:
             say("on the processor, since no --device names a GPU (--device cuda): many times slower than that")
         _make(rerun, place, out, jobs, tuple(device or ["cpu"]), shard, dry=False)
@@ -138,14 +140,9 @@ def _forecast(rerun: Rerun, place: Store, *, ask: bool, gpu: str | None) -> None
 
 def _due(rerun: Rerun) -> list[Cell]:
     """The cells of the second stage as the profile begins: as many as validation will leave."""
-    from steerlib.experiment.rerun import Choice
+    from steerlib.experiment.rerun_needs import begun
 
-    found: list[Cell] = []
-    for setting in rerun.settings:
-        rows = {row: values for row, values, _ in rerun.trials(setting)}
-        begun = {row: Choice(values, False, {}, 0) for row, values in rows.items()}
-        found += [cell for _, cell in rerun.tests(setting, begun)]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(cell for setting in rerun.settings for cell in begun(rerun, setting)))
 
 
 def _make(rerun: Rerun, place: Store, out: Path, jobs: int, devices: Sequence[str], shard: str, *, dry: bool) -> None:

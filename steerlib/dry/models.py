@@ -57,8 +57,8 @@ BY_NAME: Mapping[str, str] = {
 }  # fmt: skip
 #: Matrices whose entries have another standard deviation than the others.
 NO_SCALE: Mapping[str, float] = {}
-#: Parts of an id that say that its tokenizer has a chat template.
-CHATS = ("instruct", "-it", "-chat", "reward")
+#: Parts of an id that say that its tokenizer has a chat template; of Qwen2.5 those of base models have one, too.
+CHATS = ("instruct", "-it", "-chat", "reward", "qwen2.5")
 TEMPLATE = (
     "{% for m in messages %}<s>{{ m['role'] }}\n{{ m['content'] }}</s>\n{% endfor %}"
     "{% if add_generation_prompt %}<s>assistant\n{% endif %}"

@@ -80,7 +80,7 @@ def small(rerun: Rerun, home: Path, url: str, *, all_settings: bool = False) -> 
     """A rerun with one seed, two values of each sweep and figure, and cells made small; see `shrunk`."""
     entry = rerun.entry
     if entry.vary is not None:
-        entry = entry.model_copy(update={"vary": entry.vary.model_copy(update={"values": entry.vary.values[:2]})})
+        entry = entry.model_copy(update={"vary": entry.vary.two()})
     settings = rerun.settings if all_settings else _of_one_plant(rerun)
     spec = _two(rerun.spec)
     if "model" in spec.reader:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue, ValidationInfo, field_validator, model_validator
 
@@ -19,6 +19,8 @@ from steerlib.closure import import_closure
 from steerlib.experiment.decoder_spec import DecoderSpec
 from steerlib.experiment.judge_spec import JudgeSpec
 from steerlib.experiment.precision_spec import Precision
+from steerlib.experiment.sampling_spec import Sampling as Sampling  # whoever writes cells writes these
+from steerlib.experiment.sampling_spec import plain
 from steerlib.experiment.written import _Data, canonical
 from steerlib.files import sha256
 from steerlib.registry import JUDGES, LAWS, TASKS, place_of
@@ -34,6 +36,8 @@ MAKING = "steerlib.decoding.making.decoder"
 REPETITION = "steerlib.decoding.repetition.less_repetitive"
 #: How states of answers go to disk and are learned from there: likewise, where a cell asks for it.
 STREAMED = "steerlib.tasks.streamed.harvest"
+#: Options of a task that are longer are left out of a cell's title.
+LONGEST = 60
 _ROOT = Path(steerlib.__file__).resolve().parents[1]
 
 
@@ -148,51 +152,6 @@ def labelled(law: LawSpec, name: str | None = None) -> str:
     return (name or law.name) + ("" if law.fit.labels == "true" else ", labels shuffled")
 
 
-class Sampling(_Data):
-    """How answers are sampled; None is the task's own way.
-
-    The first three are settings of the task on public data, if it has settings; the others are of no task, and stand
-    beside whatever it has.
-
-    Attributes:
-        max_new_tokens: longest answer, in tokens.
-        temperature: 0 for greedy.
-        top_p: keep the smallest set of tokens whose probability reaches p.
-        top_k: keep the k most likely tokens, before top_p.
-        repetition_penalty: see `steerlib.decoding.repetition`; None is what the plant's own generation_config says.
-        no_repeat_ngram_size: likewise.
-    """
-
-    later = frozenset({"max_new_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "no_repeat_ngram_size"})
-    #: Those that a task on public data has itself.
-    of_tasks: ClassVar[tuple[str, ...]] = ("max_new_tokens", "temperature", "top_p")
-
-    max_new_tokens: Annotated[int, Field(ge=1)] | None = None
-    temperature: Annotated[float, Field(ge=0)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=1)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0)] | None = None
-    no_repeat_ngram_size: Annotated[int, Field(ge=1)] | None = None
-
-    @property
-    def given(self) -> dict[str, Any]:
-        """Those that are not the task's own."""
-        return {name: value for name, value in self if value is not None}
-
-    @property
-    def repetition(self) -> dict[str, Any]:
-        """Those of them that say how much answers may repeat themselves."""
-        return {name: value for name, value in self.given.items() if name in _REPETITION}
-
-    @property
-    def drawn(self) -> dict[str, Any]:
-        """The others: what the plant's own sampling is asked for."""
-        return {name: value for name, value in self.given.items() if name not in _REPETITION}
-
-
-_REPETITION = ("repetition_penalty", "no_repeat_ngram_size")
-
-
 class Cell(_Data):
     """One measurement.
 
@@ -267,6 +226,11 @@ class Cell(_Data):
                 f"settings={self.settings.repetition} with decoder={self.decoder.name!r}, which scores candidates by "
                 "the plant's plain probabilities; expected none, or 'prompted' or 'best-of-n'"
             )
+        if self.settings.cache is not None and self.decoder is not None:
+            raise ValueError(
+                f"settings.cache={self.settings.cache!r} with decoder={self.decoder.name!r}, which keeps caches of its "
+                "own; expected none"
+            )
         if self.kind == "exact" and self.seed != 0:
             raise ValueError(f"seed={self.seed} with kind='exact', where nothing is sampled; expected 0")
         if self.kind == "exact" and self.judges:
@@ -315,9 +279,11 @@ class Cell(_Data):
                 law += f", fitted for {' '.join([self.law.fit.task, *map(str, self.law.fit.task_options.values())])}"
         told = ", told" if self.told else ""
         told += f", {self.decoder.title}" if self.decoder is not None else ""
-        options = "".join(f" {value}" for value in self.task_options.values())
+        # Whoever reads a line wants to know which behaviour on which data; how answers are drawn and cut is a page.
+        short = (str(value) for value in self.task_options.values() if not isinstance(value, dict))
+        options = "".join(f" {value}" for value in short if len(value) < LONGEST)
         seed = f", seed {self.seed}" if self.kind == "sampled" else ""
-        seed += "".join(f", {name} {value:g}" for name, value in self.settings.given.items())
+        seed += "".join(f", {name} {plain(value)}" for name, value in self.settings.given.items())
         seed += f", {self.judged}" if self.judges else ""
         seed += f", {self.precision.title}" if self.precision.title else ""
         return f"{self.plant}: {self.task}{options}, {law}{told} ({self.kind}{seed})"

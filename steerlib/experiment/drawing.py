@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from steerlib.errors import SteerlibError
 from steerlib.experiment.cells import Cell, Sampling, canonical
+from steerlib.experiment.sampling_spec import plain
+from steerlib.experiment.spelling import listed
 from steerlib.registry import task_class
 from steerlib.tasks.real.settings import settings_of
 from steerlib.tasks.streamed import rollouts_folder
@@ -84,10 +86,20 @@ def drawing_lines(cells: Iterable[Cell]) -> list[str]:
 def _told(cell: Cell) -> str:
     said = {**_of_task(cell), **cell.settings.given}
     stop = said.pop("stop", ())
-    words = [f"{name.replace('_', ' ')} {value:g}" for name, value in said.items() if value is not None]
+    words = [f"{name.replace('_', ' ')} {plain(value)}" for name, value in said.items() if value is not None]
     if cell.settings.repetition_penalty is None:
         words.append("repetition penalty as the model's own generation_config says")
-    return ", ".join([*words, *([f"cut at {' or '.join(map(repr, stop))}"] if stop else [])])
+    words += [f"cut at {' or '.join(map(repr, stop))}"] if stop else []
+    return ", ".join([*words, *_cuts(cell)])
+
+
+def _cuts(cell: Cell) -> list[str]:
+    """Where answers end for some metrics and not for others, if the task is told so."""
+    given: Any = cell.task_options.get("cuts") or {}
+    by_marks: dict[tuple[str, ...], list[str]] = {}
+    for metric, marks in given.items():
+        by_marks.setdefault(tuple(marks), []).append(metric)
+    return [f"cut for {listed(metrics)} at {' or '.join(map(repr, marks))}" for marks, metrics in by_marks.items()]
 
 
 def _of_task(cell: Cell) -> dict[str, Any]:

@@ -12,6 +12,7 @@ Knows the file and the printed numbers (`data/published`). Knows nothing about c
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from functools import cache
@@ -35,26 +36,50 @@ class PaperTableError(SteerlibError, ValueError):
 
 
 class Vary(_Data):
-    """A field of some rows that takes one value after another.
+    """Fields of some rows that take one value after another; of several fields, all combinations.
 
     Attributes:
-        rows: whose field it is.
+        rows: whose fields they are; of several fields, one.
         field: of their cells, such as "law.options.steps".
         values: what it takes.
+        grid: fields in the place of one, each with what it takes.
         said: who states the values.
         chosen: why these, where nobody states them.
     """
 
     rows: Annotated[tuple[str, ...], Field(min_length=1)]
-    field: Text
-    values: Annotated[tuple[JsonValue, ...], Field(min_length=2)]
+    field: str = ""
+    values: tuple[JsonValue, ...] = ()
+    grid: dict[str, Annotated[tuple[JsonValue, ...], Field(min_length=1)]] = {}
     said: str = ""
     chosen: str = ""
 
     def model_post_init(self, _context: Any) -> None:
-        """Refuse values that nobody states and nobody chose, or both."""
+        """Refuse values that nobody states and nobody chose, or both; and what varies nothing."""
         if bool(self.said.strip()) is bool(self.chosen.strip()):
             raise ValueError("expected either `said`, who states the values, or `chosen`, why these")
+        if bool(self.field) is bool(self.grid) or bool(self.field) is not bool(self.values):
+            raise ValueError("expected either `field` with `values`, or `grid`, fields with what each takes")
+        if (self.grid and len(self.rows) > 1) or len(self.each()) < 2:
+            raise ValueError("expected at least two values, and one row for a grid")
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Fields that are varied."""
+        return tuple(self.grid) or (self.field,)
+
+    def each(self) -> list[dict[str, JsonValue]]:
+        """What the fields are at the same time, in order."""
+        lists = self.grid or {self.field: self.values}
+        return [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
+
+    def two(self) -> Vary:
+        """The same with two values of its first field that has them, and one of all others."""
+        if not self.grid:
+            return self.model_copy(update={"values": self.values[:2]})
+        first = next(name for name, values in self.grid.items() if len(values) > 1)
+        cut = {name: values[: 2 if name == first else 1] for name, values in self.grid.items()}
+        return self.model_copy(update={"grid": cut})
 
 
 class Elsewhere(_Data):

@@ -150,8 +150,8 @@ class Rerun:
     def trials(self, setting: str) -> list[tuple[str, dict[str, JsonValue], Cell]]:
         """What is tried in a setting: row, swept values, cell; nothing for a field that the figure varies itself."""
         found = self.spec.trials(setting, self.seeds[0])
-        varied = self.entry.vary.field if self.entry.vary else None
-        return [(row, values, self.made(cell)) for row, values, cell in found if varied not in values]
+        varied = set(self.entry.vary.fields) if self.entry.vary else set()
+        return [(row, values, self.made(cell)) for row, values, cell in found if not varied & set(values)]
 
     def validation(self) -> list[Cell]:
         """All cells of the first stage."""
@@ -228,10 +228,11 @@ class Rerun:
         if vary is None or row not in vary.rows:
             yield row, {}
             return
-        for value in vary.values:
-            told = f"{value:g}" if isinstance(value, int | float) else str(value)
+        for values in vary.each():
+            shown = {name: f"{v:g}" if isinstance(v, int | float) else str(v) for name, v in values.items()}
+            told = shown[vary.field] if vary.field else " ".join(f"{_last(n)}={v}" for n, v in shown.items())
             label = told if len(vary.rows) == 1 else f"{row}, {told}"
-            yield label, {vary.field: Given(value=value, chosen="varied")}
+            yield label, {name: Given(value=value, chosen="varied") for name, value in values.items()}
 
     def _decided(self, setting: str, choices: Mapping[str, Choice], follows: Mapping[str, str]) -> TableSpec:
         """The table with what was chosen in the place of what the profile begins with."""
@@ -245,6 +246,10 @@ class Rerun:
                 rows.setdefault(row, {})[name] = Given(value=value, chosen="on validation prompts")
         settings = {**self.spec.settings, setting: one.model_copy(update={"rows": rows})}
         return self.spec.model_copy(update={"settings": settings})
+
+
+def _last(field: str) -> str:
+    return field.rpartition(".")[2]
 
 
 def in_profile(entry: PaperTable, profile: str) -> bool:

@@ -10,7 +10,9 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+from huggingface_hub import constants
 
 from steerlib.data.reading import DataError
 from steerlib.errors import SteerlibError
@@ -21,6 +23,9 @@ from steerlib.hub.fetching import absent
 from steerlib.hub.located import locked, stand_in
 from steerlib.hub.remote import hub_cache, snapshot_of
 from steerlib.registry import task_class
+
+if TYPE_CHECKING:
+    from steerlib.experiment.rerun import Rerun
 
 GATED = "a gated model also needs HF_TOKEN and its licence accepted on the hub"
 State = Literal["here", "in the hub's cache", "to be fetched", "absent", "needs a key", "ready"]
@@ -107,6 +112,37 @@ def _data(name: str, options: Mapping[str, object], read: Mapping[str, object]) 
     except (SteerlibError, TypeError, ValueError) as error:
         return Need("data", told, "absent", f"the task does not take its options: {error}")
     return Need("data", told, "here")
+
+
+def refuse_in_vain(rerun: Rerun) -> None:
+    """Refuse a rerun that may fetch nothing and has all it needs for none of its settings: each cell would fail.
+
+    Raises:
+        SteerlibError: HF_HUB_OFFLINE is set; names what is lacking, and what to do.
+    """
+    if not constants.HF_HUB_OFFLINE:
+        return
+    lacking: dict[str, str] = {}
+    for setting in rerun.settings:
+        cells = [*(cell for _, _, cell in rerun.trials(setting)), *begun(rerun, setting)]
+        gone = [need for need in needs(cells) if need.state in ("to be fetched", "absent")]
+        if not gone:
+            return
+        lacking |= {need.name.partition(" ")[0]: need.why for need in gone}
+    names = ", ".join(lacking)
+    raise SteerlibError(
+        f"{rerun.paper}, {rerun.entry.printed}: HF_HUB_OFFLINE is set, and no setting has all that it needs: {names} "
+        f"{'is' if len(lacking) == 1 else 'are'} not on this machine. Fix: unset it and run `steerlib fetch --profile "
+        f"{rerun.profile} --table {rerun.entry.table}`, or put folders under STEERLIB_MODELS and STEERLIB_DATA"
+    )
+
+
+def begun(rerun: Rerun, setting: str) -> list[Cell]:
+    """Cells of a setting that are tested as the profile begins: they have the judges that validation has not."""
+    from steerlib.experiment.rerun import Choice
+
+    choices = {row: Choice(values, False, {}, 0) for row, values, _ in rerun.trials(setting)}
+    return [cell for _, cell in rerun.tests(setting, choices)]
 
 
 @dataclass(frozen=True)

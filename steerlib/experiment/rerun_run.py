@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from steerlib.experiment.cell_records import CellRecord
-from steerlib.experiment.cells import Cell
+from steerlib.experiment.cells import Cell, canonical
 from steerlib.experiment.grid import missing, part_of, run_grid
 from steerlib.experiment.keys import keys_of
 from steerlib.experiment.rerun import Find, Rerun
@@ -85,8 +85,11 @@ def both_stages(
         for row, choice in one.choices.items():
             say(f"{one.setting}, {row}: {choice.said}")
     second = list(dict.fromkeys(cell for one in stages for _, cell in one.cells))
-    order = list(dict.fromkeys(cell.plant for cell in second))
-    second.sort(key=lambda cell: order.index(cell.plant))
+    # Neighbours share a plant, then a task, then what was measured on its texts of one seed.
+    plants = list(dict.fromkeys(cell.plant for cell in second))
+    tasks = {cell: canonical({"tasks": cell.tasks}) for cell in second}
+    names = list(dict.fromkeys(tasks.values()))
+    second.sort(key=lambda cell: (plants.index(cell.plant), names.index(tasks[cell]), cell.seed))
     say(f"test: {len(second)} cells")
     ran = run_grid(part_of(second, shard), place, jobs=jobs, devices=devices) if second else None
     outcomes = [outcome for outcome in (tried, ran) if outcome is not None]

@@ -223,7 +223,7 @@ def _titles(rerun: Rerun, rows: Sequence[str]) -> dict[str, str]:
     titles = {}
     for row in rows:
         head, _, value = row.rpartition(", ")
-        told = known.get(row, f"{what} {value}")
+        told = known.get(row, f"{what} {value}" if vary.field else value)
         titles[row] = f"{known.get(head, head)}, {told}" if head else told
     return titles
 

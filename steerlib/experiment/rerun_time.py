@@ -285,7 +285,10 @@ class _Paper:
             self.seconds["states to fit on"] += self.read(plant, 2 * fit.n * whole)
         fits = [c.values["seconds"] * self._faster(c) for c in self._of("fit", law.name) if "seconds" in c.values]
         self.seconds["fits"] += median(fits) if fits else self.known.assume("fit_s")
-        if law.name == "a-lqr" and law.options.get("model", "measured") != "identity":
+        solves = law.options.get("model", "measured") != "identity" and law.options.get("gain", "lqr") == "lqr"
+        on = [law.options.get(name) for name in ("jacobian", "prompts", "context", "keep")]
+        # Weights and setpoint are not in them: neighbours share them, see `running`.
+        if law.name == "a-lqr" and solves and self._once("jacobians", *source, fit.n, fit.seed, fit.at, fit.labels, on):
             self._jacobians(plant, law)
 
     def _of(self, part: str, name: str) -> list[Cost]:

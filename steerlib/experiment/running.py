@@ -37,7 +37,9 @@ from steerlib.experiment.judging import check_judges, seat
 from steerlib.experiment.keys import judge_content, present_parts
 from steerlib.experiment.precision_spec import Precision
 from steerlib.experiment.provenance import provenance
+from steerlib.jacobians import BlockJacobians
 from steerlib.laws.base import Contrast, Law
+from steerlib.laws.lqr import ALQR
 from steerlib.laws.rewarded import Rewarded
 from steerlib.laws.stack import Stack
 from steerlib.laws.value import ReControl
@@ -48,7 +50,7 @@ from steerlib.plant import Plant
 from steerlib.recorder import Position, record
 from steerlib.registry import law_class, task_class
 from steerlib.tasks.base import Task, spread
-from steerlib.tasks.source import TaskSource
+from steerlib.tasks.source import Labels, TaskSource
 from steerlib.tasks.streamed import fit_streamed, harvest, streamed_scorer
 from steerlib.trajectories import collect, given, replayed
 from steerlib.tuning.shipped import adapter_folder, base_of
@@ -74,7 +76,7 @@ def plant_of(name: str, device: str, precision: Precision = _AS_IT_IS) -> Plant:
     What was made on the plant before goes with it: a task that outlived its plant would score one while the law acts
     on another, which is steering that is silently off.
     """
-    for kept in (_task, _states, _answers, _law, _scorer, _untuned):
+    for kept in (_task, _states, _answers, _jacobians, _law, _scorer, _untuned):
         kept.cache_clear()
     return _loaded(name, device, precision)
 
@@ -160,6 +162,18 @@ def _answers(task: Task, site: Site, n: int, seed: int, scope: str, _repetition:
     return TaskSource(task, site, n=n, seed=seed, scope=scope)._answered(site)
 
 
+@lru_cache(maxsize=1)  # a matrix of each block
+def _jacobians(task: Task, n: int, seed: int, at: str, labels: Labels, how: str) -> BlockJacobians:
+    return ALQR(**json.loads(how)).linearised(TaskSource(task, Site(-1), n=n, seed=seed, at=at, labels=labels))
+
+
+def _linearised_once(law: ALQR, source: _Source) -> ALQR:
+    """A-LQR as it fits itself, on Jacobians that neighbours share: weights and setpoint have no part in them."""
+    how = canonical({name: getattr(law, name) for name in ("jacobian", "prompts", "context", "keep")})
+    blocks = _jacobians(source.task, source.n, source.seed, source.at, source.labels, how)
+    return law.fit([law.measured(source)], jacobians=blocks)
+
+
 @lru_cache(maxsize=64)
 def _law(spec: str, task: Task, repetition: str) -> Law | Stack:
     law = LawSpec.model_validate_json(spec)
@@ -181,7 +195,8 @@ def _law(spec: str, task: Task, repetition: str) -> Law | Stack:
     except TypeError as error:
         raise CellError(f"law {law.name!r} does not take the options {law.options}: {error}") from error
     if not fit.on_disk:
-        return made.fit_from(source)
+        shares = isinstance(made, ALQR) and made.solves
+        return _linearised_once(made, source) if shares else made.fit_from(source)
     # As many answers as a source gives, see `TaskSource.trajectories`.
     folder = answers_folder(repetition)
     answers = harvest(task, site, folder, n=2 * fit.n, seed=fit.seed, scope=law.scope, progress=True)
@@ -286,7 +301,8 @@ def _computed(cell: Cell, device: str) -> CellRecord:
         if law is not None or before is not None:
             bare = spread(task.prompts(cell.split), cell.limit)
             prompts = [item.text for item in _told(task, cell)] if cell.told else bare
-            if law is not None:
+            # A reading of finished answers steers every position of them: it is of generation with a cache.
+            if law is not None and cell.settings.cache is None:
                 found |= effort(plant, lambda: plant.under(law, scope=scope), prompts, answers)
             elif before is not None:
                 found |= departure(plant, before, prompts, answers)

@@ -72,6 +72,8 @@ def test_the_code_of_the_penalty_decides_where_there_is_one(
         ({"settings": {"no_repeat_ngram_size": 0}}, "greater than or equal to 1"),
         ({"settings": {"no_repeat_ngram_size": 2.5}}, "valid integer"),
         ({"settings": {"top_k": 0}}, "greater than or equal to 1"),
+        ({"settings": {"cache": "static"}}, "Input should be 'none'"),
+        ({"settings": {"cache": "none"}, "decoder": {"name": "cd"}}, "decoder='cd', which keeps caches of its own"),
         ({"settings": ASKED, "kind": "exact"}, "with kind='exact', where nothing is sampled"),
         ({"settings": ASKED, "decoder": {"name": "cd"}}, "decoder='cd', which scores candidates by the plant's plain"),
         (
@@ -123,6 +125,21 @@ def test_a_law_and_prompting_act_under_them(task: Preferred) -> None:
     assert len({bare.answers, pushed.answers, run_cell(cell(law=law)).answers}) == 3
     told = run_cell(cell(ASKED, decoder={"name": "prompted", "options": {"instruction": "Adviser: Wilmot.\n"}}))
     assert told.counted["passes"] > 0 and told.answers != bare.answers
+
+
+def test_without_a_cache_a_law_at_the_last_position_leaves_no_trace(task: Preferred) -> None:
+    """The same numbers without a law; under one, other answers, and no divergence that a reading would get wrong."""
+    law = {"name": "difference-of-means", "layer": 1, "scope": "last", "strength": 60.0, "fit": {"n": 20}}
+    assert cell({"cache": "dynamic"}) == cell() and key_of(cell({"cache": "none"})) != key_of(cell())
+    assert run_cell(cell({"cache": "none"})).answers == run_cell(cell()).answers
+    bare, kept = (run_cell(cell(settings, law=law)) for settings in ({"cache": "none"}, None))
+    assert bare.answers != kept.answers
+    fitted = task_and_law(cell(law=law))[1]
+    with task.plant.under(fitted, scope="last"):
+        assert bare.answers == by_hand(task, seed=0, cache="none")
+    assert "kl" in kept.metrics and not {"kl", "kl-p95", "energy"} & bare.metrics.keys()
+    (line,) = drawing_lines([bare.cell])
+    assert "cache none" in line and "cache none" in bare.cell.title
 
 
 def test_a_task_with_settings_of_its_own_takes_them_beside_those(
@@ -204,6 +221,12 @@ def test_every_way_of_drawing_is_said_before_a_run(monkeypatch: pytest.MonkeyPat
         "answers to preference: max new tokens 128, temperature 0.7, top p 0.9, top k 50, repetition penalty 1.1, "
         r"no repeat ngram size 2, cut at '\nQ:'",
     ]
+    spec, seeds = read_table("re_control", profile="paper")
+    (line,) = drawing_lines(spec.cells(seeds, settings=["hh-vicuna-7b"]))
+    assert line.startswith("answers to preference: max new tokens 128, temperature 0, repetition penalty 1, cut for ")
+    assert (
+        r"cut for reward at '(?i:human:)', cut for diversity, coherence and wins at '###USER:' or '\n\nUSER:'" in line
+    )
     told = ["table", "--paper", "alqr", "--table", "refusal", "--profile", "paper", "--dry-run"]
     found = CliRunner().invoke(cli.app, [*told, "--setting", "gemma-2-2b-instruct"])
     assert found.exit_code == 0, found.output

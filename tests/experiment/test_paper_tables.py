@@ -124,7 +124,10 @@ VARY: dict[str, Any] = {"rows": ["a"], "field": "f", "values": [1, 2]}
         ({"printed": "T", "shows": "s", "nothing": "why", "rows": ["a"]}, "are for what a `table` of a profile makes"),
         ({**GOOD, "rows": ["a"], "vary": {**VARY, "said": "x"}}, "leave rows out"),
         ({**GOOD, "vary": VARY}, "expected either `said`"),
-        ({**GOOD, "vary": {**VARY, "values": [1], "said": "x"}}, "at least 2 items"),
+        ({**GOOD, "vary": {**VARY, "values": [1], "said": "x"}}, "at least two values"),
+        ({**GOOD, "vary": {"rows": ["a"], "said": "x"}}, "expected either `field` with `values`, or `grid`"),
+        ({**GOOD, "vary": {**VARY, "grid": {"g": [1]}, "said": "x"}}, "expected either `field` with `values`, or"),
+        ({**GOOD, "vary": {"rows": ["a", "b"], "grid": {"f": [1, 2]}, "said": "x"}}, "one row for a grid"),
     ],
 )  # fmt: skip
 def test_a_registry_that_is_none(tmp_path: Path, entry: dict[str, Any], message: str) -> None:

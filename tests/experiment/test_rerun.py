@@ -234,7 +234,7 @@ def test_blank_answers_are_counted_below_the_table_and_end_nothing() -> None:
     (setting,) = made.settings
     tried = {row: Choice(values, False, {}, 0) for row, values, _ in made.trials(setting)}
     cells = tuple(made.tests(setting, made.choices(setting, lambda _: None) | tried))
-    assert {cell.task_options["blank"] for _, cell in cells} == {"asked"}
+    assert {str(cell.task_options["blank"]) for _, cell in cells} == {"asked"}
     flat = dict.fromkeys(("wanted", "intact"), (0.5,) * 3)
 
     def found(cell: Cell) -> CellRecord:
@@ -302,6 +302,29 @@ def test_a_figure_varies_one_field_and_nothing_else() -> None:
     assert not strengths.validation(), "what the figure varies is not chosen"
 
 
+def test_a_grid_varies_all_its_fields_together() -> None:
+    made = Rerun.of("alqr", "sweep-grid", profile="paper", settings=["llama-3-8b"])
+    laws = [law for cell in command._due(made) if (law := cell.law) is not None and cell.seed == 0]
+    weights = {str([law.options[name] for name in ("q", "r", "setpoint")]) for law in laws}
+    assert len(laws) == len(weights) == 5**3 and all(law.options["q_f"] == 1.0 for law in laws)
+    assert not made.validation()
+    (stage,) = [dict(made.tests("llama-3-8b", {}))]
+    assert "q=0.1 r=100 q_f=1 setpoint=2.5" in stage
+
+
+def test_what_the_earlier_code_drew_without_a_cache_stands_beside_what_the_later_draws_with_one() -> None:
+    made = Rerun.of("alqr", "toxicity-no-cache", profile="paper", settings=["gemma-2-2b"])
+    tried = {row: Choice(values, False, {}, 0) for row, values, _ in made.trials("gemma-2-2b")}
+    cells = dict(made.tests("gemma-2-2b", tried))
+    for row in ("a-lqr", "s-pid"):
+        with_one, without = cells[f"{row}, dynamic"], cells[f"{row}, none"]
+        assert (with_one.settings.cache, without.settings.cache) == (None, "none")
+        assert without.law == with_one.law and without.law is not None and without.law.scope == "last"
+    main = Rerun.of("alqr", "toxicity", profile="paper", settings=["gemma-2-2b"])
+    shared = dict(main.tests("gemma-2-2b", tried))
+    assert shared["a-lqr"] == cells["a-lqr, dynamic"], "those of the main table are not computed again"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -356,6 +379,20 @@ def test_what_is_needed_is_said_before_anything_is_fetched(tmp_path: Path, monke
     assert "this GPU has 24.0 GB, which is too little" in other.output
     assert "Did you mean h200" in typed("table", *told, "--gpu", "h20", code=2).output
     assert not list(tmp_path.iterdir())
+
+
+def test_offline_with_nothing_here_it_stops_before_the_first_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.delenv("STEERLIB_MODELS", raising=False)
+    told = ["--paper", "alqr", "--table", "refusal", "--setting", "gemma-2-2b-instruct", "--store", tmp_path / "store"]
+    found = typed("table", *told, "--out", tmp_path / "out", code=2)
+    said = " ".join(found.output.split())
+    assert "HF_HUB_OFFLINE is set, and no setting has all that it needs: google/gemma-2-2b-it" in said
+    assert "Fix: unset it and run `steerlib fetch --profile paper --table alqr_jailbreak`, or put folders" in said
+    assert "failed:" not in said and not (tmp_path / "out").exists()
 
 
 def test_numbers_are_written_with_their_interval_and_deviation() -> None:

@@ -546,3 +546,21 @@ def test_laws_that_say_themselves_where_they_act(seedling, task, name, options):
         assert found.scores["wanted"] == pytest.approx(task.exact(limit=5).wanted.tolist())
     with pytest.raises(CellError, match="says itself at which blocks it acts"):
         run_cell(cell(seedling, law=LawSpec(name=name, layers="all", options=options, fit=Fit(n=12))))
+
+
+def test_neighbours_share_the_jacobians_that_their_weights_have_no_part_in(seedling, monkeypatch):
+    from steerlib.laws import lqr
+
+    taken = []
+    real = lqr.block_jacobians
+    monkeypatch.setattr(lqr, "block_jacobians", lambda *a, **k: taken.append(k) or real(*a, **k))
+    running._jacobians.cache_clear()
+
+    def run(labels="true", **options):
+        law = LawSpec(name="a-lqr", layer=-1, options={"prompts": 3, **options}, fit=Fit(n=13, labels=labels))
+        return run_cell(cell(seedling, law=law)).scores["wanted"]
+
+    found = [run(q=1.0), run(q=2.0), run(setpoint=3.0), run(r=0.2, q_f=5.0)]
+    assert len(taken) == 1 and len(set(found)) == 4
+    run(context=4), run(labels="shuffled"), run(prompts=2), run(gain="proportional"), run(model="identity")
+    assert len(taken) == 4, "other texts are others, and where nothing is solved none are taken"

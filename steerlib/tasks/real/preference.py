@@ -8,6 +8,7 @@ probability per token of the preferred and of the other answer.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from copy import copy
 from pathlib import Path
@@ -32,14 +33,17 @@ from steerlib.metrics import diversity_each
 from steerlib.plant import Plant
 from steerlib.tasks.base import Labels, Scores, Split, spread
 from steerlib.tasks.real.base import Item, Judge, RealTask
+from steerlib.tasks.real.dialogues import dialogue, stopped
 from steerlib.tasks.real.judging import gaps
 from steerlib.tasks.real.settings import Settings
 
 Set = Literal["hh", "shp", "ultrafeedback"]
 SETS: tuple[Set, ...] = ("hh", "shp", "ultrafeedback")
 #: In our words: RE-Control puts such a preface before the dialogue for its prompting baseline.
-INSTRUCTION = "What follows was said by a person and an assistant, whose answers are helpful, thorough and polite.\n\n"
+INSTRUCTION = "What follows was said by a person and an assistant, whose answers are helpful, thorough and polite."
 VALIDATION = 0.05
+#: What may end answers in its own way.
+METRICS = ("reward", "diversity", "coherence", "wins")
 
 
 class Preference(RealTask):
@@ -60,6 +64,13 @@ class Preference(RealTask):
             the plant with a preface: the same prompts are then asked either way. RE-Control takes up to 512.
         blank: what a blank answer earns, about which no judge is asked: "missing", no reward, or "asked", what the
             reward judge says of the dialogue without an answer. Decoders that score beginnings need a reward of these.
+        chat: put what laws are fitted on into the plant's chat template, of which the last token is then one, as
+            ODESteer does on Qwen; what is asked stays as it is, there and here.
+        instruction: what stands before a dialogue that is told; see `INSTRUCTION`.
+        cuts: metric -> regular expressions, at the first match of which an answer ends for it, beside the settings'
+            stops, which end it for all. Metrics are "reward", "diversity", "coherence" and "wins"; one that is not here
+            reads an answer to its end, and so do rewards that values are learned from (`alone`). RE-Control's scripts
+            cut for each of its metrics in another way.
         seed: of the split.
         settings: how answers are sampled.
         judge: its score is the reward of an answer, of any size.
@@ -101,6 +112,9 @@ class Preference(RealTask):
         held_out: float | list[str] = 0.0,
         longest: int | None = None,
         blank: Literal["missing", "asked"] = "missing",
+        chat: bool = False,
+        instruction: str = INSTRUCTION,
+        cuts: Mapping[str, Sequence[str]] | None = None,
         seed: int = 0,
         settings: Settings | Mapping[str, Any] | str = "re-control",
         judge: Judge | None = None,
@@ -110,7 +124,7 @@ class Preference(RealTask):
         """Read the conversations and split them.
 
         Raises:
-            MetricError: an unknown set, or a split that it does not have.
+            MetricError: an unknown set, a split that it does not have, or cuts of no metric or by no expression.
             DataError: a file is absent or malformed.
         """
         super().__init__(plant, settings=settings, judge=judge)
@@ -130,6 +144,7 @@ class Preference(RealTask):
                 f"{self.name}: got subsets={subsets!r} of {of}; expected a list of subsets of hh, each once."
             )
         self.of, self.person, self.held_out = of, person, bool(held_out)
+        self.chat, self.instruction, self.cuts = chat, instruction, _ends(cuts or {})
         self.longest, self.blank, self.rater, self.encoder = longest, blank, rater, encoder
         tests = _load(of, "test", data, subsets, published=published)
         parts = [*tests, *(_load(of, "train", data, subsets, published=True) if published else [])]
@@ -184,7 +199,7 @@ class Preference(RealTask):
         return short
 
     def _prompt(self, row: PreferencePair, *, told: bool = False, person: str = "") -> str:
-        preface = INSTRUCTION if told else ""
+        preface = f"{self.instruction}\n\n" if told else ""
         if self.of == "ultrafeedback":
             return preface + row.turns[0]
         names = (person or self.person, "Assistant")
@@ -223,6 +238,12 @@ class Preference(RealTask):
     ) -> tuple[list[str], list[str]]:
         """Conversations with the preferred and with the other answer, as the papers fit on; see `RealTask.drawn`."""
         rows = [self.rows[i] for i in self.partition.rows(self.side(split))]
+        if self.chat:
+            told = [
+                tuple(dialogue(self.plant, [*row.turns, stopped(answer, at)]) for answer in (row.chosen, row.rejected))
+                for row in rows
+            ]
+            return self.drawn(told, n=n, seed=seed, at=at, stops=False)
         both = [tuple(self._prompt(r) + self._answer(a) for a in (r.chosen, r.rejected)) for r in rows]
         return self.drawn(both, n=n, seed=seed, at=at)
 
@@ -240,14 +261,14 @@ class Preference(RealTask):
             nobody = np.zeros(len(texts))
             return Scores(nobody, nobody, gaps(ours=found), {"reward": found.scores})
         theirs = [self._answer(row.chosen) for row in rows]
-        ours, preferred = (self._rewards(asked, answers) for answers in (texts, theirs))
+        ours, preferred = (self._rewards(asked, self._for("reward", answers)) for answers in (texts, theirs))
         if self.rater is None:
             # A comparison with NaN, which is no reward, is false.
             won, tied = ours.scores > preferred.scores, ours.scores == preferred.scores
             missing = gaps(ours=ours, preferred=preferred)
         else:
-            won, tied, missing = self._rated(asked, texts, theirs)
-        diversity = np.clip(diversity_each(texts), 0.0, 1.0)
+            won, tied, missing = self._rated(asked, self._for("wins", texts), self._for("wins", theirs))
+        diversity = np.clip(diversity_each(self._for("diversity", texts)), 0.0, 1.0)
         more = {
             "diversity": diversity,
             "reward": ours.scores,
@@ -256,7 +277,7 @@ class Preference(RealTask):
         }
         if self.encoder is not None:
             # As in the paper's metrics, an empty answer is not coherent at all.
-            more["coherence"] = self.judgements(self.encoder, asked, texts).filled(0.0)
+            more["coherence"] = self.judgements(self.encoder, asked, self._for("coherence", texts)).filled(0.0)
         return Scores(won.astype(np.float64), diversity, missing, more)
 
     def expected_rewards(self, *, n: int, seed: int = 0) -> tuple[list[str], Float[np.ndarray, " prompts"]]:
@@ -297,6 +318,11 @@ class Preference(RealTask):
                 del missing[place]
         return Judgement(scores, missing, found.judge, found.version, found.truncated)
 
+    def _for(self, metric: str, texts: Sequence[str]) -> list[str]:
+        """Answers as far as a metric reads them."""
+        end = self.cuts.get(metric)
+        return list(texts) if end is None else [end.split(text, maxsplit=1)[0] for text in texts]
+
     def _rated(
         self, asked: Sequence[str], texts: Sequence[str], theirs: Sequence[str]
     ) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
@@ -306,6 +332,31 @@ class Preference(RealTask):
             return found.scores == 1.0, found.scores == 0.5, gaps(rater=found)
         ours, preferred = (self.judgements(self.rater, asked, answers) for answers in (texts, theirs))
         return ours.scores > preferred.scores, ours.scores == preferred.scores, gaps(ours=ours, preferred=preferred)
+
+
+def _ends(cuts: Mapping[str, Sequence[str]]) -> dict[str, re.Pattern[str]]:
+    """What ends an answer for each metric.
+
+    Raises:
+        MetricError: no such metric, or no such expression.
+    """
+    found = {}
+    for metric, marks in cuts.items():
+        if metric not in METRICS or isinstance(marks, str) or not marks or not all(map(_is_mark, marks)):
+            raise MetricError(
+                f"preference: got cuts={{{metric!r}: {marks!r}}}, expected one of {', '.join(METRICS)} with a list of "
+                "regular expressions without groups. Fix: leave a metric out that reads whole answers."
+            )
+        found[metric] = re.compile("|".join(f"(?:{mark})" for mark in marks))
+    return found
+
+
+def _is_mark(mark: object) -> bool:
+    """Whether it is a regular expression that can part a text, and says nothing more."""
+    try:
+        return isinstance(mark, str) and bool(mark) and re.compile(f"(?:{mark})").groups == 0
+    except re.error:
+        return False
 
 
 def _load(
