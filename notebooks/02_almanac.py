@@ -1454,8 +1454,12 @@ for what, scored_as in SCORED.items():
         row = grids["score"].loc[push["layer"]]
         bend.append(
             f"{what.capitalize()} after block {push['layer']}: {row.iloc[0]:.2f} at strength "
-            f"{row.index[0]:g}, at most {row.max():.2f} at {row.idxmax():g}, "
-            f"{row.iloc[-1]:.2f} at {row.index[-1]:g}"
+            f"{row.index[0]:g}, at most {row.max():.2f} at {row.idxmax():g}"
+            + (
+                f", {row.iloc[-1]:.2f} at {row.index[-1]:g}"
+                if row.idxmax() != row.index[-1]
+                else ", the largest tried"
+            )
         )
 if doses:
     page.figure(

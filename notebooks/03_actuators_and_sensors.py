@@ -18,7 +18,7 @@
 # :class: cost-card note
 #
 # Time
-# : under a minute on one processor core, for the `tiny` profile
+# : one to two minutes on one processor core, for the `tiny` profile
 #
 # Memory
 # : about 1 GB

@@ -18,7 +18,7 @@
 # :class: cost-card note
 #
 # Time
-# : about one minute on one processor core, for the `tiny` profile
+# : one to one and a half minutes on one processor core, for the `tiny` profile
 #
 # Memory
 # : about 1 GB
@@ -630,7 +630,7 @@ page.figure(
     + ", ".join(f"{v:.2f} ({k})" for k, v in grown.items())
     + ". Right: KL divergence of the next token when the state is scaled by a "
     "half or by two, by layer; at the last layer it is "
-    f"{max(float(k[-1].mean()) for k in scaled.values()):.1e}.",
+    f"{max(float(k[-1].mean()) for k in scaled.values()):.1g}.",
 )
 
 # %% [markdown]

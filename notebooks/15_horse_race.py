@@ -158,9 +158,11 @@ equal = {name: scores(law, spent[name].strength) for name, law in runners.items(
 # %% tags=["hide-input"]
 rows = []
 for name in runners:
+    # Two digits, written without a power of ten.
+    two_digits = float(f"{spent[name].strength:.2g}")
     rows.append(
         (name, f"{max(alone[name], 0):.2g}", signed(first[name].combined_gain(free)),
-         f"{spent[name].strength:.2g}", f"{spent[name].cost:.2g}",
+         f"{two_digits:,g}", f"{spent[name].cost:.2g}",
          signed(equal[name].combined_gain(free)))
     )  # fmt: skip
 gains = {
@@ -911,6 +913,18 @@ def front_of(course, names, cost, settings):
     return found
 
 
+def unbeaten(part):
+    """Methods with a point on the front, as the figure draws it; controls are no part of it."""
+    points = [
+        (n, c.value, e.value)
+        for n, f in part.methods.items() if not f.control
+        for c, e in zip(f.cost, f.effect, strict=True)
+    ]  # fmt: skip
+    names, costs, effects = zip(*points, strict=True)
+    kept = figures.race.undominated(costs, effects, better=part.better)
+    return list(dict.fromkeys(n for n, k in zip(names, kept, strict=True) if k))
+
+
 def wanted(e):
     """Mean of the wanted score with its interval."""
     return metrics.grid_interval(race_tables.scores(e, "wanted"), resamples=400)
@@ -936,19 +950,7 @@ if drifts:
             xlabel="drift (share of the gap)", better="low", start=(0.0, start[1]),
         ),
     }  # fmt: skip
-    on = {
-        title: [
-            n for (n, f), k in zip(
-                ((n, f) for n, f in part.methods.items() if not f.control),
-                figures.race.undominated(
-                    [f.cost[-1].value for f in part.methods.values() if not f.control],
-                    [f.effect[-1].value for f in part.methods.values() if not f.control],
-                    better=part.better,
-                ), strict=True,
-            ) if k
-        ]
-        for title, part in parts.items()
-    }  # fmt: skip
+    on = {title: unbeaten(part) for title, part in parts.items()}
     calmest = min(drifts, key=lambda n: drifts[n].worst)
     page.text("front.info", "; ".join(on["Info, both settings"]))
     page.text("front.drift", "; ".join(on["drift, equal budget"]))
@@ -958,7 +960,7 @@ if drifts:
         alt="True against Info and against drift on other behaviours, one mark for "
         "each method and setting, controls grey. On the front by "
         f"Info: {', '.join(on['Info, both settings'])}; by drift: "
-        f"{', '.join(on['drift, equal budget'])}. The least drift has {calmest}, "
+        f"{', '.join(on['drift, equal budget'])}. The least drift is that of {calmest}, "
         f"{drifts[calmest].worst:.2f} of a gap.",
     )
 else:
@@ -967,7 +969,7 @@ else:
     display(Markdown(f"*No figure: {told}*"))
 
 # %% [markdown]
-# Among the methods of ODESteer's table, each taken at equal budget or, where it dropped out there, at its own setting, on the front of truth against Info: {glue:text}`front.info`. On the front of truth against drift, at equal budget: {glue:text}`front.drift`. For the sampled behaviours the second price is what can still be read:
+# Of the methods of ODESteer's table, those with a point, at its own setting or at equal budget, on the front of truth against Info: {glue:text}`front.info`. On the front of truth against drift, at equal budget: {glue:text}`front.drift`. For the sampled behaviours the second price is what can still be read:
 
 # %% tags=["hide-input"]
 parts = {}

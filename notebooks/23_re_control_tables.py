@@ -934,7 +934,7 @@ def sweep_figure(name, found, knob, held):
         figures.over(
             list(found)[1:],
             {held: figures.Panel(
-                {n: es[1:] for n, es in scores.items()}, ylabel="validation prompts",
+                {n: es[1:] for n, es in scores.items()}, ylabel="score, validation prompts",
                 line=("reward without control", alone))},
             xlabel=knob, log_x=True,
         ),

@@ -1331,7 +1331,7 @@ page.figure(
     figures.narrow(
         figures.over(
             list(path),
-            {"": Panel(overdone, ylabel="test requests", line=("reward without tuning", overdone["reward"][0].value))},
+            {"": Panel(overdone, ylabel="score, test requests", line=("reward without tuning", overdone["reward"][0].value))},
             xlabel="batches of PPO at no price",
         ),
         height=3.0,

@@ -488,7 +488,7 @@ page.figure(
 )
 
 # %% [markdown]
-# A negative state needs between {glue:text}`need.least` and {glue:text}`need.most` of a state's length to enter, half of them more than {glue:text}`need.median`; {glue:text}`need.never` did not enter within two and a half lengths. No entry was later than the window's end (by {glue:text}`entry.late` of it), none earlier (by {glue:text}`entry.early`). There can be no one $\varepsilon$ for the whole outside: on the sphere $h$ has a lowest point too, where its gradient is zero (chapter [42](42_log_density_ratios) shows that this is so for every barrier of directions).
+# A negative state needs between {glue:text}`need.least` and {glue:text}`need.most` of a state's length to enter, half of them more than {glue:text}`need.median`; {glue:text}`need.never` did not enter within two and a half lengths. By how much did the worst entries miss their windows? By {glue:text}`entry.late` of the window's end at the late side and {glue:text}`entry.early` of its beginning at the early side; where both are 0, every state entered within its own. There can be no one $\varepsilon$ for the whole outside: on the sphere $h$ has a lowest point too, where its gradient is zero (chapter [42](42_log_density_ratios) shows that this is so for every barrier of directions).
 #
 # | assumption | holds? | seen in |
 # |---|---|---|

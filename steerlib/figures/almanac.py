@@ -274,7 +274,7 @@ def dose_sweeps(sweeps: Mapping[str, Doses], *, xlabel: str) -> Figure:
                 axis.axhline(found.start, color=ROLES["reference"], linestyle=":", linewidth=1.2, label="unsteered")
             axis.axvline(found.strength, color=GREY, linestyle="--", linewidth=1, label="chosen strength")
             axis.set(title=f"{title}, block {found.layer}", xscale="log", ylim=(-0.03, 1.03))
-            axis.xaxis.set_major_locator(FixedLocator(list(found.strengths)[::2]))
+            axis.xaxis.set_major_locator(FixedLocator(list(found.strengths)[::-2]))
             axis.xaxis.set_minor_locator(NullLocator())
             axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes[0].set(ylabel="score on validation prompts")
