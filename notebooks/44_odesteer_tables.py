@@ -571,7 +571,7 @@ table(
 )  # fmt: skip
 
 # %% [markdown]
-# Does it matter which of the two scores is printed? The table counts the pairs of rows that change places between the product and the joint share. The joint share less the product lies between {glue:text}`joint.least` and {glue:text}`joint.most`, and is below zero for {glue:text}`joint.below` rows; by {prf:ref}`odetables-joint` it can be large only where both columns are far from one, and it is above zero where more answers fail both judges than if the two had nothing to do with each other. (In exact scores an answer outside the grammar fails both.) The same row is first by both scores in {glue:text}`joint.first` tables; that row is ODESteer in {glue:text}`joint.ours.product` by the product and in {glue:text}`joint.ours.both` by the joint share.
+# Does it matter which of the two scores is printed? The table counts the pairs of rows that change places between the product and the joint share. The joint share less the product lies between {glue:text}`joint.least` and {glue:text}`joint.most`, and is below zero for {glue:text}`joint.below` rows; by {prf:ref}`odetables-joint` it can be large only where both columns are far from one, and it is above zero where more answers fail both judges than if the two had nothing to do with each other. (In exact scores an answer outside the grammar fails both.) The same row is first by both scores in {glue:text}`joint.first` tables. ODESteer is first by the product in {glue:text}`joint.ours.product`, by the joint share in {glue:text}`joint.ours.both`.
 #
 # ### Preference
 
