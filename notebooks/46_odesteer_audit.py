@@ -18,7 +18,7 @@
 # :class: cost-card note
 #
 # Time
-# : under one minute on one processor core, for the `tiny` profile
+# : about one and a half minutes on one processor core, for the `tiny` profile
 #
 # Memory
 # : about 1 GB
